@@ -1,0 +1,63 @@
+# The developer's front door. `make` alone lists the doors.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV = $$(cat .cache/uv-path)
+READY := $(VENV)/.ready
+PUBLISHED := .cache/published/.ready
+PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
+
+.PHONY: help demo test check format bench bench-short docs pins clean interop-env
+
+help: ## list the doors
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+$(READY): $(PINS)
+	@PYTHON="$(PYTHON)" bash scripts/environment.sh $(VENV) requirements/dev.txt
+	@"$(UV)" pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e sdk/python -e server
+	@touch $@
+
+$(PUBLISHED): interop/published/requirements.txt requirements/uv.txt
+	@PYTHON="$(PYTHON)" bash scripts/environment.sh .cache/published interop/published/requirements.txt
+	@touch $@
+
+interop-env: $(PUBLISHED) ## the published SDK and the mosquitto clients, each in its own place
+	@bash scripts/mosquitto_clients.sh
+
+demo: $(READY) ## from nothing to a printed reply over MQTT, WSS and HTTPS
+	@$(BIN)/python scripts/demo.py
+
+check: $(READY) ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check interop-env bench-short ## everything that CI runs
+	$(BIN)/python -X dev -m pytest -q
+
+format: $(READY) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only -q .
+
+bench-short: $(READY)
+	$(BIN)/python -m bench --short
+
+bench: $(READY) ## how fast, against a ruler measured in the same run
+	$(BIN)/python -m bench
+
+docs: ## what there is to read
+	@ls README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md
+
+pins: $(READY) ## write the hashed pins again, newest versions
+	"$(UV)" pip compile -q --no-header --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-package open-thalovant --no-emit-package open-thalovant-server --no-emit-index-url \
+	  requirements/dev.in sdk/python/pyproject.toml server/pyproject.toml -o requirements/dev.txt
+	"$(UV)" pip compile -q --no-header --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  requirements/uv.in -o requirements/uv.txt
+	"$(UV)" pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  interop/published/requirements.in -o interop/published/requirements.txt
+
+clean: ## remove the environments and the caches
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
