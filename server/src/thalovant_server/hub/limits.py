@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bounds of the data plane, each with its reason (architecture decision 11).
+
+It will not enforce them: each layer takes the number that concerns it. One object is made at start and shared.
+"""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in seconds, bytes and counts. Tests pass smaller ones."""
+
+    # A handshake needs three small messages and at most a stretched key; longer is a stall or an attack.
+    handshake_seconds: float = 20.0
+    # A request's head is some hundred bytes; 16 KiB leaves room for proxies' headers.
+    head_bytes: int = 16 * KIB
+    head_seconds: float = 20.0
+    # TLS is four flights; a socket that has not finished by then is half open.
+    tls_seconds: float = 20.0
+    # A published poller asks every 100 ms; a browser or script deserves a reusable connection for a while.
+    keep_alive_seconds: float = 75.0
+    # Sockets on the API port; beyond it a newcomer is closed, so that descriptors are left for the rest.
+    connections: int = 20_000
+
+    # One credential is one device or program. Its unfinished sessions are bounded apart from its ready ones:
+    # whoever knows only the access key cannot displace a session that knows the password.
+    sessions_per_credential: int = 16
+    unfinished_per_credential: int = 16
+    http_unfinished_per_credential: int = 4
+
+    # The wire's chunks are 65,017 bytes; the published SDK's own limit is 256 KiB (contract section 6.1).
+    frame_bytes: int = 256 * KIB
+    http_body_bytes: int = MIB
+    # Hub setting `max_message` lowers or raises this per hub, up to the wire's 32 MiB.
+    message_bytes: int = 4 * MIB
+    # Frames kept while a key is stretched or a pin is committed: message 3, a hello and the first asks.
+    waiting_bytes: int = 64 * KIB
+    # Everything held for clients: unfinished messages, waiting and remembered turns, unread answers.
+    process_bytes: int = 256 * MIB
+
+    # A slow reader costs at most this; then its session ends. Must hold the longest answer once.
+    out_bytes: int = 12 * MIB
+    out_frames: int = 20_000
+    ping_seconds: float = 30.0
+    pong_seconds: float = 20.0
+    close_seconds: float = 5.0
+    # Contract section 10.2: a session nobody polls is gone after five minutes.
+    http_idle_seconds: float = 300.0
+
+    # Turns. A request may ask for its own deadline within these.
+    turn_seconds: float = 120.0
+    turn_seconds_most: float = 600.0
+    turn_seconds_least: float = 0.05
+    # After the deadline a client may still be redialling (its back-off reaches a minute).
+    remember_seconds: float = 60.0
+    turns_running: int = 8
+    turns_waiting: int = 32
+    turns_remembered: int = 20_000
+    turns_remembered_per_client: int = 1_024
+    turns_remembered_bytes: int = 64 * MIB
+    # Bounded concurrency per agent, over all clients.
+    agent_running: int = 256
+    answer_bytes: int = 4 * MIB
+    answer_parts: int = 16_384
+    # The context comes back with every part; a larger one would multiply.
+    context_bytes: int = 256 * KIB
+    request_id_chars: int = 256
+    user_agent_chars: int = 256
