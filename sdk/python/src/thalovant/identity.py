@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who connects, where to, with which secrets: the identity of one client (contract 3.6).
+
+Reads an identity from a mapping, a file, the configuration or the environment, shows it without its secrets,
+and saves it. It opens no connection, and no error or `repr` of it holds a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thalovant.errors import ThalovantIdentityError
+from thalovant.hub_endpoints import (
+    DEFAULT_PROTOCOL_PREFERENCE,
+    HubDataPlaneEndpoints,
+    HubProtocol,
+    HubProtocolSettings,
+    SelectedHubEndpoint,
+    without_user_info,
+)
+from thalovant.mqtt_credentials import MqttBrokerCredentials
+from thalovant.paths import default_config_path
+from thalovant.private_files import PrivateFileError, read_private_text, write_private_text
+
+__all__ = [
+    "DEFAULT_PROTOCOL_PREFERENCE",
+    "HubDataPlaneEndpoints",
+    "HubProtocol",
+    "HubProtocolSettings",
+    "MqttBrokerCredentials",
+    "SelectedHubEndpoint",
+    "ThalovantIdentity",
+]
+
+DEFAULT_PORT = 5679
+MAX_CA_PEM = 64 * 1024
+
+_ALIASES = {
+    "access_key": ("access_key", "key", "api_key", "apiKey"),
+    "password": ("password",),
+    "site_id": ("site_id", "siteId", "site", "client_id", "clientId"),
+    "default_master": ("default_master", "defaultMaster", "host", "hub_http_host", "hubHttpHost", "master"),
+    "default_port": ("default_port", "port", "hub_http_port"),
+    "default_path": ("default_path", "defaultPath", "hub_http_path", "path", "uri_path"),
+}
+_ENDPOINT_GROUPS = ("data_plane_endpoints", "dataPlaneEndpoints", "endpoints")
+_SECRET_WORDS = re.compile(
+    "password|passwd|secret|token|credential|authorization|apikey|accesskey|cryptokey|privatekey|sessionkey"
+)
+_REDACTED = "<redacted>"
+
+
+@dataclass(frozen=True, repr=False)
+class ThalovantIdentity:
+    """The identity of one client.
+
+    `password` is stretched into the Noise pre-shared key and never travels; `ca_pem` holds certificates (PEM)
+    that are trusted for this identity's endpoints only, beside the usual ones; `source_path` is the file it
+    was read from.
+    """
+
+    access_key: str
+    password: str
+    default_master: str
+    site_id: str
+    default_port: int = DEFAULT_PORT
+    default_path: str = ""
+    data_plane_endpoints: HubDataPlaneEndpoints = field(default_factory=HubDataPlaneEndpoints)
+    protocols: HubProtocolSettings = field(default_factory=HubProtocolSettings)
+    mqtt: MqttBrokerCredentials | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source_path: str | None = None
+    ca_pem: str | None = None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> ThalovantIdentity:
+        """Read an identity with the names and aliases of contract 3.4.3 and 3.6; unknown names are left
+        alone.
+
+        Raises ThalovantIdentityError naming the field that is missing or unusable, never its value.
+        """
+        if not isinstance(values, Mapping):
+            raise ThalovantIdentityError("An identity is a mapping of names to values (a JSON object).")
+        mqtt = MqttBrokerCredentials.from_mapping(values.get("mqtt"))
+        metadata = values.get("metadata")
+        return cls(
+            access_key=_required(values, "access_key"),
+            password=_required(values, "password"),
+            default_master=_required(values, "default_master"),
+            site_id=_required(values, "site_id"),
+            default_port=_port(_first(values, "default_port")),
+            default_path=_path(_first(values, "default_path")),
+            data_plane_endpoints=_endpoints(values, mqtt),
+            protocols=HubProtocolSettings.from_mapping(_protocols(values)),
+            mqtt=mqtt,
+            metadata=dict(metadata) if isinstance(metadata, Mapping) else {},
+            ca_pem=_certificates(values.get("ca_pem")),
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> ThalovantIdentity:
+        """Read a JSON identity file that only its owner can open (contract 3.6).
+
+        Raises ThalovantIdentityError: missing, open to others, no JSON object, or not an identity.
+        """
+        target = Path(path).expanduser()
+        try:
+            values = json.loads(_read(target))
+        except (ValueError, RecursionError):
+            # `from None`: the parser's error carries the whole text of the file.
+            raise ThalovantIdentityError(f"The identity file {target} is not JSON.") from None
+        return _from_parsed(values, target, "identity file")
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, *, profile: str | None = None) -> ThalovantIdentity:
+        """Read a profile of the YAML configuration (contract 3.6); `path` None means the user's own.
+
+        The profile is the argument, else the one the file names, else `default`. Raises
+        ThalovantIdentityError.
+        """
+        target = Path(path).expanduser() if path is not None else default_config_path()
+        try:
+            values = yaml.safe_load(_read(target))
+        except (yaml.YAMLError, RecursionError):
+            raise ThalovantIdentityError(f"The configuration {target} is not YAML.") from None
+        return _from_parsed(_chosen_profile(values, profile, target), target, "configuration")
+
+    @classmethod
+    def from_env(cls, prefix: str = "THALOVANT_") -> ThalovantIdentity:
+        """Read the environment (names in contract 3.6; `CA_FILE` names a file with certificates to trust).
+
+        Raises ThalovantIdentityError naming what is missing.
+        """
+        return cls.from_mapping(_from_environment(prefix))
+
+    def as_dict(self, *, include_secrets: bool = False) -> dict[str, Any]:
+        """The identity as a mapping: safe to log, or with secrets everything that `from_mapping` reads again.
+
+        `protocols` is not written, as in the published SDKs: they are the hub's to say (contract 3.6).
+        """
+        secret = include_secrets
+        master = self.default_master if secret else without_user_info(self.default_master)
+        whole: dict[str, Any] = {"site_id": self.site_id, "default_master": master}
+        whole |= {"default_port": self.default_port, "default_path": self.default_path}
+        whole["data_plane_endpoints"] = self.data_plane_endpoints.as_dict(redact_credentials=not secret)
+        if secret:
+            whole |= {"access_key": self.access_key, "password": self.password}
+        if self.mqtt is not None:
+            whole["mqtt"] = self.mqtt.as_dict(include_secrets=secret)
+        if self.metadata:
+            whole["metadata"] = dict(self.metadata) if secret else redacted(self.metadata)
+        if self.ca_pem:
+            whole["ca_pem"] = self.ca_pem if secret else "<present>"
+        return whole
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the whole identity, secrets included, as JSON to `path` (mode 0600, at once or not at all).
+
+        Raises ThalovantIdentityError when the file exists (unless `overwrite`), is a symlink, or cannot be
+        written.
+        """
+        text = json.dumps(self.as_dict(include_secrets=True), indent=2, ensure_ascii=False) + "\n"
+        try:
+            return write_private_text(path, text, overwrite=overwrite)
+        except PrivateFileError as error:
+            raise ThalovantIdentityError(f"The identity was not saved: {error}") from error
+
+    def endpoint_base(self) -> str:
+        """The base of the HTTPS carrier, port written; also the name the hub's key is pinned under (contract
+        2, 4.2).
+        """
+        return self.data_plane_endpoints.http_base(self.default_master, self.default_port, self.default_path)
+
+    def endpoint_for(self, protocol: HubProtocol) -> str | None:
+        """The address a carrier dials; None when this identity has none. For https there always is one."""
+        return self.endpoint_base() if protocol == "https" else self.data_plane_endpoints.endpoint_for(protocol)
+
+    def supports_protocol(self, protocol: HubProtocol) -> bool:
+        """True when the hub said that it has the carrier switched on."""
+        return self.protocols.is_enabled(protocol)
+
+    def enabled_protocols(self) -> tuple[HubProtocol, ...]:
+        """The carriers the hub said it has switched on."""
+        return self.protocols.enabled_protocols()
+
+    def __repr__(self) -> str:
+        shown = {
+            "default_master": without_user_info(self.default_master),
+            "site_id": self.site_id,
+            "default_port": self.default_port,
+            "default_path": self.default_path,
+            "data_plane_endpoints": self.data_plane_endpoints,
+            "protocols": self.protocols,
+            "mqtt": self.mqtt,
+        }
+        trust = ", ca_pem='<present>'" if self.ca_pem else ""
+        return f"ThalovantIdentity({', '.join(f'{name}={value!r}' for name, value in shown.items())}{trust})"
+
+
+def redacted(value: Any) -> Any:
+    """`value` with everything under a key that speaks of a secret replaced, at any depth (contract 3.6)."""
+    if isinstance(value, Mapping):
+        return {key: _REDACTED if _is_secret(key) else redacted(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redacted(inner) for inner in value]
+    return value
+
+
+def _is_secret(key: object) -> bool:
+    return bool(_SECRET_WORDS.search(re.sub(r"[_\-\s]", "", str(key)).lower()))
+
+
+def _first(values: Mapping[str, Any], name: str) -> object:
+    """The first alias that is present decides, even when it holds nothing (contract 3.4.3)."""
+    return next((values[alias] for alias in _ALIASES[name] if alias in values), None)
+
+
+def _required(values: Mapping[str, Any], name: str) -> str:
+    value = _first(values, name)
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not text:
+        raise ThalovantIdentityError(f"Missing required identity field: {', '.join(_ALIASES[name])}")
+    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text):
+        raise ThalovantIdentityError(f"The identity field {name} holds control characters.")
+    return text
+
+
+def _port(value: object) -> int:
+    if value is None or value == "":
+        return DEFAULT_PORT
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit()):
+        raise ThalovantIdentityError(f"Identity field must be an integer: {', '.join(_ALIASES['default_port'])}")
+    if not 1 <= (port := int(text[:9])) <= 65_535:
+        raise ThalovantIdentityError("The identity field default_port must lie between 1 and 65535.")
+    return port
+
+
+def _path(value: object) -> str:
+    path = value.strip().strip("/") if isinstance(value, str) else ""
+    return f"/{path}" if path else ""
+
+
+def _endpoints(values: Mapping[str, Any], mqtt: MqttBrokerCredentials | None) -> HubDataPlaneEndpoints:
+    named = next((values[name] for name in _ENDPOINT_GROUPS if isinstance(values.get(name), Mapping)), None)
+    found = HubDataPlaneEndpoints.from_mapping(named if named else values)
+    if not named and mqtt is not None and found.mqtt is None:
+        found = replace(found, mqtt=HubDataPlaneEndpoints.from_mapping({"mqtt": mqtt.endpoint}).mqtt)
+    master = str(_first(values, "default_master") or "").strip()
+    if found.wss is None and master.lower().startswith(("wss://", "ws://")):
+        found = replace(found, wss=HubDataPlaneEndpoints.from_mapping({"wss": master}).wss)
+    return found
+
+
+def _protocols(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Only a named group counts: an identity's own `wss` and `mqtt` are addresses, not switches."""
+    return {name: values[name] for name in ("spec", "protocols", "network") if name in values}
+
+
+def _certificates(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > MAX_CA_PEM or "-----BEGIN CERTIFICATE-----" not in value:
+        raise ThalovantIdentityError("The identity field ca_pem holds no PEM certificates.")
+    if "PRIVATE KEY-----" in value:
+        raise ThalovantIdentityError("The identity field ca_pem holds a private key; only certificates belong there.")
+    return value
+
+
+def _read(target: Path) -> str:
+    try:
+        return read_private_text(target)
+    except PrivateFileError as error:
+        raise ThalovantIdentityError(str(error)) from error
+
+
+def _from_parsed(values: object, target: Path, what: str) -> ThalovantIdentity:
+    if not isinstance(values, Mapping):
+        raise ThalovantIdentityError(f"The {what} {target} does not hold an object.")
+    try:
+        identity = ThalovantIdentity.from_mapping(values)
+    except ThalovantIdentityError as error:
+        raise ThalovantIdentityError(f"{error} (in {target})") from None
+    return replace(identity, source_path=str(target))
+
+
+def _chosen_profile(values: object, profile: str | None, target: Path) -> object:
+    if not isinstance(values, Mapping):
+        raise ThalovantIdentityError(f"The configuration {target} does not hold an object.")
+    profiles = values.get("profiles")
+    if isinstance(profiles, Mapping):
+        named = (values.get(name) for name in ("profile", "default_profile", "defaultProfile"))
+        name = profile or next((str(found) for found in named if found), "default")
+        values = _profile(profiles, name, target)
+    elif profile is not None:
+        raise ThalovantIdentityError(f"The configuration {target} has no profiles; {profile!r} was asked for.")
+    nested = values.get("identity")
+    return nested if isinstance(nested, Mapping) else values
+
+
+def _profile(profiles: Mapping[str, Any], name: str, target: Path) -> Mapping[str, Any]:
+    chosen = profiles.get(name)
+    if isinstance(chosen, Mapping):
+        return chosen
+    known = ", ".join(sorted(map(str, profiles))) or "none"
+    raise ThalovantIdentityError(f"The configuration {target} has no profile {name!r}; it has: {known}.")
+
+
+def _from_environment(prefix: str) -> dict[str, Any]:
+    def one(*names: str) -> str | None:
+        found = (os.environ.get(prefix + name, "").strip() for name in names)
+        return next((value for value in found if value), None)
+
+    values: dict[str, Any] = {
+        "access_key": one("ACCESS_KEY"),
+        "password": one("PASSWORD"),
+        "site_id": one("SITE_ID"),
+        "default_master": one("HUB_HTTP_HOST", "DEFAULT_MASTER"),
+        "default_port": one("HUB_HTTP_PORT", "DEFAULT_PORT"),
+        "default_path": one("HUB_HTTP_PATH", "DEFAULT_PATH"),
+        "data_plane_endpoints": {
+            "https": _with_scheme(one("HUB_HTTPS_HOST", "HUB_HTTP_HOST"), "https"),
+            "wss": _with_scheme(one("HUB_WSS_HOST", "HUB_WEBSOCKET_HOST"), "wss"),
+            "mqtt": _with_scheme(one("HUB_MQTT_HOST"), "mqtts"),
+        },
+        "ca_pem": _certificate_file(one("CA_FILE")),
+    }
+    values["mqtt"] = {
+        "endpoint": _with_scheme(one("MQTT_ENDPOINT", "HUB_MQTT_HOST"), "mqtts"),
+        "username": one("MQTT_USERNAME"),
+        "password": one("MQTT_PASSWORD"),
+        "topic_prefix": one("MQTT_TOPIC_PREFIX"),
+        "qos": one("MQTT_QOS"),
+    }
+    return values
+
+
+def _with_scheme(host: str | None, scheme: str) -> str | None:
+    return f"{scheme}://{host}" if host and "://" not in host else host
+
+
+def _certificate_file(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ThalovantIdentityError(f"Unable to read the certificates in {path}.") from None
