@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an ask is waiting for, and what it became: the state machine of contract 9, without a clock.
+
+    waiting ──first part──▶ speaking ──settled──────────────▶ Answered(handled=True)
+       │                       ├──refused──────────────────▶ Answered(handled=False)
+       │                       └──link lost, query timeout─▶ Failed
+       └──empty wait, deadline, refused, link lost──────────▶ Failed
+
+Two ways to know that an answer is complete:
+
+- *settling* (any hub): `settle` seconds after the first part, whatever comes later (contract 9.3);
+- *handled is last* (a hub that announces the capability "handled"): `ovos.utterance.handled` completes the
+  ask at once and no window applies, so nothing is lost and nothing is waited for. If the deadline comes
+  first, what was said so far is answered with `handled=False`: nothing the user was told is thrown away.
+
+Time is whatever the caller's clock says, in seconds; each method is told what time it is, and `next_at` is
+when `tick` has something to do. Nothing here sends, waits, logs, or raises on what the hub sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from thalovant.protocol.contexts import (
+    UTTERANCE,
+    build_utterance,
+    new_request_id,
+    request_id_of,
+    seen_context,
+    session_id_of,
+    spoken_text,
+    with_context_defaults,
+)
+from thalovant.protocol.errors import SessionError, TooLargeError
+
+__all__ = [
+    "Answered",
+    "Ask",
+    "AskBook",
+    "Failed",
+    "Heard",
+    "Outcome",
+    "build_utterance",
+    "denial_is_for",
+    "new_request_id",
+    "request_id_of",
+    "seen_context",
+    "with_context_defaults",
+]
+
+SPEAK_EVENTS = frozenset({"speak", "ovos.utterance.speak"})
+UNMATCHED_EVENTS = frozenset({"ovos.intent.unmatched", "complete_intent_failure"})
+HANDLED = "ovos.utterance.handled"
+DENIED = "hive.policy.denied"
+QUERY_TIMEOUT = "hive.query.timeout"
+AUDIO_QUEUE = "mycroft.audio.queue"
+
+MAX_CLIP_BYTES = 4 * 1024 * 1024
+MAX_MEDIA_BYTES = 16 * 1024 * 1024
+MAX_EVENTS = 10_000
+MAX_TEXT_CHARS = 16 * 1024 * 1024
+MAX_ASKS = 10_000
+UNTRACKED_SEND_GRACE = 10.0
+
+NO_REPLY = "Hub finished the query but did not emit a speak reply."
+LINK_LOST = "HiveMind transport stopped"
+
+FailureKind = Literal["timeout", "unanswered", "denied", "query_timeout", "connection", "too_much"]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One event an ask used: its type, data, context as handlers see it, and the message it came in."""
+
+    name: str
+    data: dict[str, Any]
+    context: dict[str, Any]
+    raw: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The ask got an answer. `utterances` are its parts in order; `handled` is false when it was cut short.
+
+    `session_id` is the last one the hub named, else the one asked with; `failure_event` is what cut it
+    short; `dropped_media` counts the clips that were empty, malformed or over a limit.
+    """
+
+    request_id: str
+    session_id: str | None
+    utterances: tuple[str, ...]
+    events: tuple[Heard, ...]
+    handled: bool
+    failure_event: Heard | None = None
+    dropped_media: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The ask got no answer: `kind` for programs, `text` for people, `event` the hub's event that ended it.
+
+    `unanswered`: `text` is what the hub did not understand, as far as it said. `denied`: read `event`.
+    """
+
+    kind: FailureKind
+    request_id: str
+    text: str = ""
+    event: Heard | None = None
+
+
+Outcome = Answered | Failed
+
+
+class Ask:
+    """One request in flight. Feed it the events that carry its request id, in the order they came."""
+
+    __slots__ = (
+        "_chars",
+        "_deadline_at",
+        "_dropped",
+        "_empty_at",
+        "_empty_wait",
+        "_events",
+        "_handled_is_last",
+        "_media_bytes",
+        "_outcome",
+        "_parts",
+        "_session_id",
+        "_settle",
+        "_settle_at",
+        "_unmatched",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        request_id: str,
+        session_id: str | None,
+        *,
+        now: float,
+        deadline_at: float,
+        settle: float = 0.25,
+        empty_wait: float = 5.0,
+        handled_is_last: bool = False,
+    ) -> None:
+        """Start waiting at `now`; `settle` and `empty_wait` in seconds, defaults as in contract 9.3."""
+        self.request_id = request_id
+        self._session_id = session_id
+        self._deadline_at = max(deadline_at, now)
+        self._settle = settle
+        self._empty_wait = empty_wait
+        self._handled_is_last = handled_is_last
+        self._settle_at: float | None = None
+        self._empty_at: float | None = None
+        self._parts: list[str] = []
+        self._events: list[Heard] = []
+        self._unmatched: Heard | None = None
+        self._chars = self._media_bytes = self._dropped = 0
+        self._outcome: Outcome | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the ask became; None while it is in flight. Set once."""
+        return self._outcome
+
+    @property
+    def next_at(self) -> float | None:
+        """The earliest time at which `tick` can end the ask; None when it has ended."""
+        if self._outcome is not None:
+            return None
+        due = [at for at in (self._deadline_at, self._settle_at, self._empty_at) if at is not None]
+        return min(due)
+
+    def tick(self, now: float) -> None:
+        """Let the time pass: end the ask if a window or the deadline is over at `now`."""
+        at = self.next_at
+        if at is None or now < at:
+            return
+        if self._parts:
+            # Only a deadline can strike here while an answer is incomplete: settling is complete by rule.
+            self._answer(handled=not self._handled_is_last)
+        elif self._unmatched is not None:
+            self._fail("unanswered", spoken_text(self._unmatched.data), self._unmatched)
+        else:
+            self._fail("timeout", NO_REPLY)
+
+    def receive(self, name: str, data: object, context: object, now: float, raw: Any = None) -> bool:
+        """Take one event of this request; True when the ask used it (a kind contract 9.2 lists)."""
+        self.tick(now)
+        if self._outcome is not None or name not in _STEPS:
+            return False
+        heard = Heard(name, _as_dict(data), _as_dict(context), raw)
+        if self._has_too_much():
+            self._fail("too_much", "The hub sent more than one reply can hold. Ask for less at a time.")
+            return True
+        _STEPS[name](self, heard, now)
+        self.tick(now)
+        return True
+
+    def link_lost(self, reason: str, now: float) -> None:
+        """The connection is gone: no more events can come, even after speech (contract 9.3)."""
+        self.tick(now)
+        if self._outcome is None:
+            self._fail("connection", f"{LINK_LOST}: {reason}" if reason else LINK_LOST)
+
+    def _on_speak(self, heard: Heard, now: float) -> None:
+        self._keep(heard)
+        part = " ".join(spoken_text(heard.data).split())
+        if not part or (self._parts and self._parts[-1] == part):
+            return
+        if not self._parts and not self._handled_is_last:
+            self._settle_at = now + self._settle
+        self._empty_at = None
+        self._chars += len(part)
+        self._parts.append(part)
+
+    def _on_handled(self, heard: Heard, now: float) -> None:
+        self._keep(heard)
+        if self._handled_is_last:
+            self._complete()
+        else:
+            self._start_empty_wait(now)
+
+    def _on_unmatched(self, heard: Heard, now: float) -> None:
+        self._keep(heard)
+        self._unmatched = self._unmatched or heard
+        if not self._handled_is_last:
+            self._start_empty_wait(now)
+
+    def _on_denied(self, heard: Heard, now: float) -> None:
+        self._keep(heard)
+        if self._parts:
+            self._answer(handled=False, failure_event=heard)
+        else:
+            self._fail("denied", event=heard)
+
+    def _on_query_timeout(self, heard: Heard, now: float) -> None:
+        error = heard.data.get("error")
+        text = error if isinstance(error, str) and error else "The hub found nobody to answer this in time."
+        self._fail("query_timeout", text, heard)
+
+    def _on_clip(self, heard: Heard, now: float) -> None:
+        size = _clip_bytes(heard.data.get("binary_data"))
+        if size is None or self._media_bytes + size > MAX_MEDIA_BYTES:
+            self._dropped += 1
+            return
+        self._media_bytes += size
+        self._keep(heard)
+
+    def _keep(self, heard: Heard) -> None:
+        self._session_id = session_id_of(heard.context) or self._session_id
+        self._events.append(heard)
+
+    def _has_too_much(self) -> bool:
+        return len(self._events) >= MAX_EVENTS or self._chars >= MAX_TEXT_CHARS
+
+    def _start_empty_wait(self, now: float) -> None:
+        if not self._parts and self._empty_at is None:
+            self._empty_at = now + self._empty_wait
+
+    def _complete(self) -> None:
+        """The hub says this was the last event."""
+        if self._parts:
+            self._answer(handled=True)
+        elif self._unmatched is not None:
+            self._fail("unanswered", spoken_text(self._unmatched.data), self._unmatched)
+        else:
+            self._fail("timeout", NO_REPLY)
+
+    def _answer(self, *, handled: bool, failure_event: Heard | None = None) -> None:
+        self._outcome = Answered(
+            self.request_id,
+            self._session_id,
+            tuple(self._parts),
+            tuple(self._events),
+            handled,
+            failure_event,
+            self._dropped,
+        )
+
+    def _fail(self, kind: FailureKind, text: str = "", event: Heard | None = None) -> None:
+        self._outcome = Failed(kind, self.request_id, text, event)
+
+
+_STEPS = {
+    **dict.fromkeys(SPEAK_EVENTS, Ask._on_speak),
+    **dict.fromkeys(UNMATCHED_EVENTS, Ask._on_unmatched),
+    HANDLED: Ask._on_handled,
+    DENIED: Ask._on_denied,
+    QUERY_TIMEOUT: Ask._on_query_timeout,
+    AUDIO_QUEUE: Ask._on_clip,
+}
+
+
+class AskBook:
+    """Who is waiting on one connection: gives each event to the ask it belongs to, in constant time.
+
+    It also knows of queries and of utterances sent without waiting, because a refusal that names no request
+    can be blamed on an ask only when nothing else was in flight (contract 9.4). At most `max_asks` asks and
+    as many queries; of the sends only the latest time is kept.
+    """
+
+    def __init__(self, *, max_asks: int = MAX_ASKS) -> None:
+        self._max_asks = max_asks
+        self._asks: dict[str, Ask] = {}
+        self._queries: set[str] = set()
+        self._last_send_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._asks)
+
+    def __contains__(self, request_id: object) -> bool:
+        return request_id in self._asks
+
+    def add(self, ask: Ask) -> None:
+        """Have `ask` hear its events. SessionError: its request id is in flight; TooLargeError: book full."""
+        if ask.request_id in self._asks:
+            raise SessionError(
+                f"A request with the id {ask.request_id!r} is already in flight. Use another request_id.",
+                code="request_id_in_use",
+            )
+        self._make_room(len(self._asks))
+        self._asks[ask.request_id] = ask
+
+    def remove(self, ask: Ask) -> None:
+        """Forget `ask`, ended or given up; nothing happens if it is not in the book."""
+        if self._asks.get(ask.request_id) is ask:
+            del self._asks[ask.request_id]
+
+    def query_started(self, request_id: str) -> None:
+        """A `query()` is in flight. TooLargeError when there are too many."""
+        self._make_room(len(self._queries))
+        self._queries.add(request_id)
+
+    def query_ended(self, request_id: str) -> None:
+        """A `query()` is over."""
+        self._queries.discard(request_id)
+
+    def sent(self, message_type: str, now: float) -> None:
+        """A message was sent that nobody waits for; only an utterance matters for whose a refusal is."""
+        if message_type == UTTERANCE:
+            self._last_send_at = now
+
+    def dispatch(self, name: str, data: object, context: object, now: float, raw: Any = None) -> Ask | None:
+        """Give an event to the ask it belongs to; return that ask if it used the event or has ended.
+
+        An ask that has ended (see its `outcome`) is out of the book when this returns.
+        """
+        ask = self._owner(name, data, context, now)
+        if ask is None:
+            return None
+        used = ask.receive(name, data, context, now, raw)
+        if ask.outcome is not None:
+            self.remove(ask)
+            return ask
+        return ask if used else None
+
+    def link_lost(self, reason: str, now: float) -> list[Ask]:
+        """The connection is gone: end every ask, empty the book, and return the asks."""
+        asks = list(self._asks.values())
+        for ask in asks:
+            ask.link_lost(reason, now)
+        self._asks.clear()
+        self._queries.clear()
+        return asks
+
+    def _owner(self, name: str, data: object, context: object, now: float) -> Ask | None:
+        request_id = request_id_of(context, data)
+        if request_id is not None or name != DENIED:
+            return self._asks.get(request_id) if request_id is not None else None
+        if len(self._asks) != 1:
+            return None
+        only = next(iter(self._asks.values()))
+        denied = data.get("denied_type") if isinstance(data, Mapping) else None
+        mine = denial_is_for(
+            only.request_id, None, denied, asks=1, queries=len(self._queries), sends=self._recent_sends(now)
+        )
+        return only if mine else None
+
+    def _recent_sends(self, now: float) -> int:
+        return int(self._last_send_at is not None and now - self._last_send_at < UNTRACKED_SEND_GRACE)
+
+    def _make_room(self, held: int) -> None:
+        if held >= self._max_asks:
+            raise TooLargeError(
+                f"{self._max_asks} requests are in flight on this connection. Wait for some to end.",
+                limit=self._max_asks,
+                code="too_many_requests",
+            )
+
+
+def denial_is_for(
+    own_request_id: str,
+    denial_request_id: str | None,
+    denied_type: object,
+    *,
+    asks: int,
+    queries: int,
+    sends: int,
+) -> bool:
+    """Is a refusal that of this ask? By its request id, else only if nothing else can have caused it.
+
+    `asks`, `queries` and `sends` count what is in flight, this ask included (contract 9.4).
+    """
+    if denial_request_id is not None:
+        return denial_request_id == own_request_id
+    return denied_type == UTTERANCE and (asks, queries, sends) == (1, 0, 0)
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _clip_bytes(hexadecimal: object) -> int | None:
+    """The size of an embedded clip; None when it is missing, empty, too large or not hexadecimal."""
+    if not isinstance(hexadecimal, str) or not 0 < len(hexadecimal) <= 2 * MAX_CLIP_BYTES:
+        return None
+    try:
+        return len(bytes.fromhex(hexadecimal)) or None
+    except ValueError:
+        return None
