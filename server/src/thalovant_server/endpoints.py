@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where this server is reached, as its clients are told (architecture decision 13). Binds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The addresses given to clients; the port is always written.
+
+    Args:
+        host: the name or address clients use, without port.
+        api_port: the one TLS port of the API and of the hubs' WSS and HTTPS.
+        mqtt_port: the TLS port of the embedded MQTT endpoint.
+        ca_pem: the certificate authority to trust for these addresses, PEM text.
+    """
+
+    host: str
+    api_port: int
+    mqtt_port: int
+    ca_pem: str
+
+    @property
+    def domain(self) -> str:
+        """``host:port`` of the API and of every hub."""
+        return f"{self._host}:{self.api_port}"
+
+    @property
+    def api_url(self) -> str:
+        """The API root, without ``/v1``."""
+        return f"https://{self.domain}"
+
+    @property
+    def mqtt_url(self) -> str:
+        """The MQTT endpoint."""
+        return f"mqtts://{self._host}:{self.mqtt_port}"
+
+    def wss_for(self, hub_id: str) -> str:
+        """Return the WebSocket address of one hub."""
+        return f"wss://{self.domain}/hubs/{hub_id}"
+
+    def https_for(self, hub_id: str) -> str:
+        """Return the HTTPS data-plane address of one hub."""
+        return f"https://{self.domain}/hubs/{hub_id}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error the server raises towards the one who runs or calls it, in one tree. Does nothing.
+
+    ThalovantServerError
+    ├── SettingsError               what was typed or configured cannot be used
+    ├── DataDirectoryError          the data directory cannot be used (`.path`)
+    │   ├── DataDirectoryInUseError another process owns it (`.owner`: its pid)
+    │   └── DataDamagedError        a file in it is damaged or missing (`.path`, `.fault`)
+    ├── WrongServerKeyError         the sealing key is not the one this database was sealed with (`.path`)
+    ├── DatabaseTooNewError         a newer version of the server wrote this database (`.path`, `.revision`)
+    ├── StorageError                the database could not be read or written just now
+    ├── Overloaded                  more is waiting than is worth waiting for (`.retry_after_seconds`)
+    ├── CredentialGone              the credential was removed while somebody waited for it
+    ├── ForbiddenTextError          an identifier or a name holds what it may not (`.field`)
+    └── ApiError                    a request to the control plane is refused (`.status`, `.detail`)
+
+Each class has a stable `code` for programs; its text is a sentence for people: what happened, what to do.
+No text is made from a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = [
+    "ApiError",
+    "CredentialGone",
+    "DataDamagedError",
+    "DataDirectoryError",
+    "DataDirectoryInUseError",
+    "DatabaseTooNewError",
+    "ForbiddenTextError",
+    "Overloaded",
+    "SettingsError",
+    "StorageError",
+    "ThalovantServerError",
+    "WrongServerKeyError",
+]
+
+
+class ThalovantServerError(Exception):
+    """The root: `code` is for programs, `sentence` for people."""
+
+    code: str = "server_error"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+class SettingsError(ThalovantServerError):
+    """What was typed or configured cannot be used; the sentence says what to type instead."""
+
+    code = "settings_invalid"
+
+
+class DataDirectoryError(ThalovantServerError):
+    """The data directory cannot be used.
+
+    Args:
+        path: the directory, or the file in it.
+        fault: what is wrong, as the second half of a sentence.
+    """
+
+    code = "data_directory_unusable"
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"The data directory {path} cannot be used: {fault}.")
+        self.path = path
+        self.fault = fault
+
+
+class DataDirectoryInUseError(DataDirectoryError):
+    """Another process owns the data directory (architecture decision 12)."""
+
+    code = "data_directory_in_use"
+
+    def __init__(self, path: Path, owner: str | int | None) -> None:
+        who = f"process {owner}" if owner else "another process"
+        super().__init__(path, f"{who} runs with it; stop that one first, or choose another --data")
+        self.owner = owner
+
+
+class DataDamagedError(DataDirectoryError):
+    """A file of the data directory is damaged or missing; it is never made anew silently."""
+
+    code = "data_damaged"
+
+    def __init__(self, path: Path, fault: str) -> None:
+        ThalovantServerError.__init__(
+            self,
+            f"The file {path} is damaged: {fault}. Restore it from a backup of the data directory; or move "
+            f"the whole directory {path.parent} away to start afresh (every client then needs a new identity).",
+        )
+        self.path = path
+        self.fault = fault
+
+
+class WrongServerKeyError(ThalovantServerError):
+    """The key that seals secrets at rest is not the one this database was sealed with."""
+
+    code = "wrong_server_key"
+
+    def __init__(self, key_file: Path | None, database: Path) -> None:
+        name = str(key_file) if key_file else "given"
+        super().__init__(
+            f"The server key {name} does not open the secrets in {database}: the two belong to different "
+            "backups, or the key was changed. Restore both from the same backup."
+        )
+        self.path = key_file
+        self.database = database
+
+
+class DatabaseTooNewError(ThalovantServerError):
+    """The database was written by a newer version of the server."""
+
+    code = "database_too_new"
+
+    def __init__(self, path: Path, revision: str) -> None:
+        super().__init__(
+            f"The database {path} has schema {revision}, which this version does not know: run the version "
+            "of thalovant-server that wrote it, or a newer one, or restore a backup made before the upgrade."
+        )
+        self.path = path
+        self.revision = revision
+
+
+class StorageError(ThalovantServerError):
+    """The database could not be read or written just now (disk full, locked by another program, ...)."""
+
+    code = "storage_unavailable"
+
+
+class Overloaded(ThalovantServerError):
+    """More work is waiting than is worth waiting for; nothing is wrong with the one who asks."""
+
+    code = "overloaded"
+
+    def __init__(self, sentence: str, retry_after_seconds: int = 5) -> None:
+        super().__init__(sentence)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class CredentialGone(ThalovantServerError):
+    """The credential was removed while somebody waited for something of it."""
+
+    code = "credential_gone"
+
+    def __init__(self) -> None:
+        super().__init__("The credential was removed.")
+
+
+class ForbiddenTextError(ThalovantServerError, ValueError):
+    """An identifier or a name holds what it may not.
+
+    Args:
+        field: which one, as the caller knows it.
+        rule: what it has to be, as the second half of a sentence.
+    """
+
+    code = "forbidden_text"
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field} {rule}.")
+        self.field = field
+        self.rule = rule
+
+
+class ApiError(ThalovantServerError):
+    """A request to the control plane is refused; becomes one problem+json body (contract 1.5).
+
+    Args:
+        status: HTTP status.
+        detail: a sentence for people, without credentials.
+        code: stable code for programs, `[A-Za-z0-9_.:-]{1,80}`.
+        retry_after_seconds: also sent as `Retry-After`.
+        headers: further response headers.
+        members: further members of the body, such as `errors`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        code: str,
+        *,
+        retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+        self.headers = dict(headers or {})
+        self.members = dict(members or {})
