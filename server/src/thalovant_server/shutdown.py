@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one object by which the whole process ends: stop accepting, drain until a deadline, cancel.
+
+Whoever owns sockets or tasks registers how they end; they end in the reverse order of their registration, so that
+what accepts stops before what it feeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+End = Callable[[float], Awaitable[None]]
+"""Ends one part; takes the seconds it may spend on draining."""
+
+
+class Shutdown:
+    """A wish to stop, and the ordered end of everything that was started."""
+
+    def __init__(self, drain_seconds: float) -> None:
+        self._wished = asyncio.Event()
+        self._drain_seconds = drain_seconds
+        self._ends: list[tuple[str, End]] = []
+
+    def listen_to_signals(self) -> None:
+        """Wish to stop on SIGTERM and SIGINT; a second one cuts the draining short."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.request)
+
+    def request(self) -> None:
+        """Wish that the process stops. A second wish leaves no time for draining."""
+        if self._wished.is_set():
+            self._drain_seconds = 0.0
+        self._wished.set()
+
+    async def wait(self) -> None:
+        """Wait until somebody wishes to stop."""
+        await self._wished.wait()
+
+    def at_end(self, name: str, end: End) -> None:
+        """Register how a part ends; the last one registered ends first."""
+        self._ends.append((name, end))
+
+    async def run(self) -> None:
+        """End every part. One that fails is logged and keeps no other from ending."""
+        deadline = asyncio.get_running_loop().time() + self._drain_seconds
+        while self._ends:
+            name, end = self._ends.pop()
+            left = max(0.0, min(deadline - asyncio.get_running_loop().time(), self._drain_seconds))
+            try:
+                await end(left)
+            except Exception:
+                log.exception("part did not end cleanly", part=name)

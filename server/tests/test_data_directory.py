@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A directory that is whole is found again; one that is damaged is named; nobody else reads its secrets."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from thalovant_server import data_directory
+from thalovant_server.certificates import KeyPair
+from thalovant_server.data_directory import DataDirectory
+from thalovant_server.errors import DataDamagedError, DataDirectoryError, DataDirectoryInUseError
+
+SECRETS = ("seal.key", "ca.key", "tls.key", "admin-password")
+
+
+def fill(directory: DataDirectory) -> tuple[bytes, KeyPair, str]:
+    """What a first start does, without a server."""
+    key, authority = directory.seal_key(), directory.authority(())
+    directory.server_certificate(authority, ())
+    directory.bundle(authority)
+    directory.file(data_directory.DATABASE).touch(0o600)
+    password = directory.admin_password()
+    directory.finish_first_start()
+    return key, authority, password
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "nested" / "data"
+
+
+@pytest.fixture
+def filled(path: Path) -> Iterator[Path]:
+    directory = DataDirectory(path)
+    fill(directory)
+    directory.close()
+    yield path
+
+
+def test_a_second_start_finds_all_of_it_again(path: Path) -> None:
+    first = DataDirectory(path)
+    assert first.is_new
+    made = fill(first)
+    certificate = first.file("tls.crt").read_text()
+    first.close()
+    second = DataDirectory(path)
+    assert not second.is_new
+    assert fill(second) == made
+    assert second.file("tls.crt").read_text() == certificate
+    second.close()
+
+
+def test_a_first_start_that_was_cut_off_goes_on(path: Path) -> None:
+    cut = DataDirectory(path)
+    key = cut.seal_key()
+    cut.close()
+    again = DataDirectory(path)
+    assert again.is_new
+    assert again.seal_key() == key
+    again.close()
+
+
+def test_secrets_are_for_the_owner_alone(filled: Path) -> None:
+    assert stat.S_IMODE(filled.stat().st_mode) == 0o700
+    for name in SECRETS:
+        assert stat.S_IMODE((filled / name).stat().st_mode) == 0o600, name
+
+
+def test_the_bundle_holds_our_authority_after_the_systems(filled: Path) -> None:
+    assert (filled / "ca-bundle.pem").read_text().endswith((filled / "ca.pem").read_text())
+
+
+def test_a_second_process_is_told_who_owns_it(filled: Path) -> None:
+    first = DataDirectory(filled)
+    program = (
+        "import sys, pathlib\nfrom thalovant_server.data_directory import *\n"
+        "try: DataDirectory(pathlib.Path(sys.argv[1]))\nexcept DataDirectoryInUseError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", program, filled], capture_output=True, text=True, check=True)
+    assert str(os.getpid()) in run.stdout
+    assert str(filled) in run.stdout
+    first.close()
+    DataDirectory(filled).close()
+    assert issubclass(DataDirectoryInUseError, DataDirectoryError)
+
+
+DAMAGES = [
+    (name, damage)
+    for name in ("seal.key", "ca.pem", "ca.key", "tls.crt", "tls.key")
+    for damage in (b"", b"\xff\xfe\x00", b"rubbish\n", None)
+    # A missing server certificate is made anew from the authority: nothing is forgotten by that.
+    if damage is not None or not name.startswith("tls.")
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES)
+def test_damage_is_named_and_nothing_is_made_in_its_place(name: str, damage: bytes | None, filled: Path) -> None:
+    file = filled / name
+    file.unlink() if damage is None else file.write_bytes(damage)
+    with pytest.raises(DataDamagedError, match=name.replace(".", r"\.")) as caught:
+        directory = DataDirectory(filled)
+        try:
+            fill(directory)
+        finally:
+            directory.close()
+    assert "backup" in str(caught.value)
+    assert (file.read_bytes() if file.exists() else None) == damage
+
+
+def test_a_missing_database_is_damage_not_a_fresh_start(filled: Path) -> None:
+    (filled / data_directory.DATABASE).unlink()
+    with pytest.raises(DataDamagedError, match=data_directory.DATABASE):
+        DataDirectory(filled)
+
+
+def test_a_certificate_that_lacks_a_public_host_is_made_anew(path: Path) -> None:
+    directory = DataDirectory(path)
+    authority = directory.authority(("hub.example",))
+    directory.server_certificate(authority, ())
+    before = directory.file("tls.crt").read_text()
+    directory.server_certificate(authority, ("hub.example",))
+    assert directory.file("tls.crt").read_text() != before
+    directory.close()
+
+
+def test_an_authority_that_may_not_vouch_for_a_host_says_what_to_do(filled: Path) -> None:
+    directory = DataDirectory(filled)
+    with pytest.raises(DataDirectoryError, match=r"ca\.pem and ca\.key away"):
+        directory.server_certificate(directory.authority(()), ("elsewhere.example",))
+    directory.close()
+
+
+def test_a_path_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataDirectoryError, match="cannot be made"):
+        DataDirectory(tmp_path / "file" / "data")
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataDirectoryError, match="lock"):
+        DataDirectory(tmp_path / "data")
+    assert not (tmp_path / "elsewhere").exists()
