@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives the published SDK from outside: one JSON command a line in, one JSON answer a line out.
+
+It runs in the published SDK's own environment and imports nothing of ours. `thalovant` here is theirs.
+"""
+
+import contextlib
+import io
+import json
+import pathlib
+import sys
+import time
+
+import thalovant
+from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantIdentity
+
+CLIENTS = {}
+
+
+def login(url, email, password):
+    api = ThalovantControlPlane(url)
+    api.login(email, password)
+    return api
+
+
+def create_identity(url, email, password, hub, name, file):
+    """Create an identity and keep it in a file, as a device would."""
+    result = login(url, email, password).create_client_identity(hub, name=name, preferred_protocols=("mqtt", "wss"))
+    with open(file, "w", opener=lambda path, flags: __import__("os").open(path, flags, 0o600)) as out:
+        json.dump(result.identity.as_dict(include_secrets=True), out)
+    return {
+        "client_id": result.client_id,
+        "mqtt": result.identity.mqtt is not None,
+        "endpoint": str(result.endpoint),
+    }
+
+
+def open_client(key, file, protocol, noise):
+    client = ThalovantClient(ThalovantIdentity.from_file(file), protocol=protocol, noise_state_dir=noise)
+    client.connect()
+    CLIENTS[key] = client
+    return client.connection_info().as_dict()
+
+
+def ask(key, text, timeout=12.0, settle=None):
+    started = time.perf_counter()
+    reply = CLIENTS[key].ask(text, timeout=timeout)
+    return {
+        "text": reply.text,
+        "utterances": list(reply.utterances),
+        "handled": reply.handled,
+        "ms": round((time.perf_counter() - started) * 1000, 2),
+    }
+
+
+def ask_many(key, texts, settle=0.0):
+    """Milliseconds of each ask, one after the other, with the settle window as given."""
+    took = []
+    for text in texts:
+        started = time.perf_counter()
+        CLIENTS[key].ask(text)
+        took.append((time.perf_counter() - started) * 1000)
+    return took
+
+
+def emit(key, event, data):
+    CLIENTS[key].emit(event, data)
+    return True
+
+
+def wait_for_event(key, send, wait, timeout=5.0):
+    """Emit one event and wait for another."""
+    seen = []
+    client = CLIENTS[key]
+    with client.on(wait, seen.append):
+        client.emit(send, {})
+        deadline = time.monotonic() + timeout
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return [{"name": event.name, "data": event.data, "context": event.context} for event in seen]
+
+
+def close(key):
+    CLIENTS.pop(key).close()
+    return True
+
+
+def run_file(file, argv=()):
+    """Run a program as it stands, in this environment; its output is the answer."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(pathlib.Path(file).read_text(), file, "exec"), {"__name__": "__main__"})
+    return out.getvalue()
+
+
+def version():
+    import importlib.metadata
+
+    return {"version": importlib.metadata.version("thalovant"), "file": thalovant.__file__}
+
+
+COMMANDS = {
+    f.__name__: f for f in (create_identity, open_client, ask, ask_many, emit, wait_for_event, close, run_file, version)
+}
+
+
+def main():
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = {"ok": COMMANDS[command.pop("do")](**command)}
+        except Exception as error:
+            mro = [kind.__name__ for kind in type(error).__mro__]
+            answer = {
+                "error": type(error).__name__,
+                "kinds": mro,
+                "text": str(error),
+                "code": getattr(error, "code", None),
+            }
+        print(json.dumps(answer), flush=True)
+
+
+main()

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that we did not write, started as their users start them: the published SDK, the mosquitto clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from thalovant_server.testing import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED_PYTHON = ROOT / ".cache/published/bin/python"
+UNPACKED_MOSQUITTO = ROOT / ".cache/mosquitto/usr"
+AGENTS = ROOT / "interop/agents"
+
+
+class PublishedError(Exception):
+    """What the published SDK raised: its own class name, its bases and its words."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(f"{answer['error']}: {answer['text']}")
+        self.name: str = answer["error"]
+        self.kinds: list[str] = answer["kinds"]
+        self.code: str | None = answer["code"]
+
+
+class Published:
+    """The published SDK, one process of it."""
+
+    def __init__(self, server: ServerProcess, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "THALOVANT_API_URL": server.ready["api_url"],
+            **server.environment,
+        }
+        self._process = subprocess.Popen(
+            [PUBLISHED_PYTHON, ROOT / "interop/published/driver.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=home,
+        )  # fmt: skip
+
+    def __call__(self, do: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the published SDK's process died"
+        answer = json.loads(line)
+        if "ok" not in answer:
+            raise PublishedError(answer)
+        return answer["ok"]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+def mosquitto(program: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start mosquitto_pub or mosquitto_sub."""
+    environment = dict(os.environ)
+    if shutil.which("mosquitto_sub") is None:
+        environment["PATH"] = f"{UNPACKED_MOSQUITTO / 'bin'}:{environment['PATH']}"
+        environment["LD_LIBRARY_PATH"] = ":".join(str(folder) for folder in (UNPACKED_MOSQUITTO / "lib").glob("*"))
+    return subprocess.Popen(
+        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )

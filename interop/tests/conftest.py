@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real server for a whole file of tests, and the published SDK beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rig import AGENTS, Published
+from thalovant import ThalovantControlPlane
+from thalovant_server.testing import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the agents of the tests."""
+    agents = ("late=python:interop_agents:late_part", "sleepy=python:interop_agents:sleepy")
+    folder = tmp_path_factory.mktemp("server")
+    with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}) as running:
+        yield running
+
+
+@pytest.fixture
+def published(server: ServerProcess, tmp_path: Path) -> Iterator[Published]:
+    """The published SDK with a home of its own."""
+    driver = Published(server, tmp_path / "published-home")
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def api(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThalovantControlPlane]:
+    """Our own control plane client, signed in as the admin."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    with ThalovantControlPlane(server.ready["api_url"]) as plane:
+        plane.login(*server.admin)
+        yield plane
