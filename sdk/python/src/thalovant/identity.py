@@ -39,6 +39,7 @@ __all__ = [
     "MqttBrokerCredentials",
     "SelectedHubEndpoint",
     "ThalovantIdentity",
+    "default_config_path",
 ]
 
 DEFAULT_PORT = 5679
