@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PUBLISHED := .cache/published/.ready
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
 
-.PHONY: help demo test check format bench bench-short docs pins clean interop-env
+.PHONY: help install demo test check format bench bench-short docs pins clean interop-env
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ $(PUBLISHED): interop/published/requirements.txt requirements/uv.txt
 
 interop-env: $(PUBLISHED) ## the published SDK and the mosquitto clients, each in its own place
 	@bash scripts/mosquitto_clients.sh
+
+install: $(READY) ## make .venv with the commands thalovant and thalovant-server
+	@echo "Installed. Now:  . $(VENV)/bin/activate"
 
 demo: $(READY) ## from nothing to a printed reply over MQTT, WSS and HTTPS
 	@$(BIN)/python scripts/demo.py
