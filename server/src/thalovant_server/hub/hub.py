@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hub service: admits clients, keeps their connections, and takes their asks to the agents.
+
+One object serves every hub of the process; which hub a client belongs to is its credential's. It holds what the
+connections cannot know alone: the directory, the budget, who else is connected.
+
+It will not know a carrier beyond its name, nor an agent beyond its interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from thalovant.protocol.messages import HiveMessage, bus
+from thalovant_server.agents.base import Agent, AgentRequest
+from thalovant_server.errors import CredentialGone, Overloaded, StorageError
+from thalovant_server.hub import policy, refusal
+from thalovant_server.hub.ask import Ask, Cancel
+from thalovant_server.hub.budget import ByteBudget
+from thalovant_server.hub.clock import Clock, LoopClock
+from thalovant_server.hub.connection import Connection, Link
+from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.refusal import Refusal, Refused
+from thalovant_server.hub.runtime import Runtime
+from thalovant_server.hub.session import HubSession
+
+if TYPE_CHECKING:
+    from thalovant_server.directory import Change, CredentialEntry, Directory, HubEntry
+
+log = structlog.get_logger("thalovant.hub")
+
+SUITES = ["25519_ChaChaPoly_SHA256", "25519_AESGCM_SHA256"]
+CAPABILITIES = ["handled"]
+
+
+class Agents(Protocol):
+    """Where agents are found by name."""
+
+    def get(self, name: str | None) -> Agent | None:
+        """The agent of that name, the default for None, or None."""
+
+
+class Hub:
+    """All connections of the process. Make it on the running event loop.
+
+    Args:
+        static_private: the server's Noise key, 32 bytes.
+        node_id: the server's short public name in every HELLO; must survive restarts (contract section 4.1).
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        agents: Agents,
+        *,
+        static_private: bytes,
+        node_id: str,
+        version: str,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.clock: Clock = clock or LoopClock()
+        self.budget = ByteBudget(self.limits.process_bytes)
+        self.runtime = Runtime(self.clock, self.budget, self.limits)
+        self._directory = directory
+        self._agents = agents
+        self._static_private = static_private
+        self._node_id = node_id
+        self._about = {"server": version, "capabilities": CAPABILITIES}
+        self._numbers = itertools.count(1)
+        self._by_client: dict[str, set[Connection]] = {}
+        self._by_hub: dict[str, set[Connection]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._unsubscribe = directory.subscribe(self._changed)
+
+    # -- what the gateways call -------------------------------------------------------------------------------
+
+    def admit(self, access_key: str, hub_id: str | None, carrier: str, remote: str = "") -> CredentialEntry:
+        """The credential of that access key, when it may connect here. `hub_id` None is the default hub.
+
+        Raises:
+            Refused: the key is unknown or another hub's, the carrier or the hub is off, or the server goes down.
+        """
+        try:
+            return self._admit(access_key, hub_id, carrier)
+        except Refused as refused:
+            log.warning("refused", code=refused.code, carrier=carrier, hub_id=hub_id, remote=remote)
+            raise
+
+    def connect(self, link: Link, credential: CredentialEntry, user_agent: str | None) -> Connection:
+        """Begin a session for an admitted credential; HELLO and offer leave through the link at once.
+
+        `user_agent` begins the peer name (contract section 6.3); None puts the access key there, as on MQTT.
+
+        Raises:
+            Refused: the credential has as many ready connections of this carrier as it may.
+        """
+        current = self._directory.credential(credential.access_key) or credential
+        self._make_room(link.carrier, current)
+        connection = Connection(self, link, current, user_agent or current.access_key, next(self._numbers))
+        self._by_client.setdefault(current.client_id, set()).add(connection)
+        self._by_hub.setdefault(current.hub_id, set()).add(connection)
+        connection.start(self._session(connection, current))
+        return connection
+
+    def connections_of(self, client_id: str) -> list[Connection]:
+        """The live connections of a client, oldest first."""
+        return sorted(self._by_client.get(client_id, ()), key=lambda connection: connection.number)
+
+    @property
+    def connections(self) -> int:
+        """Live connections, ready or not."""
+        return sum(len(each) for each in self._by_hub.values())
+
+    async def stop(self, seconds: float) -> None:
+        """Take nothing new, let asks under way end for so long, then end every connection with "restart"."""
+        self._stopping = True
+        await self.runtime.stop(seconds)
+        for connection in [each for group in list(self._by_hub.values()) for each in group]:
+            connection.end(refusal.RESTARTING)
+        self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # -- what a connection calls ------------------------------------------------------------------------------
+
+    def find_psk(self, connection: Connection) -> None:
+        """Fetch the stretched key in a task of its own."""
+        self._spawn(f"psk of {connection.credential.client_id}", self._find_psk(connection))
+
+    def commit_pin(self, connection: Connection, key: bytes) -> None:
+        """Commit the pin in a task of its own."""
+        self._spawn(f"pin of {connection.credential.client_id}", self._commit_pin(connection, key))
+
+    def became_ready(self, connection: Connection) -> None:
+        """The handshake is over: check once more who this is, and how many of them there are."""
+        log.info(
+            "session_ready",
+            carrier=connection.carrier,
+            client_id=connection.credential.client_id,
+            hub_id=connection.credential.hub_id,
+            pattern=connection.pattern,
+        )
+        if self._standing(connection) is None:
+            return
+        ready = self._siblings(connection.carrier, connection.credential, ready=True)
+        if len(ready) > self.limits.sessions_per_credential:
+            connection.end(refusal.TOO_MANY_CONNECTIONS)
+
+    def greeted(self, connection: Connection) -> None:
+        """Keep peer names apart (contract section 6.3)."""
+        others = self._by_client.get(connection.credential.client_id, ())
+        if any(other.peer == connection.peer for other in others if other is not connection):
+            connection.distinguish()
+
+    def received(self, connection: Connection, message: HiveMessage) -> None:
+        """Judge a message by the credential as it is now, and act."""
+        standing = self._standing(connection)
+        if standing is None:
+            return
+        credential, hub = standing
+        match policy.decide(credential.permissions, message, self.limits):
+            case policy.Allow(ask=Ask() as ask):
+                self._ask(connection, credential, hub, ask)
+            case policy.Allow(ask=Cancel(request_id=request_id)):
+                self.runtime.cancel(credential.client_id, request_id)
+            case policy.Deny() as denial:
+                self._deny(connection, denial)
+            case policy.Close(frame_type=frame_type):
+                log.warning("refused", code="not_granted", client_id=credential.client_id, frame=frame_type)
+                connection.end(refusal.not_allowed(frame_type))
+            case policy.NoRendezvous():
+                answer = {"status": "error", "reason": "not_a_rendezvous_node", "mailbox_node": self._node_id}
+                connection.send([HiveMessage("rendezvous", answer)])
+            case _:
+                pass
+
+    def received_binary(self, connection: Connection) -> None:
+        """No agent takes binary yet."""
+        if self._standing(connection) is not None:
+            self._deny(connection, policy.unsupported_frame("bin"))
+
+    def received_malformed(self, connection: Connection) -> None:
+        """The envelope was fine and the payload was not: say so, and go on."""
+        if self._standing(connection) is not None:
+            self._deny(connection, policy.malformed_payload("bus"))
+
+    def ended(self, connection: Connection) -> None:
+        """Forget a connection."""
+        credential = connection.credential
+        for index, key in ((self._by_client, credential.client_id), (self._by_hub, credential.hub_id)):
+            group = index.get(key)
+            if group is not None:
+                group.discard(connection)
+                if not group:
+                    del index[key]
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _admit(self, access_key: str, hub_id: str | None, carrier: str) -> CredentialEntry:
+        credential = self._directory.credential(access_key)
+        if credential is None:
+            raise Refused(refusal.UNKNOWN_KEY)
+        wanted = self._directory.hub(hub_id) if hub_id is not None else self._directory.default_hub()
+        if wanted is None or wanted.id != credential.hub_id:
+            raise Refused(refusal.WRONG_HUB)
+        why = self._fault(credential, wanted, carrier)
+        if why is not None:
+            raise Refused(why)
+        return credential
+
+    def _fault(self, credential: CredentialEntry, hub: HubEntry, carrier: str) -> Refusal | None:
+        if not credential.active:
+            return refusal.REVOKED
+        if not hub.active:
+            return refusal.HUB_OFF
+        if carrier not in hub.protocols:
+            return refusal.PROTOCOL_OFF
+        return refusal.RESTARTING if self._stopping else None
+
+    def _standing(self, connection: Connection) -> tuple[CredentialEntry, HubEntry] | None:
+        """The connection's credential and hub as they are now; ends it when they no longer let it be here."""
+        old = connection.credential
+        credential = self._directory.credential(old.access_key)
+        if credential is None or credential.id != old.id or not credential.active:
+            return self._cut(connection, refusal.REVOKED)
+        hub = self._directory.hub(credential.hub_id)
+        if hub is None or not hub.active:
+            return self._cut(connection, refusal.HUB_OFF)
+        if connection.carrier not in hub.protocols:
+            return self._cut(connection, refusal.PROTOCOL_OFF)
+        return credential, hub
+
+    def _cut(self, connection: Connection, why: Refusal) -> None:
+        log.warning("cut", code=why.code, carrier=connection.carrier, client_id=connection.credential.client_id)
+        connection.end(why)
+
+    def _changed(self, change: Change) -> None:
+        """A change was committed: whoever may no longer be here is cut now, not at the next message."""
+        if change.action == "created":
+            return
+        index = self._by_client if change.client_id is not None else self._by_hub
+        for connection in list(index.get(change.client_id or change.hub_id, ())):
+            self._standing(connection)
+
+    def _siblings(self, carrier: str, credential: CredentialEntry, *, ready: bool) -> list[Connection]:
+        return [
+            connection
+            for connection in self._by_client.get(credential.client_id, ())
+            if connection.credential.id == credential.id and connection.carrier == carrier and connection.ready is ready
+        ]
+
+    def _make_room(self, carrier: str, credential: CredentialEntry) -> None:
+        """Unfinished sessions displace only unfinished ones, the oldest first; ready ones keep their place."""
+        if len(self._siblings(carrier, credential, ready=True)) >= self.limits.sessions_per_credential:
+            raise Refused(refusal.TOO_MANY_CONNECTIONS)
+        unfinished = self._siblings(carrier, credential, ready=False)
+        if len(unfinished) >= self.limits.unfinished_per_credential:
+            min(unfinished, key=lambda connection: connection.number).end(refusal.REPLACED)
+
+    def _session(self, connection: Connection, credential: CredentialEntry) -> HubSession:
+        hub = self._directory.hub(credential.hub_id)
+        hello = {"pubkey": "", "peer": connection.peer, "node_id": self._node_id, "thalovant": self._about}
+        patterns = ["XXpsk2"] if credential.pinned_key is None else ["KKpsk0", "XXpsk2"]
+        offer = {
+            "max_protocol_version": 3,
+            "binarize": False,
+            "encodings": [],
+            "ciphers": [],
+            "noise": {"patterns": patterns, "suites": SUITES},
+        }
+        return HubSession(
+            static_private=self._static_private,
+            hello=hello,
+            offer=offer,
+            pinned=credential.pinned_key,
+            psk=credential.psk,
+            max_message=hub.max_message if hub is not None else self.limits.message_bytes,
+            max_waiting=self.limits.waiting_bytes,
+        )
+
+    def _ask(self, connection: Connection, credential: CredentialEntry, hub: HubEntry, ask: Ask) -> None:
+        agent = self._agents.get(hub.agent)
+        if agent is None:
+            reason = f"this hub's agent {hub.agent!r} is not one of this server's"
+            self._deny(connection, policy.Deny(ask.type, "backend_unavailable", reason, request_id=ask.request_id))
+            return
+        request = AgentRequest(
+            text=ask.text,
+            lang=ask.lang,
+            session_id=ask.session_id or connection.session_id,
+            client_name=credential.client_name,
+            site_id=connection.site_id,
+            request_id=ask.request_id or "",
+            data=ask.data,
+            context=ask.context,
+        )
+        refused = self.runtime.submit(connection, credential.client_id, agent, ask, request)
+        if refused is not None:
+            code, reason = refused
+            self._deny(connection, policy.Deny(ask.type, code, reason, request_id=ask.request_id))
+
+    def _deny(self, connection: Connection, denial: policy.Deny) -> None:
+        """Contract section 9.4, with the request id, so that it ends the right ask."""
+        log.warning(
+            "denied", code=denial.code, client_id=connection.credential.client_id, denied_type=denial.denied_type
+        )
+        context: dict[str, Any] = {"source": "hub", "destination": connection.peer}
+        if denial.request_id is not None:
+            context["request_id"] = denial.request_id
+        data = {
+            "denied_type": denial.denied_type,
+            "code": denial.code,
+            "reason": denial.reason,
+            "data": denial.data,
+        }
+        connection.send([bus("hive.policy.denied", data, context)])
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _find_psk(self, connection: Connection) -> None:
+        try:
+            psk = await self._directory.psk(connection.credential)
+            connection.provide_psk(psk)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this client must be told something
+            connection.end(self._why(error, "psk"))
+
+    async def _commit_pin(self, connection: Connection, key: bytes) -> None:
+        try:
+            accepted = await self._directory.pin_key(connection.credential.id, key)
+            connection.provide_pin(accepted)
+        except Exception as error:  # noqa: BLE001 - as above
+            connection.end(self._why(error, "pin"))
+
+    def _why(self, error: Exception, what: str) -> Refusal:
+        if isinstance(error, CredentialGone):
+            return refusal.REVOKED
+        if isinstance(error, (Overloaded, StorageError)):
+            log.warning("busy", what=what, code=error.code)
+            return refusal.BUSY
+        log.error("internal", what=what, exc_info=error)
+        return refusal.INTERNAL

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs turns: each ask once, within its deadline, in bounded numbers (architecture decisions 10 and 11).
+
+The key of a turn is (client, request id, digest of type and data). The same ask again, over whatever connection,
+hears the same answer and runs the agent no second time; the same id with other content is a new turn. A turn is
+remembered until its deadline plus a minute. When the memory is full, the turns that ended first are forgotten first
+(a client's own, then anybody's); a turn that runs is never forgotten.
+
+It will not know carriers or permissions. A lost link cancels nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thalovant_server.agents.base import Agent, AgentError, AgentRequest
+from thalovant_server.hub.turn import Asker, Failure, Turn
+
+if TYPE_CHECKING:
+    from thalovant_server.hub.ask import Ask
+    from thalovant_server.hub.budget import ByteBudget
+    from thalovant_server.hub.clock import Clock, Timer
+    from thalovant_server.hub.limits import Limits
+
+log = structlog.get_logger("thalovant.runtime")
+
+# How long a cancelled agent may take to clean up when the server goes down.
+LAST_WORD_SECONDS = 0.5
+# What a turn costs beside its bytes of text, roughly: objects, keys, a timer.
+TURN_OVERHEAD = 1024
+
+FAILED = Failure("agent_failed", "The agent of this hub failed to answer. Try again, or tell the hub's operator.")
+TOO_LONG = Failure("answer_too_long", "The agent's answer is longer than this hub passes on.")
+CANCELLED = Failure("cancelled", "The ask was cancelled.")
+GOING_DOWN = Failure("restart", "The server went down before the answer was complete. Ask again.")
+
+TooMany = tuple[str, str]
+TOO_MANY: TooMany = ("too_many_requests", "too many asks at once: wait for answers, then ask again")
+NO_ROOM: TooMany = ("too_many_requests", "the server holds as much as it can: try again later")
+STOPPING: TooMany = ("backend_unavailable", "the server is going down: ask again shortly")
+
+
+class AnswerTooLongError(AgentError):
+    """The agent said more than an answer may hold."""
+
+    code = "answer_too_long"
+
+
+class _Work(Turn):
+    """A turn with what the runtime needs to run and forget it."""
+
+    __slots__ = ("agent", "client", "cost", "deadline", "key", "request", "task", "timer")
+
+    def __init__(self, ask: Ask, client: _Client, agent: Agent, request: AgentRequest, deadline: float) -> None:
+        super().__init__(ask)
+        self.client = client
+        self.agent = agent
+        self.request: AgentRequest | None = request
+        self.deadline = deadline
+        self.key: tuple[str, bytes] | None = (ask.request_id, ask.digest) if ask.request_id else None
+        self.cost = ask.size + TURN_OVERHEAD
+        self.task: asyncio.Task[None] | None = None
+        self.timer: Timer | None = None
+
+
+class _Client:
+    """The turns of one client."""
+
+    __slots__ = ("id", "remembered", "running", "turns", "waiting")
+
+    def __init__(self, client_id: str) -> None:
+        self.id = client_id
+        self.turns: dict[tuple[str, bytes], _Work] = {}
+        self.running = 0
+        self.waiting: deque[_Work] = deque()
+        self.remembered: OrderedDict[_Work, None] = OrderedDict()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.turns or self.running or self.waiting or self.remembered)
+
+
+class Runtime:
+    """All turns of the process."""
+
+    def __init__(self, clock: Clock, budget: ByteBudget, limits: Limits) -> None:
+        self._clock = clock
+        self._budget = budget
+        self._limits = limits
+        self._clients: dict[str, _Client] = {}
+        self._remembered: OrderedDict[_Work, None] = OrderedDict()
+        self._remembered_bytes = 0
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """Turns whose agent runs now."""
+        return len(self._tasks)
+
+    @property
+    def remembered(self) -> int:
+        """Turns that have ended and can be repeated."""
+        return len(self._remembered)
+
+    def submit(self, asker: Asker, client_id: str, agent: Agent, ask: Ask, request: AgentRequest) -> TooMany | None:
+        """Start a turn, or join the one that is the same.
+
+        Returns:
+            None; or code and reason of a denial when there is no room.
+        """
+        client = self._clients.get(client_id) or _Client(client_id)
+        if ask.request_id and (known := client.turns.get((ask.request_id, ask.digest))):
+            known.attach(asker, ask)
+            return None
+        denial = self._no_room(client, ask)
+        if denial is not None:
+            return denial
+        turn = _Work(ask, client, agent, request, self._clock.now() + ask.timeout)
+        turn.attach(asker, ask)
+        self._clients[client_id] = client
+        if turn.key:
+            client.turns[turn.key] = turn
+        turn.timer = self._clock.call_later(ask.timeout, lambda: self._expire(turn))
+        client.waiting.append(turn)
+        self._start_waiting(client)
+        return None
+
+    def cancel(self, client_id: str, request_id: str) -> None:
+        """Cancel the client's own turns of that request id that have not ended."""
+        client = self._clients.get(client_id)
+        for turn in list(client.turns.values()) if client else ():
+            if turn.key and turn.key[0] == request_id and not turn.done:
+                self._abandon(turn, CANCELLED)
+
+    def refuse_new(self) -> None:
+        """Take no new turns from now on; the same ask again still joins its turn."""
+        self._stopping = True
+
+    async def stop(self, seconds: float) -> None:
+        """Let running turns end for so long, then cancel them; each listener hears how its ask ended."""
+        self.refuse_new()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for client in list(self._clients.values()):
+            for turn in [*client.turns.values(), *client.waiting]:
+                self._abandon(turn, GOING_DOWN)
+        # Twice: the first cancellation may be spent waiting for a thread that an agent blocks.
+        for _ in range(2):
+            if not self._tasks:
+                break
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=LAST_WORD_SECONDS)
+        for turn in list(self._remembered):
+            self._forget(turn)
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _no_room(self, client: _Client, ask: Ask) -> TooMany | None:
+        if self._stopping:
+            return STOPPING
+        limits = self._limits
+        if client.running >= limits.turns_running and len(client.waiting) >= limits.turns_waiting:
+            return TOO_MANY
+        return None if self._budget.take(ask.size + TURN_OVERHEAD) else NO_ROOM
+
+    def _start_waiting(self, client: _Client) -> None:
+        while client.waiting and client.running < self._limits.turns_running:
+            turn = client.waiting.popleft()
+            client.running += 1
+            name = f"turn {client.id} {turn.ask.request_id if turn.ask else ''}"
+            task = asyncio.get_running_loop().create_task(self._run(turn), name=name)
+            turn.task = task
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ran, turn))
+
+    async def _run(self, turn: _Work) -> None:
+        """Run the agent to the turn's end. Nothing but a cancellation from outside leaves here."""
+        slots = self._slots.get(turn.agent.name)
+        if slots is None:
+            slots = self._slots[turn.agent.name] = asyncio.Semaphore(self._limits.agent_running)
+        async with slots:
+            try:
+                await self._listen(turn)
+                turn.finish()
+            except AnswerTooLongError as error:
+                self._log_failure(turn, error)
+                turn.fail(TOO_LONG)
+            except (Exception, asyncio.CancelledError) as error:
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    raise
+                self._log_failure(turn, error)
+                turn.fail(FAILED)
+
+    async def _listen(self, turn: _Work) -> None:
+        request = turn.request
+        if request is None:
+            return
+        async with aclosing(turn.agent.answer(request)) as parts:
+            async for part in parts:
+                self._add(turn, part)
+
+    def _add(self, turn: _Work, part: str) -> None:
+        before = turn.size
+        turn.add(part)
+        more = turn.size - before
+        limits = self._limits
+        fits = turn.size <= limits.answer_bytes and len(turn.parts) <= limits.answer_parts
+        if not fits or not self._budget.take(more):
+            raise AnswerTooLongError(f"the answer of {turn.agent.name} is too long")
+        turn.cost += more
+
+    def _log_failure(self, turn: _Work, error: BaseException) -> None:
+        request_id = turn.request.request_id if turn.request else ""
+        log.error(
+            "agent_failed", agent=turn.agent.name, client_id=turn.client.id, request_id=request_id, exc_info=error
+        )
+
+    def _ran(self, turn: _Work, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        turn.client.running -= 1
+        turn.task = None
+        if not turn.done:
+            turn.fail(GOING_DOWN)
+        self._ended(turn)
+        self._start_waiting(turn.client)
+        self._drop_if_empty(turn.client)
+
+    def _expire(self, turn: _Work) -> None:
+        seconds = f"{turn.ask.timeout:g}" if turn.ask else "its"
+        self._abandon(turn, Failure("deadline", f"The agent did not answer within {seconds} seconds."))
+
+    def _abandon(self, turn: _Work, failure: Failure) -> None:
+        """End a turn from outside: tell its listeners, and stop the agent or never start it."""
+        if turn.done:
+            return
+        turn.fail(failure)
+        if turn.task is not None:
+            turn.task.cancel()
+            return
+        turn.client.waiting.remove(turn)
+        self._ended(turn)
+        self._drop_if_empty(turn.client)
+
+    def _ended(self, turn: _Work) -> None:
+        """The agent is done with the turn: keep the answer for a while, and only the answer."""
+        if turn.timer is not None:
+            turn.timer.cancel()
+        turn.request = None
+        kept = turn.size + TURN_OVERHEAD
+        self._budget.give(turn.cost)
+        turn.cost = 0
+        if turn.key is None or not self._budget.take(kept):
+            self._forget(turn)
+            return
+        turn.cost = kept
+        self._remembered[turn] = None
+        turn.client.remembered[turn] = None
+        self._remembered_bytes += kept
+        delay = max(turn.deadline + self._limits.remember_seconds - self._clock.now(), 0.0)
+        turn.timer = self._clock.call_later(delay, lambda: self._forget(turn))
+        self._make_room(turn.client)
+
+    def _make_room(self, client: _Client) -> None:
+        limits = self._limits
+        while len(client.remembered) > limits.turns_remembered_per_client:
+            self._forget(next(iter(client.remembered)))
+        while len(self._remembered) > limits.turns_remembered or (
+            self._remembered_bytes > limits.turns_remembered_bytes and self._remembered
+        ):
+            self._forget(next(iter(self._remembered)))
+
+    def _forget(self, turn: _Work) -> None:
+        if turn.timer is not None:
+            turn.timer.cancel()
+            turn.timer = None
+        if turn in self._remembered:
+            del self._remembered[turn]
+            turn.client.remembered.pop(turn, None)
+            self._remembered_bytes -= turn.cost
+        self._budget.give(turn.cost)
+        turn.cost = 0
+        if turn.key is not None and turn.client.turns.get(turn.key) is turn:
+            del turn.client.turns[turn.key]
+        self._drop_if_empty(turn.client)
+
+    def _drop_if_empty(self, client: _Client) -> None:
+        if client.empty and self._clients.get(client.id) is client:
+            del self._clients[client.id]
