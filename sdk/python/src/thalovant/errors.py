@@ -183,13 +183,18 @@ class ThalovantPolicyDeniedError(ThalovantRuntimeError):
             quota=ThalovantQuota.from_data(inner) if code == "intent_quota_exceeded" else None,
         )
 
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
         # The default would hand the finished sentence to the constructor as the denied type.
-        return partial(type(self), self.denied_type, code=self.code), (), dict(self.__dict__)
-
-    def __setstate__(self, state: dict[str, Any] | None) -> None:
-        self.__dict__.update(state or {})
-        self.args = (_denial_message(self.denied_type, self.code, _one_line(self.reason), self.quota),)
+        code = vars(self).get("code", "")
+        again = partial(
+            type(self),
+            self.denied_type,
+            code=code,
+            reason=self.reason,
+            allowed=self.allowed,
+            quota=self.quota,
+        )
+        return again, ()
 
 
 class ThalovantConnectionError(ThalovantError):
@@ -213,9 +218,7 @@ class ThalovantClientKeyRejectedError(ThalovantHubRefusedError):
 
     code = "client_key_rejected"
 
-    def __init__(
-        self, *args: object, key_folder: str | None = None, other_key_folder: str | None = None
-    ) -> None:
+    def __init__(self, *args: object, key_folder: str | None = None, other_key_folder: str | None = None) -> None:
         super().__init__(*args)
         self.key_folder = key_folder
         self.other_key_folder = other_key_folder
@@ -280,8 +283,8 @@ class ThalovantAPIError(ThalovantError):
     ) -> None:
         super().__init__(*args)
         self.status_code = status_code
-        if code:
-            self.code = code
+        if given := code or _server_code(problem or {}):
+            self.code = given
         self.detail = detail
         self.problem = problem
         self.retry_after_seconds = _named_wait(problem)
@@ -455,9 +458,7 @@ def _about_connection_type(problem: Mapping[str, Any]) -> bool:
     places: list[Any] = [problem.get("code"), problem.get("detail")]
     for entries in (problem.get("errors"), problem.get("detail")):
         if isinstance(entries, list):
-            places += [
-                entry.get(key) for entry in entries if isinstance(entry, Mapping) for key in ("loc", "msg")
-            ]
+            places += [entry.get(key) for entry in entries if isinstance(entry, Mapping) for key in ("loc", "msg")]
     words = " ".join(_words(place) for place in places)
     return "connection_type" in words or "connectionType" in words
 
