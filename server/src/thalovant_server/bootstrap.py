@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the first start makes in the database, in one transaction: the server's keys, an admin, a hub to try.
+
+Later starts find it again. Writes no file and prints nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from thalovant.protocol.noise import generate_private_key
+from thalovant_server import hub_spec
+from thalovant_server.control.passwords import PasswordHasher
+from thalovant_server.identifiers import new_id
+from thalovant_server.store import accounts, hubs, server_row
+from thalovant_server.store.accounts import ADMIN, AccountRecord
+from thalovant_server.store.clock import now
+from thalovant_server.store.database import Database, Transaction
+from thalovant_server.store.server_row import ServerIdentity
+
+ADMIN_EMAIL = "admin@thalovant.local"
+DEMO_SLUG = "demo"
+NODE_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStart:
+    """What a start found or made. `is_new` tells whether it was made just now."""
+
+    server: ServerIdentity
+    is_new: bool
+
+
+async def ensure_first_start(
+    database: Database, *, admin_password: Callable[[], str], demo_agent: str | None, hasher: PasswordHasher
+) -> FirstStart:
+    """Return the server's identity; at the first start make it, the admin account and the hub `demo` first.
+
+    Args:
+        database: an open database.
+        admin_password: returns the admin's password, already on the disk where its owner finds it; called
+        at the
+            first start only.
+        demo_agent: the name of the agent that answers in the hub `demo`.
+        hasher: for the admin's password.
+
+    Raises:
+        WrongServerKeyError: the server key is not the one this database was sealed with.
+        StorageError, DataDamagedError: it could not be read or written.
+    """
+    async with database.read() as connection:
+        found = await server_row.find(connection, database.sealer, database.path)
+    if found is not None:
+        return FirstStart(found, is_new=False)
+    phc = await asyncio.to_thread(hasher.derive, admin_password())
+    identity = ServerIdentity(secrets.token_urlsafe(NODE_ID_BYTES), generate_private_key())
+    await database.write(partial(_make, database=database, identity=identity, phc=phc, agent=demo_agent))
+    return FirstStart(identity, is_new=True)
+
+
+async def _make(
+    transaction: Transaction, *, database: Database, identity: ServerIdentity, phc: str, agent: str | None
+) -> None:
+    connection, time = transaction.connection, now()
+    admin = AccountRecord(new_id("user"), ADMIN_EMAIL, phc, "Administrator", ADMIN, True, time)
+    await server_row.add(connection, database.sealer, identity, time)
+    await accounts.add(connection, admin)
+    await hubs.add(connection, _demo_hub(admin.id, agent, time))
+
+
+def _demo_hub(owner_id: str, agent: str | None, time: int) -> dict[str, object]:
+    everything_on = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}
+    spec = {"version": "1", "catalog": {"title": "Demo"}, "protocols": everything_on}
+    if agent is not None:
+        spec["agent"] = agent
+    return {
+        "id": new_id("hub"),
+        "slug": DEMO_SLUG,
+        "name": DEMO_SLUG,
+        "owner_id": owner_id,
+        "namespace": "default",
+        "active": True,
+        "visibility": hubs.PUBLIC,
+        "capacity_profile": "standard",
+        "spec": hub_spec.checked_spec(spec, lambda: [agent] if agent else []),
+        "revision": 1,
+        "created_at": time,
+        "updated_at": time,
+    }

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From committed rows to the directory's entries, and the directory as it is filled at start. Changes nothing."""
+
+from __future__ import annotations
+
+from thalovant_server import hub_spec
+from thalovant_server.directory import CredentialEntry, Directory, HubEntry, Stretch
+from thalovant_server.errors import DataDamagedError
+from thalovant_server.store import credentials, hubs
+from thalovant_server.store.credentials import CredentialKeeper, LiveCredential
+from thalovant_server.store.database import Database
+from thalovant_server.store.hubs import HubRecord
+from thalovant_server.store.sealing import SealBrokenError
+
+
+async def open_directory(database: Database, *, node_id: str, stretch: Stretch) -> Directory:
+    """Return a directory of all that is committed; `start()` it when the loop is to stretch keys.
+
+    Args:
+        database: where hubs and credentials are.
+        node_id: the server's node id.
+        stretch: password and node id to pre-shared key (`thalovant.protocol.noise.stretch`).
+
+    Raises:
+        DataDamagedError: a row cannot be read, or a sealed key does not open.
+    """
+    directory = Directory(CredentialKeeper(database), node_id=node_id, stretch=stretch)
+    try:
+        async with database.read() as connection:
+            rows = await hubs.all_of_them(connection)
+            live = await credentials.all_of_them(connection, database.sealer)
+        directory.load([hub_entry(row) for row in rows], [credential_entry(row) for row in live])
+    except (SealBrokenError, ValueError, TypeError, KeyError) as error:
+        raise DataDamagedError(database.path, f"a row of it cannot be read ({type(error).__name__})") from error
+    return directory
+
+
+def hub_entry(hub: HubRecord) -> HubEntry:
+    """Return what the data plane needs of a hub."""
+    return HubEntry(
+        id=hub.id,
+        slug=hub.slug,
+        name=hub.name,
+        agent=hub_spec.agent(hub.spec),
+        protocols=hub_spec.carriers(hub.spec),
+        active=hub.active,
+        max_message=hub_spec.max_message(hub.spec),
+    )
+
+
+def credential_entry(live: LiveCredential) -> CredentialEntry:
+    """Return what the data plane needs of a credential."""
+    return CredentialEntry(
+        id=live.id,
+        client_id=live.client_id,
+        hub_id=live.hub_id,
+        access_key=live.access_key,
+        client_name=live.client_name,
+        site_id=live.site_id,
+        topic_prefix=live.topic_prefix,
+        mqtt_password_hash=live.mqtt_password_hash,
+        psk=live.psk,
+        pinned_key=live.pinned_key,
+        active=live.active,
+    )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hub's `spec` means to this server: which carriers are on, which agent answers, how large a message
+may be.
+
+The spec is the caller's document: unknown keys are kept. What this server acts on is checked and written in
+one spelling. No key may name code, a command or an address for the agent (architecture decision 8). Stores
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from thalovant_server.directory import DEFAULT_MAX_MESSAGE
+from thalovant_server.errors import ForbiddenTextError
+from thalovant_server.identifiers import check_name, is_plain_name
+
+WIRE_MAX_MESSAGE = 33_554_432
+SMALLEST_MAX_MESSAGE = 1024
+
+Agents = Callable[[], Collection[str]]
+"""Returns the names of the agents that the operator has declared."""
+
+# Spelling of the resource (contract 3.3): carrier, whether it is on when nothing is said, other spellings.
+_PROTOCOLS: dict[str, tuple[str, bool, tuple[str, ...]]] = {
+    "wss": ("wss", True, ("websocket",)),
+    "http": ("https", False, ("https",)),
+    "mqtt": ("mqtt", False, ()),
+}
+_YES = frozenset({"true", "yes", "on", "1"})
+_NO = frozenset({"false", "no", "off", "0"})
+_CODE_KEYS = frozenset({"module", "command", "entrypoint", "exec", "script", "handler", "callable"})
+
+
+def checked_spec(spec: Mapping[str, Any], agents: Agents) -> dict[str, Any]:
+    """Return a whole spec in our spelling, its protocols all written out.
+
+    Raises:
+        ForbiddenTextError: a part that this server acts on is not usable; names it.
+    """
+    result = dict(spec)
+    _check_version(result.get("version"))
+    _check_agent(result, agents)
+    _check_title(result.get("catalog"))
+    _check_limits(result.get("limits"))
+    result["protocols"] = _protocols(result.get("protocols"))
+    return result
+
+
+def merged_spec(spec: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``spec`` with ``patch`` laid over it key by key: objects merge, null removes (contract 4.3)."""
+    renamed = {**patch, "protocols": _renamed(patch["protocols"])} if _has_protocols(patch) else patch
+    return _merged(spec, renamed)
+
+
+def carriers(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return those of ``wss``, ``https``, ``mqtt`` that a checked spec has on."""
+    protocols = spec["protocols"]
+    return frozenset(carrier for key, (carrier, _, _) in _PROTOCOLS.items() if protocols[key]["enabled"])
+
+
+def agent(spec: Mapping[str, Any]) -> str | None:
+    """Return the name of the agent that a checked spec asks for, None for the server's default."""
+    name = spec.get("agent")
+    return name if isinstance(name, str) else None
+
+
+def max_message(spec: Mapping[str, Any]) -> int:
+    """Return the largest inbound message of a checked spec, in bytes."""
+    limits = spec.get("limits") or {}
+    return int(limits.get("max_message_bytes") or DEFAULT_MAX_MESSAGE)
+
+
+def title(spec: Mapping[str, Any], name: str) -> str:
+    """Return what a hub is called where people read: the catalog's title, else its name."""
+    catalog = spec.get("catalog")
+    text = catalog.get("title") if isinstance(catalog, dict) else None
+    return text if isinstance(text, str) and text.strip() else name
+
+
+def _check_version(version: object) -> None:
+    if not isinstance(version, str) or not version.strip() or len(version) > 64:
+        raise ForbiddenTextError("spec.version", 'must be a text such as "1"')
+
+
+def _check_agent(spec: Mapping[str, Any], agents: Agents) -> None:
+    for key in spec:
+        plain = key.lower().replace("_", "").replace("-", "")
+        if plain in _CODE_KEYS or (plain.startswith("agent") and key != "agent"):
+            raise ForbiddenTextError(
+                f"spec.{key[:64]}", "is not for the API: agents are declared by the operator, spec.agent names one"
+            )
+    name = spec.get("agent")
+    if name is None:
+        return
+    if not isinstance(name, str) or not is_plain_name(name):
+        raise ForbiddenTextError("spec.agent", "must be a plain name of a-z 0-9 _ -")
+    if name not in agents():
+        known = ", ".join(sorted(agents())) or "none"
+        raise ForbiddenTextError("spec.agent", f"names no agent that this server has; it has: {known}")
+
+
+def _check_title(catalog: object) -> None:
+    text = catalog.get("title") if isinstance(catalog, dict) else None
+    if text is not None and not isinstance(text, str):
+        raise ForbiddenTextError("spec.catalog.title", "must be a text")
+    if isinstance(text, str) and text.strip():
+        check_name("spec.catalog.title", text)
+
+
+def _check_limits(limits: object) -> None:
+    if limits is None:
+        return
+    if not isinstance(limits, dict):
+        raise ForbiddenTextError("spec.limits", "must be an object")
+    size = limits.get("max_message_bytes")
+    if size is None:
+        return
+    if type(size) is not int or not SMALLEST_MAX_MESSAGE <= size <= WIRE_MAX_MESSAGE:
+        raise ForbiddenTextError(
+            "spec.limits.max_message_bytes", f"must be from {SMALLEST_MAX_MESSAGE} to {WIRE_MAX_MESSAGE}"
+        )
+
+
+def _protocols(given: object) -> dict[str, Any]:
+    renamed = _renamed({} if given is None else given)
+    for key, (_, default, _) in _PROTOCOLS.items():
+        renamed[key] = _flag(key, renamed.get(key), default)
+    return renamed
+
+
+def _renamed(given: object) -> dict[str, Any]:
+    """Return protocols under our spelling; it wins over another spelling beside it."""
+    if not isinstance(given, dict):
+        raise ForbiddenTextError("spec.protocols", "must be an object")
+    result = dict(given)
+    for key, (_, _, others) in _PROTOCOLS.items():
+        for other in others:
+            if other in result:
+                value = result.pop(other)
+                result.setdefault(key, value)
+    return result
+
+
+def _flag(key: str, value: object, default: bool) -> dict[str, Any]:
+    details = dict(value) if isinstance(value, dict) else {}
+    said = details.get("enabled") if isinstance(value, dict) else value
+    details["enabled"] = default if said is None else _yes_or_no(key, said)
+    return details
+
+
+def _yes_or_no(key: str, said: object) -> bool:
+    word = str(said).strip().lower() if isinstance(said, (bool, int, str)) else ""
+    if word not in _YES | _NO:
+        raise ForbiddenTextError(f"spec.protocols.{key}", 'must be true, false or {"enabled": true or false}')
+    return word in _YES
+
+
+def _has_protocols(patch: Mapping[str, Any]) -> bool:
+    return patch.get("protocols") is not None
+
+
+def _merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            below = result.get(key)
+            result[key] = _merged(below if isinstance(below, dict) else {}, value)
+        else:
+            result[key] = value
+    return result

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Credentials as rows, their secrets sealed or hashed (architecture decisions 4, 6, 7). Mints nothing,
+stretches nothing.
+
+A sealed value is bound to its credential by the topic prefix, which no other credential ever has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from thalovant_server.store.database import Database, Transaction
+from thalovant_server.store.sealing import Sealer
+from thalovant_server.store.tables import clients, credentials
+
+_MQTT_PURPOSE = "mqtt-password"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCredential:
+    """What a credential is made of. `mqtt_password` is None when the hub has MQTT off."""
+
+    client_id: str
+    number: int
+    access_key: str
+    topic_prefix: str
+    password: str = field(repr=False)
+    mqtt_password: str | None = field(repr=False)
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCredential:
+    """One credential with what the data plane needs of its client; `psk` is None until it is stretched."""
+
+    id: int
+    client_id: str
+    hub_id: str
+    access_key: str
+    client_name: str
+    site_id: str
+    topic_prefix: str
+    active: bool
+    pinned_key: bytes | None
+    mqtt_password_hash: bytes | None = field(repr=False)
+    psk: bytes | None = field(repr=False)
+
+
+async def access_key_is_taken(connection: AsyncConnection, access_key: str) -> bool:
+    """Tell whether any credential, of whomever, has this access key."""
+    query = select(credentials.c.id).where(credentials.c.access_key == access_key)
+    return (await connection.execute(query)).first() is not None
+
+
+async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -> int:
+    """Write a new credential; return its id, which no other ever has."""
+    values = {
+        "client_id": new.client_id,
+        "number": new.number,
+        "access_key": new.access_key,
+        "topic_prefix": new.topic_prefix,
+        "mqtt_password_hash": hash_mqtt_password(sealer, new.mqtt_password),
+        "sealed_password": sealer.seal(new.password.encode(), _password_context(new.topic_prefix)),
+        "created_at": new.created_at,
+    }
+    result = await connection.execute(insert(credentials).values(values).returning(credentials.c.id))
+    return int(result.scalar_one())
+
+
+def hash_mqtt_password(sealer: Sealer, password: str | None) -> bytes | None:
+    """Return what is kept of a broker password."""
+    return None if password is None else sealer.keyed_hash(password, _MQTT_PURPOSE)
+
+
+async def all_of_them(connection: AsyncConnection, sealer: Sealer) -> list[LiveCredential]:
+    """Return every credential, oldest first, with its stretched key opened.
+
+    Raises:
+        SealBrokenError: a stretched key does not open.
+    """
+    query = select(
+        credentials.c.id, credentials.c.client_id, clients.c.hub_id, credentials.c.access_key,
+        clients.c.name.label("client_name"), clients.c.site_id, credentials.c.topic_prefix, clients.c.active,
+        credentials.c.pinned_key, credentials.c.mqtt_password_hash, credentials.c.sealed_psk.label("psk"),
+    ).join(clients, clients.c.id == credentials.c.client_id).order_by(credentials.c.id)  # fmt: skip
+    rows = (await connection.execute(query)).all()
+    return [_live(sealer, LiveCredential(*row)) for row in rows]
+
+
+class CredentialKeeper:
+    """Writes what the data plane learns of a credential: the `CredentialStore` of the directory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sealer = database.sealer
+
+    async def pin_key(self, credential_id: int, key: bytes) -> bytes | None:
+        """Pin ``key`` unless one is; return the key that is pinned now, None when the credential is gone."""
+
+        async def work(transaction: Transaction) -> bytes | None:
+            mine = credentials.c.id == credential_id
+            free = update(credentials).where(mine, credentials.c.pinned_key.is_(None))
+            await transaction.connection.execute(free.values(pinned_key=key))
+            row = (await transaction.connection.execute(select(credentials.c.pinned_key).where(mine))).first()
+            return None if row is None else row.pinned_key
+
+        return await self._database.write(work)
+
+    async def password(self, credential_id: int) -> str | None:
+        """Return the password that waits to be stretched, None when it or the credential is gone."""
+        query = select(credentials.c.topic_prefix, credentials.c.sealed_password).where(
+            credentials.c.id == credential_id
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None or row.sealed_password is None:
+            return None
+        return self._sealer.open(row.sealed_password, _password_context(row.topic_prefix)).decode()
+
+    async def keep_psk(self, credential_id: int, psk: bytes) -> None:
+        """Keep the stretched key, sealed, and forget the password."""
+        mine = credentials.c.id == credential_id
+
+        async def work(transaction: Transaction) -> None:
+            prefix = (await transaction.connection.execute(select(credentials.c.topic_prefix).where(mine))).scalar()
+            if prefix is not None:
+                sealed = self._sealer.seal(psk, _psk_context(prefix))
+                change = update(credentials).where(mine).values(sealed_psk=sealed, sealed_password=None)
+                await transaction.connection.execute(change)
+
+        await self._database.write(work)
+
+    def mqtt_password_matches(self, password: bytes, expected: bytes) -> bool:
+        """Tell in constant time whether ``expected`` is what is kept of this broker password."""
+        return self._sealer.matches(password, _MQTT_PURPOSE, expected)
+
+
+def _live(sealer: Sealer, row: LiveCredential) -> LiveCredential:
+    if row.psk is None:
+        return row
+    psk = sealer.open(row.psk, _psk_context(row.topic_prefix))
+    fields = {name: getattr(row, name) for name in LiveCredential.__dataclass_fields__}
+    return LiveCredential(**{**fields, "psk": psk})
+
+
+def _password_context(topic_prefix: str) -> str:
+    return f"credential {topic_prefix} password"
+
+
+def _psk_context(topic_prefix: str) -> str:
+    return f"credential {topic_prefix} psk"
