@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalovant.errors as errors
@@ -229,6 +229,7 @@ def test_a_token_the_server_echoed_does_not_get_into_the_message() -> None:
     assert "0123456789abcdef" not in str(error) + repr(error)
 
 
+@settings(deadline=None)
 @given(
     st.integers(100, 599),
     st.dictionaries(st.sampled_from(["Retry-After", "RateLimit-Reset", "x"]), st.text(max_size=12)),
@@ -310,11 +311,13 @@ def test_a_refusal_is_read_from_its_event() -> None:
     assert ThalovantPolicyDeniedError.from_event(data).quota == error.quota
 
 
+@settings(deadline=None)
 @given(st.none() | JSON | st.builds(SimpleNamespace, data=JSON))
 def test_a_malformed_refusal_never_raises(event: Any) -> None:
     assert str(ThalovantPolicyDeniedError.from_event(event)).isprintable()
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["denied_type", "code", "reason", "data"]), JSON),
     st.dictionaries(st.sampled_from(["period", "limit", "used", "reset_after", "allowed"]), JSON),

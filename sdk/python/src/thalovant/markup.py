@@ -14,5 +14,5 @@ _MARKUP = re.compile(
 
 
 def strip_ssml(text: str) -> str:
-    """Return `text` without its tags, comments and processing instructions (`vectors/rich.json`)."""
+    """Return `text` without its tags, comments and processing instructions (contract 9.6)."""
     return _MARKUP.sub("", text) if "<" in text else text
