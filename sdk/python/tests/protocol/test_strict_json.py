@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strict JSON: what is refused, what is kept, and where nesting ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalovant.protocol import strict_json
+from thalovant.protocol.errors import MessageError
+
+REFUSED = [
+    b"",
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b"1e999",
+    b"-1e999",
+    b"1" * 400,
+    b"1" * 5000,
+    b"{",
+    b'{"a":1}x',
+    b"\xff",
+    b"{'a':1}",
+    b"[" * 100_000,
+    b"[" * 2_000 + b"]" * 2_000,
+]
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize("data", REFUSED, ids=lambda data: repr(data[:12]))
+def test_the_fast_reader_refuses_what_is_not_strict_json(data: bytes) -> None:
+    with pytest.raises(MessageError):
+        strict_json.parse(data)
+
+
+@pytest.mark.parametrize("data", [d for d in REFUSED if d != b"1" * 400], ids=lambda data: repr(data[:12]))
+def test_the_exact_reader_refuses_what_is_not_strict_json(data: bytes) -> None:
+    with pytest.raises(MessageError):
+        strict_json.parse_exact(data)
+
+
+def test_the_exact_reader_keeps_an_integer_of_any_size() -> None:
+    assert strict_json.parse_exact(b"1" * 400) == int("1" * 400)
+    assert strict_json.parse_exact('{"n":18446744073709551616}') == {"n": 2**64}
+
+
+def test_the_fast_reader_takes_sixty_four_bit_integers_exactly_and_wider_ones_as_doubles() -> None:
+    assert strict_json.parse(b"18446744073709551615") == 2**64 - 1
+    assert strict_json.parse(b"18446744073709551616") == float(2**64)
+
+
+def test_nesting_is_counted_to_the_level() -> None:
+    assert strict_json.parse(nested(strict_json.MAX_DEPTH))
+    with pytest.raises(MessageError, match="128"):
+        strict_json.parse(nested(strict_json.MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 60, 253, 254])
+def test_any_depth_up_to_what_can_be_written_may_be_asked_for(depth: int) -> None:
+    strict_json.parse(nested(depth), max_depth=depth)
+    with pytest.raises(MessageError):
+        strict_json.parse(nested(depth + 1), max_depth=depth)
+
+
+def test_many_brackets_beside_one_another_are_not_deep() -> None:
+    wide = b"[" + b",".join([b"{}"] * 1000) + b"]"
+    assert len(strict_json.parse(wide)) == 1000
+    assert strict_json.parse(json.dumps("[" * 1000)) == "[" * 1000
+
+
+@pytest.mark.parametrize("value", [2**64, "\ud800", {1: 2}, b"x", object()])
+def test_what_json_cannot_hold_is_not_written(value: Any) -> None:
+    with pytest.raises(MessageError):
+        strict_json.dump(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", object()])
+def test_the_spaced_writer_refuses_it_too(value: Any) -> None:
+    with pytest.raises(MessageError):
+        strict_json.dump_spaced(value)
+
+
+def test_a_loop_is_refused_by_both_writers() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    for write in (strict_json.dump, strict_json.dump_spaced):
+        with pytest.raises(MessageError):
+            write(loop)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200))
+def test_garbage_raises_only_the_declared_error(data: bytes | str) -> None:
+    for read in (strict_json.parse, strict_json.parse_exact):
+        with contextlib.suppress(MessageError):
+            read(data)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_what_was_written_reads_back_equal(value: Any) -> None:
+    assert strict_json.parse(strict_json.dump(value)) == value
+    assert strict_json.parse_exact(strict_json.dump_spaced(value)) == value
