@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,16 +49,18 @@ def test_markup_comes_out(text: str, shown: str) -> None:
     assert strip_ssml(text) == shown
 
 
-@settings(deadline=None)
-@given(st.text(alphabet="<>/ab\"' !-?", max_size=60))
-def test_nothing_is_added_and_text_without_a_tag_is_left_alone(text: str) -> None:
-    shown = strip_ssml(text)
-    remaining = iter(text)
-    assert all(char in remaining for char in shown)
-    assert "<" in text or shown == text
+# The rule in one expression. Right, but its time grows with the square of an unclosed text's length.
+RULE = re.compile(r"""<!--.*?-->|<\?.*?\?>|</?[A-Za-z](?:[^>"']++|"[^"]*+"|'[^']*+')*+>""", re.DOTALL)
 
 
-@pytest.mark.parametrize("piece", ["<a", "<a b", "<!--", "<?", "<a/", "<a 'x' "])
-def test_unclosed_markup_is_not_tried_in_every_way(piece: str) -> None:
-    """A thousand unclosed tags: exponential trying would run into the time limit of the tests."""
-    assert strip_ssml(piece * 1000)
+@settings(deadline=None, max_examples=400)
+@given(st.text(alphabet="<>/ab\"' !-?", max_size=40))
+def test_it_does_what_the_rule_says(text: str) -> None:
+    assert strip_ssml(text) == RULE.sub("", text)
+
+
+@pytest.mark.parametrize("piece", ["<a", "<a'", "<!--", "<?", "<a 'x' "])
+def test_a_long_unclosed_text_is_read_once(piece: str) -> None:
+    """A million characters: reading on from each `<` would run into the time limit of the tests."""
+    text = piece * (1_000_000 // len(piece))
+    assert strip_ssml(text) == text
