@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One MQTT connection's socket: bytes to packets, packets to its session, answers out in one write a loop
+turn.
+
+It owns the clockwork (CONNECT in time, keep alive) and the bound on what a slow reader may cost. It will not
+decide who may log in (`endpoint`), what a packet means (`session`) or which hub session a payload is for
+(`dialogue`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from thalovant.protocol.errors import MqttError
+from thalovant.protocol.mqtt.framing import PacketReader
+from thalovant.protocol.topics import STATUS
+from thalovant_server.gateways.mqtt.session import (
+    Denied,
+    Granted,
+    Inbound,
+    Left,
+    Login,
+    MqttSession,
+    Output,
+    Over,
+    Send,
+    StatusSaid,
+)
+
+if TYPE_CHECKING:
+    from thalovant.protocol.mqtt.packets import Packet
+    from thalovant_server.gateways.mqtt.endpoint import MqttGateway, Place
+    from thalovant_server.hub.refusal import Refusal
+
+log = structlog.get_logger("thalovant.mqtt")
+
+# As much in one write as keeps the kernel busy; more waits here, where it is counted.
+WRITE_BYTES = 65_536
+
+
+class MqttConnection(asyncio.Protocol):
+    """Made by `MqttGateway.protocol` for every accepted socket. `place` is set while it is logged in."""
+
+    __slots__ = (
+        "_gateway",
+        "_heard",
+        "_held",
+        "_keepalive",
+        "_loop",
+        "_out",
+        "_out_bytes",
+        "_over",
+        "_paused",
+        "_reader",
+        "_scheduled",
+        "_session",
+        "_timer",
+        "_transport",
+        "gone",
+        "place",
+        "remote",
+    )
+
+    def __init__(self, gateway: MqttGateway) -> None:
+        self.place: Place | None = None
+        self.remote = ""
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self._transport: asyncio.Transport
+        self._reader = PacketReader(gateway.bounds.first_packet_bytes)
+        self._session = MqttSession(gateway.bounds)
+        self._timer: asyncio.TimerHandle | None = None
+        self._keepalive = 0.0
+        self._heard = 0.0
+        self._out: deque[bytes] = deque()
+        self._out_bytes = 0
+        self._held = 0  # bytes taken from the process's budget
+        self._scheduled = False
+        self._paused = False
+        self._over = False
+
+    def __repr__(self) -> str:
+        return f"<MqttConnection {self.remote} {self._session.phase.name.lower()}>"
+
+    # -- what the event loop calls ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        carrier = transport.get_extra_info("socket")
+        if carrier is not None and carrier.family in (socket.AF_INET, socket.AF_INET6):
+            carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = transport.get_extra_info("peername")
+        self.remote = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+        self._timer = self._loop.call_later(self._gateway.bounds.connect_seconds, self._too_late)
+        self._gateway.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._heard = self._loop.time()
+        try:
+            self._read(data)
+        except MqttError as error:
+            self._act(self._session.fail(error))
+
+    def eof_received(self) -> None:
+        """A half-closed connection is of no use: the transport closes (None)."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._finish("lost", "The connection was lost.")
+        self._stop_timer()
+        self._out.clear()
+        self._gateway.closed(self)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    # -- what the dialogue and the endpoint call --------------------------------------------------------------
+
+    def hears(self, segment: str) -> bool:
+        """Whether the client is subscribed to `<prefix>/<segment>`."""
+        return self._session.hears(segment)
+
+    def deliver(self, segment: str, frames: list[bytes]) -> None:
+        """Publish frames of one message, in order. A reader that is too slow for that is dropped."""
+        if self._over or self._overflows():
+            return
+        for frame in frames:
+            self._act(self._session.publish(segment, frame))
+        self._account()
+
+    def tell_status(self, status: bytes, *, retained: bool = False) -> None:
+        """Publish the credential's status to a client that hears it."""
+        self._act(self._session.publish(STATUS, status, retained))
+
+    def refused(self, refusal: Refusal) -> None:
+        """The hub ended the session; MQTT 3.1.1 has no word for why."""
+        self.end(refusal.code, refusal.reason)
+
+    def end(self, code: str, reason: str) -> None:
+        """End the connection from our side: its will is published, what was written leaves, then it closes."""
+        if self._over:
+            return
+        self._finish(code, reason)
+        self._flush()
+        if not self._out:
+            self._transport.close()
+        self._stop_timer()
+        # A peer that reads nothing would hold the socket for ever.
+        self._timer = self._loop.call_later(self._gateway.limits.close_seconds, self.abort)
+
+    def abort(self) -> None:
+        """Close at once; what is not yet written is lost."""
+        self._transport.abort()
+
+    # -- packets in -------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> None:
+        if not self._session.open:
+            if not self._let_in(data):
+                return
+            data = b""
+        self._take(self._reader.feed(data))
+        if self._reader.error is not None:
+            raise self._reader.error
+
+    def _let_in(self, data: bytes) -> bool:
+        """One packet under the small limit; what a CONNECT brought along is parsed once it is let in."""
+        self._take(self._reader.feed(data, at_most=1))
+        if self._session.open:
+            self._reader.max_packet_size = self._gateway.bounds.packet_bytes
+        return self._session.open
+
+    def _take(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if self._over or self._overflows():
+                return
+            self._act(self._session.receive(packet))
+
+    def _act(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send(data=data):
+                    self._write(data)
+                case Inbound(segment=segment, payload=payload) if self.place is not None:
+                    self.place.dialogue.receive(segment, payload)
+                case Login(connect=connect):
+                    self._act(self._gateway.login(self, self._session, connect))
+                case StatusSaid(payload=payload) if self.place is not None:
+                    self.place.dialogue.said(payload)
+                    self._gateway.said(self, payload)
+                case Granted(segment=segment):
+                    self._gateway.granted(self, segment)
+                case Left(segment=segment) if self.place is not None:
+                    self.place.dialogue.left(segment)
+                case Denied(filters=filters):
+                    self._gateway.denied(self, filters)
+                case Over(code=code, reason=reason):
+                    self.end(code, reason)
+
+    # -- bytes out --------------------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if not self._scheduled and not self._paused:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Hand what waits to the transport: in one write, unless there is much of it."""
+        self._scheduled = False
+        while self._out and not self._paused and not self.gone.done():
+            batch, size = [], 0
+            while self._out and size < WRITE_BYTES:
+                batch.append(self._out.popleft())
+                size += len(batch[-1])
+            self._out_bytes -= size
+            self._transport.write(b"".join(batch))
+        if self._held:
+            self._account()
+        if self._over and not self._out:
+            self._transport.close()
+
+    def _overflows(self) -> bool:
+        """Whether the client has left too much unread; it then costs nobody else, and is dropped."""
+        limits = self._gateway.limits
+        waiting = self._session.waiting
+        if self._out_bytes + self._session.waiting_bytes <= limits.out_bytes and waiting <= limits.out_frames:
+            return False
+        self.end("slow_reader", "The client does not read its answers.")
+        self.abort()
+        return True
+
+    def _account(self) -> None:
+        """Count what waits here against what the whole process may hold; over it this connection ends."""
+        held = self._out_bytes + self._session.waiting_bytes
+        if held <= self._held:
+            self._gateway.budget.give(self._held - held)
+        elif not self._gateway.budget.take(held - self._held):
+            self.end("busy", "The server holds too much that is unread.")
+            self.abort()
+            return
+        self._held = held
+
+    # -- time and end -----------------------------------------------------------------------------------------
+
+    def watch_keepalive(self, seconds: float) -> None:
+        """From now on a client that is silent for that long is gone; 0 is no limit (MQTT 3.1.2.10)."""
+        self._stop_timer()
+        self._keepalive = seconds
+        if seconds:
+            self._timer = self._loop.call_later(seconds, self._check_silence)
+
+    def _check_silence(self) -> None:
+        left = self._heard + self._keepalive - self._loop.time()
+        if left <= 0:
+            self.end("silent", "The client was silent for one and a half keep alive periods.")
+        else:
+            self._timer = self._loop.call_later(left, self._check_silence)
+
+    def _too_late(self) -> None:
+        self.end("connect_timeout", "No CONNECT came in time.")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finish(self, code: str, reason: str) -> None:
+        """Leave everything that knows this connection, once, whoever ended it."""
+        if self._over:
+            return
+        self._over = True
+        will = self._session.end()
+        self._gateway.budget.give(self._held)
+        self._held = 0
+        self._gateway.left(self, will, code, reason)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded MQTT endpoint: who may log in, who is connected, and who is cut when the directory changes.
+
+A gateway and not a broker (architecture decision 2): nothing that one client publishes ever reaches another
+credential's connections. TLS, the port and the listening socket are made by `app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from thalovant.protocol.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connect, Will
+from thalovant.protocol.topics import STATUS, hub_topics
+from thalovant_server.directory import CredentialEntry
+from thalovant_server.gateways.mqtt.bounds import Bounds
+from thalovant_server.gateways.mqtt.connection import MqttConnection
+from thalovant_server.gateways.mqtt.dialogue import Dialogue
+from thalovant_server.gateways.mqtt.presence import PresenceBoard
+from thalovant_server.gateways.mqtt.roster import Roster
+from thalovant_server.gateways.mqtt.session import STATUSES, MqttSession, Output
+from thalovant_server.hub.refusal import Refused
+
+if TYPE_CHECKING:
+    from thalovant_server.directory import Change, Directory
+    from thalovant_server.hub.hub import Hub
+    from thalovant_server.hub.limits import Limits
+
+log = structlog.get_logger("thalovant.mqtt")
+
+# Checked in place of a credential that there is not, so that both take the same time.
+_NOBODY = CredentialEntry(0, "", "", "", "", "", "")
+
+
+@dataclass(slots=True)
+class Place:
+    """What a connection got with its login. `credential` is as it was then."""
+
+    credential: CredentialEntry
+    client_id: str
+    dialogue: Dialogue
+
+
+class MqttGateway:
+    """All MQTT connections of the process. Make it on the running event loop.
+
+    Args:
+        limits: the bounds of every carrier; None takes the hub's own.
+        bounds: those that only MQTT has.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        directory: Directory,
+        limits: Limits | None = None,
+        *,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self.limits = limits or hub.limits
+        self.bounds = bounds or Bounds()
+        self.budget = hub.budget
+        self._hub = hub
+        self._directory = directory
+        self._presence = PresenceBoard()
+        self._roster = Roster()
+        self._open: set[MqttConnection] = set()
+        self._closing = False
+        self._unsubscribe = directory.subscribe(self._changed)
+
+    # -- what the app calls -----------------------------------------------------------------------------------
+
+    def protocol(self) -> MqttConnection:
+        """The factory for `loop.create_server`."""
+        return MqttConnection(self)
+
+    def presence(self, credential_id: int) -> str | None:
+        """`online` or `offline` as the client said it; None when it said nothing since the server started."""
+        status = self._presence.status(credential_id)
+        return None if status is None else status.decode()
+
+    @property
+    def connections(self) -> int:
+        """Open connections, logged in or not."""
+        return len(self._open)
+
+    async def close(self, deadline: float) -> None:
+        """Let nobody in any more and close every connection; those not closed within `deadline` seconds are
+        dropped.
+
+        The listening socket is the app's to close, before this.
+        """
+        self._closing = True
+        self._unsubscribe()
+        connections = list(self._open)
+        for connection in connections:
+            connection.end("restart", "The server is going down.")
+        await self._gone(connections, deadline)
+        for connection in self._open:
+            connection.abort()
+        await self._gone(connections, deadline)
+
+    async def _gone(self, connections: list[MqttConnection], seconds: float) -> None:
+        if connections:
+            await asyncio.wait([connection.gone for connection in connections], timeout=seconds)
+
+    # -- what a connection calls ------------------------------------------------------------------------------
+
+    def opened(self, connection: MqttConnection) -> None:
+        """A socket was accepted."""
+        self._open.add(connection)
+
+    def closed(self, connection: MqttConnection) -> None:
+        """Its transport is closed."""
+        self._open.discard(connection)
+
+    def login(self, connection: MqttConnection, session: MqttSession, connect: Connect) -> list[Output]:
+        """Decide about a CONNECT. A failed one has no effect on anybody."""
+        admitted = self._admit(connect)
+        if isinstance(admitted, int):
+            log.warning("refused", carrier="mqtt", connack=admitted, remote=connection.remote)
+            return session.refuse(admitted)
+        topics = segments(admitted.topic_prefix)
+        if connect.will is not None and not fitting(connect.will, topics):
+            log.warning("refused", carrier="mqtt", code="will", client_id=admitted.client_id, remote=connection.remote)
+            return session.refuse(NOT_AUTHORIZED)
+        self._enter(connection, admitted, connect)
+        return session.accept(topics, connect.will)
+
+    def said(self, connection: MqttConnection, status: bytes) -> None:
+        """A connection declared its status; whoever hears the topic gets what is true of the credential now."""
+        place = connection.place
+        if place is not None:
+            self._publish_status(place.credential.id, self._presence.declare(place.credential.id, connection, status))
+
+    def granted(self, connection: MqttConnection, segment: str) -> None:
+        """A subscription was granted: the retained status is due (MQTT-3.3.1-6)."""
+        status = self._presence.status(connection.place.credential.id) if connection.place else None
+        if segment == STATUS and status is not None:
+            connection.tell_status(status, retained=True)
+
+    def denied(self, connection: MqttConnection, filters: int) -> None:
+        """Filters were asked for that the client does not have."""
+        client = connection.place.credential.client_id if connection.place else None
+        log.warning("denied", what="subscribe", filters=filters, client_id=client, remote=connection.remote)
+
+    def left(self, connection: MqttConnection, will: Will | None, code: str, reason: str) -> None:
+        """A connection is over: its hub session ends, its will is published, its `online` no longer counts."""
+        place, connection.place = connection.place, None
+        client = place.credential.client_id if place is not None else None
+        write = log.warning if code == "denied_publish" else log.info
+        write("mqtt_over", code=code, reason=reason, client_id=client, remote=connection.remote)
+        if place is None:
+            return
+        credential = place.credential
+        self._roster.remove(connection, credential.id, credential.hub_id, place.client_id)
+        place.dialogue.stop()
+        changed = self._presence.leave(credential.id, connection)
+        if will is not None:
+            self._presence.declare(credential.id, connection, b"offline")
+        status = self._presence.status(credential.id)
+        if status is not None and (changed or will is not None):
+            self._publish_status(credential.id, status)
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _admit(self, connect: Connect) -> CredentialEntry | int:
+        """The credential that logs in, or the return code that refuses it."""
+        if self._closing:
+            return SERVER_UNAVAILABLE
+        found = self._directory.credential(connect.username or "")
+        matches = self._directory.check_mqtt_password(found or _NOBODY, connect.password or b"")
+        if found is None or not matches or not connect.password or not found.active:
+            return NOT_AUTHORIZED
+        try:
+            credential = self._hub.admit(found.access_key, found.hub_id, "mqtt")
+        except Refused as refused:
+            return refused.refusal.connack
+        again = self._roster.find(credential.id, connect.client_id) is not None
+        full = self._roster.count(credential.id) - again >= self.limits.sessions_per_credential
+        return SERVER_UNAVAILABLE if full else credential
+
+    def _enter(self, connection: MqttConnection, credential: CredentialEntry, connect: Connect) -> None:
+        client_id = connect.client_id or f"auto-{secrets.token_hex(16)}"
+        older = self._roster.find(credential.id, client_id)
+        if older is not None:
+            older.end("taken_over", "Another connection has the same client id.")  # MQTT-3.1.4-2
+        dialogue = Dialogue(connection, lambda: self._directory.credential_by_id(credential.id), self._hub.connect)
+        connection.place = Place(credential, client_id, dialogue)
+        self._roster.add(connection, credential.id, credential.hub_id, client_id)
+        connection.watch_keepalive(connect.keepalive * self.bounds.keepalive_factor)
+        log.info("mqtt_login", client_id=credential.client_id, hub_id=credential.hub_id, remote=connection.remote)
+
+    def _publish_status(self, credential_id: int, status: bytes) -> None:
+        for connection in self._roster.of_credential(credential_id):
+            connection.tell_status(status)
+
+    def _changed(self, change: Change) -> None:
+        """A change was committed: whoever may no longer be here is cut now."""
+        if change.credential_id is not None:
+            self._credential_changed(change.credential_id)
+        elif not self._serves(change.hub_id):
+            for connection in self._roster.of_hub(change.hub_id):
+                connection.end("hub_off", "The hub, or MQTT for this hub, was turned off.")
+
+    def _credential_changed(self, credential_id: int) -> None:
+        now = self._directory.credential_by_id(credential_id)
+        for connection in self._roster.of_credential(credential_id):
+            if connection.place is not None and not still_good(connection.place.credential, now):
+                connection.end("revoked", "The credential was revoked or changed.")
+        if now is None:
+            self._presence.forget(credential_id)
+
+    def _serves(self, hub_id: str) -> bool:
+        hub = self._directory.hub(hub_id)
+        return hub is not None and hub.active and "mqtt" in hub.protocols
+
+
+def segments(prefix: str) -> Mapping[bytes, str]:
+    """The topics of a credential in both spellings: the whole topic as bytes, to its last segment."""
+    topics = (topic for each in hub_topics(prefix) for topic in (each.c2s, each.s2c, each.status))
+    return {topic.encode(): topic.rpartition("/")[2] for topic in topics}
+
+
+def fitting(will: Will, topics: Mapping[bytes, str]) -> bool:
+    """Whether a will says a status, on the client's own topic for that."""
+    return topics.get(will.topic) == STATUS and will.payload in STATUSES
+
+
+def still_good(then: CredentialEntry, now: CredentialEntry | None) -> bool:
+    """Whether a login made with `then` would still be good; a new name or grant does not matter."""
+    if now is None or not now.active:
+        return False
+    return _login(then) == _login(now)
+
+
+def _login(entry: CredentialEntry) -> tuple[object, ...]:
+    return entry.hub_id, entry.access_key, entry.topic_prefix, entry.mqtt_password_hash

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is online, as the clients themselves say it: the one retained message of each credential's `status`
+topic.
+
+`online` while any live connection of the credential has declared itself online, else `offline`, and nothing
+before anybody said anything. In memory only. It will not send anything and knows no topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from thalovant.protocol.topics import OFFLINE, ONLINE
+
+
+@dataclass(slots=True)
+class _Said:
+    online: set[Hashable] = field(default_factory=set)
+
+    @property
+    def status(self) -> bytes:
+        return ONLINE if self.online else OFFLINE
+
+
+class PresenceBoard:
+    """The status of every credential of which a connection ever declared one, by credential id."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: dict[int, _Said] = {}
+
+    def status(self, credential_id: int) -> bytes | None:
+        """`online`, `offline`, or None when nobody declared anything."""
+        said = self._said.get(credential_id)
+        return None if said is None else said.status
+
+    def declare(self, credential_id: int, who: Hashable, status: bytes) -> bytes:
+        """Connection `who` declares itself `online` or `offline`; the credential's status after that."""
+        said = self._said.setdefault(credential_id, _Said())
+        if status == ONLINE:
+            said.online.add(who)
+        else:
+            said.online.discard(who)
+        return said.status
+
+    def leave(self, credential_id: int, who: Hashable) -> bool:
+        """Connection `who` is gone, and with it what it declared; whether that changed the status."""
+        said = self._said.get(credential_id)
+        if said is None or who not in said.online:
+            return False
+        said.online.discard(who)
+        return not said.online
+
+    def forget(self, credential_id: int) -> None:
+        """The credential is gone: nothing is retained for it any more."""
+        self._said.pop(credential_id, None)
