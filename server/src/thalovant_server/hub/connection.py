@@ -112,6 +112,7 @@ class Connection:
         "_user_agent",
         "closed",
         "credential",
+        "heard",
         "number",
         "on_ready",
         "pattern",
@@ -129,6 +130,7 @@ class Connection:
         self._user_agent = user_agent[: host.limits.user_agent_chars]
         self._counted = 0
         self.credential = credential
+        self.heard = host.clock.now()
         self.number = number
         self.session_id = str(uuid.uuid4())
         self.site_id = credential.site_id
@@ -183,6 +185,10 @@ class Connection:
         if not self.closed:
             self._drive(self._session.receive_sealed(frame))
 
+    def touch(self) -> None:
+        """The client gave a sign of life."""
+        self.heard = self._host.clock.now()
+
     def lost(self) -> None:
         """The carrier is gone. A turn that runs is not cancelled by that (architecture decision 10)."""
         if not self.closed:
@@ -230,6 +236,7 @@ class Connection:
 
     def _drive(self, outputs: list[Output]) -> None:
         """Do what the session asks for, in its order; frames that follow each other leave together."""
+        self.touch()
         frames: list[bytes] = []
         for output in outputs:
             if isinstance(output, SendSealed):

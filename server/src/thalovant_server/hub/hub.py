@@ -98,9 +98,6 @@ class Hub:
         """Begin a session for an admitted credential; HELLO and offer leave through the link at once.
 
         `user_agent` begins the peer name (contract section 6.3); None puts the access key there, as on MQTT.
-
-        Raises:
-            Refused: the credential has as many ready connections of this carrier as it may.
         """
         current = self._directory.credential(credential.access_key) or credential
         self._make_room(link.carrier, current)
@@ -154,7 +151,8 @@ class Hub:
             return
         ready = self._siblings(connection.carrier, connection.credential, ready=True)
         if len(ready) > self.limits.sessions_per_credential:
-            connection.end(refusal.TOO_MANY_CONNECTIONS)
+            # Proven by the password, so it may displace its own: the one that was silent longest.
+            min(ready, key=lambda each: (each.heard, each.number)).end(refusal.TOO_MANY_CONNECTIONS)
 
     def greeted(self, connection: Connection) -> None:
         """Keep peer names apart (contract section 6.3)."""
@@ -229,20 +227,24 @@ class Hub:
 
     def _standing(self, connection: Connection) -> tuple[CredentialEntry, HubEntry] | None:
         """The connection's credential and hub as they are now; ends it when they no longer let it be here."""
-        old = connection.credential
-        credential = self._directory.credential(old.access_key)
-        if credential is None or credential.id != old.id or not credential.active:
-            return self._cut(connection, refusal.REVOKED)
-        hub = self._directory.hub(credential.hub_id)
-        if hub is None or not hub.active:
-            return self._cut(connection, refusal.HUB_OFF)
-        if connection.carrier not in hub.protocols:
-            return self._cut(connection, refusal.PROTOCOL_OFF)
-        return credential, hub
-
-    def _cut(self, connection: Connection, why: Refusal) -> None:
+        credential = self._directory.credential(connection.credential.access_key)
+        hub = None if credential is None else self._directory.hub(credential.hub_id)
+        why = self._no_longer(connection, credential, hub)
+        if why is None and credential is not None and hub is not None:
+            return credential, hub
+        why = why or refusal.REVOKED
         log.warning("cut", code=why.code, carrier=connection.carrier, client_id=connection.credential.client_id)
         connection.end(why)
+        return None
+
+    def _no_longer(
+        self, connection: Connection, credential: CredentialEntry | None, hub: HubEntry | None
+    ) -> Refusal | None:
+        if credential is None or credential.id != connection.credential.id or not credential.active:
+            return refusal.REVOKED
+        if hub is None or not hub.active:
+            return refusal.HUB_OFF
+        return None if connection.carrier in hub.protocols else refusal.PROTOCOL_OFF
 
     def _changed(self, change: Change) -> None:
         """A change was committed: whoever may no longer be here is cut now, not at the next message."""
@@ -261,8 +263,6 @@ class Hub:
 
     def _make_room(self, carrier: str, credential: CredentialEntry) -> None:
         """Unfinished sessions displace only unfinished ones, the oldest first; ready ones keep their place."""
-        if len(self._siblings(carrier, credential, ready=True)) >= self.limits.sessions_per_credential:
-            raise Refused(refusal.TOO_MANY_CONNECTIONS)
         unfinished = self._siblings(carrier, credential, ready=False)
         if len(unfinished) >= self.limits.unfinished_per_credential:
             min(unfinished, key=lambda connection: connection.number).end(refusal.REPLACED)

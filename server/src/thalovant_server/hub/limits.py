@@ -27,7 +27,8 @@ class Limits:
     connections: int = 20_000
 
     # One credential is one device or program. Its unfinished sessions are bounded apart from its ready ones:
-    # whoever knows only the access key cannot displace a session that knows the password.
+    # whoever knows only the access key cannot displace a session that knows the password. A ready session above
+    # the bound displaces the one of its own that was silent longest: mostly a link that died unnoticed.
     sessions_per_credential: int = 16
     unfinished_per_credential: int = 16
     http_unfinished_per_credential: int = 4
@@ -48,8 +49,13 @@ class Limits:
     ping_seconds: float = 30.0
     pong_seconds: float = 20.0
     close_seconds: float = 5.0
+    # After a close frame that answers nonsense: long enough for it to arrive, short enough to cost nothing.
+    linger_seconds: float = 0.5
     # Contract section 10.2: a session nobody polls is gone after five minutes.
     http_idle_seconds: float = 300.0
+    # An ended session is kept so long, so that its poller hears why it ended.
+    http_ended_seconds: float = 30.0
+    http_body_seconds: float = 20.0
 
     # Turns. A request may ask for its own deadline within these.
     turn_seconds: float = 120.0

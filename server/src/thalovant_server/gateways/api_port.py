@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one TLS port: the control plane under `/v1`, and the hubs' WSS and HTTPS roads (architecture decision 13).
+
+uvicorn's HTTP protocol reads the requests; this adds its bounds (head size, head time, number of sockets), sends
+each request to its application, and drains at the end.
+
+It will not know what is behind `/v1`, nor log a request line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from thalovant_server.gateways.asgi import AsgiApp, Receive, Scope, Send, answer, answer_problem
+from thalovant_server.gateways.https import HttpsGateway
+from thalovant_server.gateways.wss import WssGateway
+from thalovant_server.hub import refusal
+
+if TYPE_CHECKING:
+    from thalovant_server.hub.limits import Limits
+
+log = structlog.get_logger("thalovant.api_port")
+
+CONTROL = "/v1/"
+HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+# How long HTTPS pollers may take to fetch the last frames when the server goes down.
+LAST_POLL_SECONDS = 1.0
+
+
+class ApiPort:
+    """One listening socket for three things. `start`, then `port`; `close` when done."""
+
+    def __init__(self, *, control: AsgiApp, https: HttpsGateway, wss: WssGateway, limits: Limits) -> None:
+        self._control = control
+        self._https = https
+        self._wss = wss
+        self.limits = limits
+        self.state = ServerState()
+        self.sockets = 0
+        self._config = _config(self._dispatch, limits)
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+
+    async def start(self, host: str, port: int, ssl_context: ssl.SSLContext) -> None:
+        """Listen. Port 0 takes a free one.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: ApiProtocol(self, self._config, self.state),
+            host,
+            port,
+            ssl=ssl_context,
+            ssl_handshake_timeout=self.limits.tls_seconds,
+            ssl_shutdown_timeout=self.limits.close_seconds,
+            backlog=1024,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._server is None:
+            raise RuntimeError("the API port is not open")
+        return cast("int", self._server.sockets[0].getsockname()[1])
+
+    def stop_accepting(self) -> None:
+        """Take no new connections; the open ones go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self, seconds: float) -> None:
+        """Stop accepting, let requests under way end for so long, then end what is left."""
+        self.stop_accepting()
+        until = asyncio.get_running_loop().time() + seconds
+        await self._https.drain(min(seconds, LAST_POLL_SECONDS))
+        self._wss.close_all(refusal.RESTARTING)
+        for protocol in list(self.state.connections):
+            cast("ApiProtocol", protocol).shutdown()
+        await self._emptied(until)
+        for task in self.state.tasks:
+            task.cancel()
+        for protocol in list(self.state.connections):
+            cast("ApiProtocol", protocol).transport.abort()
+        self._wss.abort_all()
+        self._https.close()
+        await self._emptied(asyncio.get_running_loop().time() + 1.0)
+
+    def opened(self) -> bool:
+        """Count a socket; False when there are too many."""
+        self.sockets += 1
+        self._empty.clear()
+        return self.sockets <= self.limits.connections
+
+    def lost(self) -> None:
+        """Count one less."""
+        self.sockets -= 1
+        if self.sockets == 0:
+            self._empty.set()
+
+    def upgrade(self) -> asyncio.Protocol:
+        """The protocol of a socket that asked for a WebSocket."""
+        return self._wss.protocol(self.lost)
+
+    async def _emptied(self, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                while self.sockets:
+                    await self._empty.wait()
+                    self._empty.clear()
+        except TimeoutError:
+            pass
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.startswith(CONTROL):
+            await self._control(scope, receive, send)
+        elif self._https.serves(path):
+            await self._https(scope, receive, send)
+        elif path == "/healthz":
+            await answer(send, 204)
+        else:
+            await answer_problem(send, 404, "Not Found", "not_found")
+
+
+class ApiProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds on what comes before an application is called."""
+
+    def __init__(self, owner: ApiPort, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config, state, {})
+        self._owner = owner
+        self._head = 0
+        self._fields = 0
+        self.url = b""
+        self._in_head = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A socket is through its TLS handshake."""
+        super().connection_made(transport)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self._owner.opened():
+            log.warning("refused", code="too_many_connections")
+            transport.abort()
+            return
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone, unless a WebSocket took it over."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._end_head()
+        if not self._upgraded:
+            self._owner.lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client. A head that is not over counts against its bound."""
+        super().data_received(data)
+        if self._in_head:
+            self._head += len(data)
+            if self._head > self._owner.limits.head_bytes:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._fields = 0
+        self._begin_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header of it."""
+        super().on_header(name, value)
+        self._fields += len(name) + len(value)
+        if self._fields + len(self.url) > self._owner.limits.head_bytes:
+            raise _HeadTooLargeError
+
+    def on_headers_complete(self) -> None:
+        """The head is over."""
+        self._end_head()
+        super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the socket over, and the head with it."""
+        self._end_head()
+        self._upgraded = True
+        self.connections.discard(self)
+        protocol = self._owner.upgrade()
+        protocol.connection_made(self.transport)
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            head += [name, b": ", value, b"\r\n"]
+        protocol.data_received(b"".join([*head, b"\r\n"]))
+        self.transport.set_protocol(protocol)
+
+    def send_400_response(self, msg: str) -> None:
+        """Whatever the parser did not like; the text says nothing of what was sent."""
+        self._end_head()
+        if self._fields + len(self.url or b"") > self._owner.limits.head_bytes:
+            self._refuse_head()
+        else:
+            super().send_400_response(msg)
+
+    def _begin_head(self) -> None:
+        if self._in_head:
+            return
+        self._in_head = True
+        self._head = 0
+        self._head_timer = self.loop.call_later(self._owner.limits.head_seconds, self._too_slow)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._end_head()
+        if not self.transport.is_closing():
+            self.transport.write(HEAD_TOO_LARGE)
+            self.transport.close()
+
+
+class _HeadTooLargeError(Exception):
+    """Raised through the parser, which turns it into its own error."""
+
+
+def _config(app: AsgiApp, limits: Limits) -> uvicorn.Config:
+    config = uvicorn.Config(
+        cast("Any", app),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=int(limits.keep_alive_seconds),
+    )
+    config.load()
+    # Only its presence counts: `ApiProtocol.handle_websocket_upgrade` hands the socket over itself.
+    config.ws_protocol_class = asyncio.Protocol
+    return config

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The WebSocket road (contract section 10.1): one protocol object per socket over a sans-I/O WebSocket.
+
+Clear frames travel as text, sealed ones as binary. The upgrade always succeeds; a refusal is a close frame after it.
+What one turn of the loop has to say leaves in one write. A client that does not read costs a bounded queue, then its
+connection.
+
+It will not read a HiveMessage or know an agent; the HTTP head was read by `api_port`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from thalovant_server.gateways.authorization import AuthorizationError, read_authorization
+from thalovant_server.gateways.paths import split_path
+from thalovant_server.hub import refusal
+from thalovant_server.hub.refusal import Refusal, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thalovant_server.hub.clock import Timer
+    from thalovant_server.hub.connection import Connection
+    from thalovant_server.hub.hub import Hub
+
+CARRIER = "wss"
+
+# The library's own log shows request lines, and those hold the access key: it stays silent.
+_SILENT = logging.getLogger("thalovant.wss.silent")
+_SILENT.propagate = False
+_SILENT.setLevel(logging.CRITICAL + 1)
+
+# The transport asks us to hold on above this; what waits then is ours to count.
+HIGH_WATER = 64 * 1024
+
+
+class WssGateway:
+    """Makes the protocol objects, and ends them all when the server goes down."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self._open: set[WssProtocol] = set()
+
+    def protocol(self, on_end: Callable[[], None] | None = None) -> WssProtocol:
+        """A protocol for one socket that asked for an upgrade."""
+        return WssProtocol(self, on_end)
+
+    @property
+    def open(self) -> int:
+        """Sockets that are open now."""
+        return len(self._open)
+
+    def close_all(self, why: Refusal) -> None:
+        """End every socket with this reason."""
+        for protocol in list(self._open):
+            protocol.end(why)
+
+    def abort_all(self) -> None:
+        """Drop every socket without a word."""
+        for protocol in list(self._open):
+            protocol.abort()
+
+    def opened(self, protocol: WssProtocol) -> None:
+        """Keep count."""
+        self._open.add(protocol)
+
+    def lost(self, protocol: WssProtocol) -> None:
+        """Keep count."""
+        self._open.discard(protocol)
+
+
+class WssProtocol(asyncio.Protocol):
+    """One socket. Also the `Link` of the hub's connection."""
+
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_flush_due",
+        "_gateway",
+        "_heard",
+        "_held",
+        "_hub",
+        "_kind",
+        "_loop",
+        "_on_end",
+        "_parts",
+        "_paused",
+        "_pending",
+        "_timer",
+        "_transport",
+        "_ws",
+        "carrier",
+        "remote",
+    )
+
+    def __init__(self, gateway: WssGateway, on_end: Callable[[], None] | None) -> None:
+        self.carrier = CARRIER
+        self.remote = ""
+        self._gateway = gateway
+        self._hub = gateway.hub
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._ws = ServerProtocol(max_size=self._hub.limits.frame_bytes, logger=_SILENT)
+        self._transport: asyncio.Transport | None = None
+        self._connection: Connection | None = None
+        self._timer: Timer | None = None
+        self._heard = 0.0
+        self._parts: list[bytes] = []
+        self._kind = Opcode.BINARY
+        self._pending: list[bytes] = []
+        self._held = 0
+        self._paused = False
+        self._flush_due = False
+        self._closing = False
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over the socket."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        self.remote = peer[0] if peer else ""
+        self._gateway.opened(self)
+        self._call_later(self._hub.limits.ping_seconds, self._ping)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client: frames, once the head of the request is through."""
+        self._heard = self._hub.clock.now()
+        self._ws.receive_data(data)
+        for event in self._ws.events_received():
+            if isinstance(event, Frame):
+                self._frame(event)
+            elif isinstance(event, Request):
+                self._upgrade(event)
+        self._flush()
+
+    def eof_received(self) -> None:
+        """The client closed its half; TLS has no half-open."""
+        self._ws.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._transport = None
+        self._stop_timer()
+        self._let_go()
+        self._gateway.lost(self)
+        if self._connection is not None:
+            self._connection.lost()
+        if self._on_end is not None:
+            self._on_end()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than we write."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._paused = False
+        self._flush()
+
+    # -- Link -------------------------------------------------------------------------------------------------
+
+    def send_clear(self, data: bytes) -> None:
+        """One text frame."""
+        if self._ws.state is OPEN:
+            self._ws.send_text(data)
+            self._flush_soon()
+
+    def send_sealed(self, frames: list[bytes]) -> None:
+        """Binary frames, in this order."""
+        if self._ws.state is OPEN:
+            for frame in frames:
+                self._ws.send_binary(frame)
+            self._flush_soon()
+
+    def close(self, why: Refusal) -> None:
+        """A close frame after all that was said, then the socket once the client has answered, or soon."""
+        if self._ws.state is OPEN:
+            self._ws.send_close(why.ws_code, why.reason)
+        self._begin_closing()
+        self._flush_soon()
+
+    # -- for the gateway --------------------------------------------------------------------------------------
+
+    def end(self, why: Refusal) -> None:
+        """End the session, or the socket where there is none."""
+        if self._connection is not None and not self._connection.closed:
+            self._connection.end(why)
+        else:
+            self.close(why)
+
+    def abort(self) -> None:
+        """Drop the socket."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _upgrade(self, request: Request) -> None:
+        path, _, query = request.path.partition("?")
+        hub_id, rest = split_path(path)
+        if rest:
+            self._ws.send_response(self._ws.reject(404, "There is no WebSocket here.\n"))
+            self._begin_closing()
+            return
+        self._ws.send_response(self._ws.accept(request))
+        if self._ws.state is not OPEN:
+            self._begin_closing()
+            return
+        try:
+            user_agent, access_key = read_authorization(query.encode("ascii", "replace"))
+            credential = self._hub.admit(access_key, hub_id, CARRIER, self.remote)
+        except AuthorizationError:
+            self.close(refusal.INVALID_AUTHORIZATION)
+        except Refused as refused:
+            self.close(refused.refusal)
+        else:
+            self._connection = self._hub.connect(self, credential, user_agent)
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            if frame.fin:
+                self._message(frame.opcode, bytes(frame.data))
+                return
+            self._kind = frame.opcode
+            self._parts = [bytes(frame.data)]
+        elif frame.opcode is Opcode.CONT:
+            if frame.data:  # empty ones would cost a place each and count nothing
+                self._parts.append(bytes(frame.data))
+            if frame.fin:
+                parts, self._parts = self._parts, []
+                self._message(self._kind, b"".join(parts))
+
+    def _message(self, kind: Opcode, data: bytes) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if kind is Opcode.TEXT:
+            connection.receive_clear(data)
+        else:
+            connection.receive_sealed(data)
+
+    def _flush_soon(self) -> None:
+        """One write for all that this turn of the loop says."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        transport = self._transport
+        chunks = self._ws.data_to_send()
+        if transport is None:
+            return
+        if chunks:
+            self._pending.extend(chunks)
+        if self._pending and not self._paused:
+            self._write(transport)
+        elif chunks and not self._hold(sum(map(len, chunks))):
+            self.abort()
+            return
+        if self._ws.close_expected() and not self._closing:
+            self._begin_closing()
+
+    def _write(self, transport: asyncio.Transport) -> None:
+        data = b"".join(self._pending)
+        over = self._pending[-1] == b""  # the library's way to say: end the connection now
+        self._pending.clear()
+        self._let_go()
+        if data:
+            transport.write(data)
+        if over:
+            # Closing while the client still writes would reset the socket and lose the close frame on its way.
+            self._closing = True
+            self._stop_timer()
+            answered = self._ws.close_rcvd is not None
+            self._call_later(0.0 if answered else self._hub.limits.linger_seconds, transport.close)
+
+    def _hold(self, more: int) -> bool:
+        """Count bytes that wait for a slow reader; False when it is too slow for us."""
+        if self._held + more > self._hub.limits.out_bytes or not self._hub.budget.take(more):
+            return False
+        self._held += more
+        return True
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._hub.budget.give(self._held)
+            self._held = 0
+
+    def _begin_closing(self) -> None:
+        """Give the client a moment to answer the close frame."""
+        if self._closing:
+            return
+        self._closing = True
+        self._stop_timer()
+        self._call_later(self._hub.limits.close_seconds, self.abort)
+
+    def _ping(self) -> None:
+        """Is it still there? Whatever it sends counts as a sign of life."""
+        if self._ws.state is not OPEN:
+            self.abort()
+            return
+        asked = self._hub.clock.now()
+        self._ws.send_ping(b"")
+        self._flush()
+        self._call_later(self._hub.limits.pong_seconds, lambda: self._judge(asked))
+
+    def _judge(self, asked: float) -> None:
+        limits = self._hub.limits
+        if self._heard >= asked:
+            self._call_later(max(limits.ping_seconds - limits.pong_seconds, 0.0), self._ping)
+        else:
+            self.end(refusal.UNRESPONSIVE)
+
+    def _call_later(self, delay: float, callback: Callable[[], Any]) -> None:
+        self._timer = self._hub.clock.call_later(delay, callback)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
