@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one module that speaks HTTP for the control plane, on httpx2: one request, one answer, no redirect, no
+retry.
+
+It keeps no cookie and logs nothing. What a failure means is said here, in words that tell the user what to
+type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import ssl
+import time
+import weakref
+from typing import Any, NoReturn
+
+import httpx2
+
+from thalovant.api_session import MAX_ANSWER, HttpAnswer, HttpRequest
+from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
+from thalovant.transports.tls import client_context
+
+_MAX_CA_ANSWER = 64 * 1024
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+
+
+class HttpClient:
+    """Blocking client for one API root. `session` is a caller's own `httpx2.Client`; it is used as it is,
+    never closed.
+    """
+
+    def __init__(self, ca_pem: str | None, *, timeout: float, advice: str, session: Any = None) -> None:
+        self._ca_pem = ca_pem
+        self._timeout = timeout
+        self._advice = advice
+        self._given = session
+        self._own: httpx2.Client | None = None
+
+    def send(self, request: HttpRequest) -> HttpAnswer:
+        """Send a request and read its answer, both within the timeout.
+
+        Raises ThalovantAPIUnreachableError: name, network, certificate or time. Nothing is tried twice.
+        """
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._client().stream(**_arguments(request, self._timeout)) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    _take(body, part)
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
+                return HttpAnswer(response.status_code, _headers(response), bytes(body))
+        except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
+            _explain(error, request, self._timeout, self._advice)
+        finally:
+            if self._own is not None:
+                self._own.cookies.clear()
+
+    def close(self) -> None:
+        """Close what this client opened itself; it may be used again afterwards."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+
+    def _client(self) -> httpx2.Client:
+        if self._given is not None:
+            given: httpx2.Client = self._given
+            return given
+        if self._own is None:
+            self._own = httpx2.Client(verify=client_context(self._ca_pem), follow_redirects=False)
+            weakref.finalize(self, self._own.close)  # the seed's sample never closes
+        return self._own
+
+
+class AsyncHttpClient:
+    """The same for asyncio; `session` is a caller's own `httpx2.AsyncClient`."""
+
+    def __init__(self, ca_pem: str | None, *, timeout: float, advice: str, session: Any = None) -> None:
+        self._ca_pem = ca_pem
+        self._timeout = timeout
+        self._advice = advice
+        self._given = session
+        self._own: httpx2.AsyncClient | None = None
+
+    async def send(self, request: HttpRequest) -> HttpAnswer:
+        """Send a request and read its answer, both within the timeout; errors as in HttpClient."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                client = await self._client()
+                async with client.stream(**_arguments(request, self._timeout)) as response:
+                    body = bytearray()
+                    async for part in response.aiter_bytes():
+                        _take(body, part)
+                    return HttpAnswer(response.status_code, _headers(response), bytes(body))
+        except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
+            _explain(error, request, self._timeout, self._advice)
+        finally:
+            if self._own is not None:
+                self._own.cookies.clear()
+
+    async def close(self) -> None:
+        """Close what this client opened itself; it may be used again afterwards."""
+        own, self._own = self._own, None
+        if own is not None:
+            await own.aclose()
+
+    async def _client(self) -> httpx2.AsyncClient:
+        if self._given is not None:
+            given: httpx2.AsyncClient = self._given
+            return given
+        if self._own is None:
+            # Reading the system's certificates takes tens of milliseconds.
+            context = await asyncio.to_thread(client_context, self._ca_pem)
+            return self._opened(context)
+        return self._own
+
+    def _opened(self, context: ssl.SSLContext) -> httpx2.AsyncClient:
+        """The one client, also when two requests were first at the same time."""
+        if self._own is None:
+            self._own = httpx2.AsyncClient(verify=context, follow_redirects=False)
+        return self._own
+
+
+def fetch_ca(root: str, fingerprint: str, *, timeout: float) -> str:
+    """Fetch the server's CA without trusting the connection and return it when its SHA-256 is `fingerprint`.
+
+    Nothing is sent but the bare GET. Raises ThalovantAPIError when no certificate of the answer has that
+    fingerprint, ThalovantAPIUnreachableError when there is no answer.
+    """
+    wanted = re.sub(r"[:\s]", "", fingerprint).lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", wanted):
+        raise ThalovantAPIError("A fingerprint is the SHA-256 of the CA certificate: 64 hex digits.")
+    request = HttpRequest("GET", f"{root}/v1/ca.pem", {"accept": "application/x-pem-file"})
+    answer = _untrusted_get(request, timeout)
+    for pem in _CERTIFICATE.findall(answer.body[:_MAX_CA_ANSWER].decode("ascii", "replace")):
+        if _fingerprint(pem) == wanted:
+            return f"{pem}\n"
+    raise ThalovantAPIError(
+        f"{root} presents no CA certificate with that fingerprint; nothing was sent. "
+        "Compare it with what the server printed, or copy its ca.pem and use --ca FILE."
+    )
+
+
+def _untrusted_get(request: HttpRequest, timeout: float) -> HttpAnswer:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with httpx2.Client(verify=context, follow_redirects=False) as session:
+        client = HttpClient(None, timeout=timeout, advice="Check the address.", session=session)
+        return client.send(request)
+
+
+def _fingerprint(pem: str) -> str:
+    try:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    except ValueError:
+        return ""
+
+
+def _arguments(request: HttpRequest, timeout: float) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.url,
+        "headers": request.headers,
+        "content": request.content,
+        "timeout": timeout,
+        "follow_redirects": False,
+    }
+
+
+def _headers(response: httpx2.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
+
+
+def _take(body: bytearray, part: bytes) -> None:
+    body += part
+    if len(body) > MAX_ANSWER:
+        raise ThalovantAPIError(f"The Thalovant API answered more than {MAX_ANSWER} bytes.")
+
+
+def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str) -> NoReturn:
+    where = request.url.partition("/v1/")[0]
+    if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
+        raise ThalovantAPIError(f"The request to {where} could not be written; nothing was sent.") from None
+    if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
+        text = f"Could not reach the Thalovant API at {where}: no answer within {timeout:g} seconds. {advice}"
+    elif (refusal := _certificate_refusal(error)) is not None:
+        text = (
+            f"Could not reach the Thalovant API at {where}: its certificate is not trusted ({refusal}). "
+            f"Type `thalovant login {where} --ca FILE` with the server's CA, or name a bundle in SSL_CERT_FILE."
+        )
+    else:
+        text = f"Could not reach the Thalovant API at {where}: {_reason(error)}. {advice}"
+    raise ThalovantAPIUnreachableError(text) from error
+
+
+def _certificate_refusal(error: BaseException) -> str | None:
+    for link in _chain(error):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return link.verify_message or "it could not be verified"
+        if "CERTIFICATE_VERIFY_FAILED" in str(link):
+            return "it could not be verified"
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    system = next((link for link in _chain(error) if isinstance(link, OSError) and link.strerror), None)
+    if system is not None:
+        return str(system.strerror)
+    return str(error).splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
