@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one program must remember between two connections: its own Noise key, hubs' keys, stretched passwords.
+
+A folder (0700) of small files (0600), one set an identity, named by the first 16 hex digits of the SHA-256 of
+its access key:
+
+    <name>.key         the client's static X25519 key, 64 hex digits; the hub knows the client by it for ever
+    <name>.pins.json   {address: the hub's static key in hex}; the first key met is trusted, never replaced
+    psks.json          {"<name>@<node id>": the stretched password in hex}; a cache, safe to delete
+    lock               held while any of them is read and written, so that two programs cannot cross
+
+Every call blocks on the disk: call it from a thread, not from an event loop. It never follows a symlink, never
+repairs a damaged file by itself, never shows a key in a message, and speaks to no network. Rules: contract 4.2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import hmac
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thalovant.errors import ThalovantHubKeyChangedError, ThalovantIdentityError
+from thalovant.private_files import PrivateFileError, make_private_folder, read_private_text, write_private_text
+from thalovant.protocol.noise import generate_private_key
+
+if TYPE_CHECKING:
+    from thalovant.identity import ThalovantIdentity
+
+__all__ = ["NoiseKeys", "NoiseState", "noise_state_folder"]
+
+KEY_BYTES = 32
+MAX_NODE_ID = 512  # characters; contract 3: PSKs are cached only for ids up to this
+MAX_PSKS = 256  # the entry not used for longest goes first
+
+_KEY_ADVICE = (
+    "The hub knows this client by that key. Restore the file from a backup; without one, delete the file and "
+    "create a fresh identity."
+)
+_PINS_ADVICE = (
+    "Restore it from a backup. If you are sure that the hub is the right one, delete the file: the hub's key is "
+    "then trusted anew on the next connection."
+)
+_PSKS_ADVICE = "It is only a cache: delete it, and it is made anew."
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseKeys:
+    """What one connection needs: `private` (32 bytes), the hub's `pinned` key or None, PSKs by node id."""
+
+    private: bytes = field(repr=False)
+    pinned: bytes | None
+    psks: Mapping[str, bytes] = field(repr=False)
+
+
+def noise_state_folder(identity: ThalovantIdentity, noise_state_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where this identity's state is kept: the given folder, else beside its file, else the config folder."""
+    if noise_state_dir is not None:
+        return Path(noise_state_dir).expanduser()
+    return _usual_folders(identity)[0]
+
+
+def other_key_folder(identity: ThalovantIdentity, used: Path) -> Path | None:
+    """Return another usual folder that holds a key for this identity, if one does (blocking)."""
+    name = f"{_name_of(identity.access_key)}.key"
+    others = [folder for folder in _usual_folders(identity) if folder.absolute() != used.absolute()]
+    return next((folder for folder in others if (folder / name).is_file()), None)
+
+
+def _usual_folders(identity: ThalovantIdentity) -> list[Path]:
+    from thalovant.identity import default_config_path
+
+    beside = [Path(identity.source_path).parent / "thalovant-noise"] if identity.source_path else []
+    return [*beside, default_config_path().parent / "noise"]
+
+
+def _name_of(access_key: str) -> str:
+    return hashlib.sha256(access_key.encode()).hexdigest()[:16]
+
+
+class NoiseState:
+    """The state in one folder. Methods block; each takes the folder's lock for as long as it runs.
+
+    All raise `ThalovantIdentityError` when a file or the folder is damaged, open to others, a symlink or not
+    writable; the text names it and what to type.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def load(self, access_key: str, address: str) -> NoiseKeys:
+        """Read what a connection to `address` needs; the client's key is made on the first call."""
+        name = _name_of(access_key)
+        with self._locked():
+            private = self._private_key(name)
+            pin = self._read_table(self.pins_file(access_key), _PINS_ADVICE).get(address)
+            held = self._read_table(self._psks_file, _PSKS_ADVICE)
+        prefix = f"{name}@"
+        psks = {key.removeprefix(prefix): psk for key, psk in held.items() if key.startswith(prefix)}
+        return NoiseKeys(private, pin, psks)
+
+    def trust(self, access_key: str, address: str, hub_key: bytes) -> bool:
+        """Pin the hub's key under `address`; True when it is the first one.
+
+        Raises `ThalovantHubKeyChangedError` when another key is pinned there; the pin stays.
+        """
+        file = self.pins_file(access_key)
+        with self._locked():
+            pins = self._read_table(file, _PINS_ADVICE)
+            pinned = pins.get(address)
+            if pinned is None:
+                self._write_table(file, {**pins, address: hub_key})
+                return True
+        if not hmac.compare_digest(pinned, hub_key):
+            raise self.hub_key_changed(access_key, address)
+        return False
+
+    def remember_psk(self, access_key: str, node_id: str, psk: bytes) -> None:
+        """Keep a stretched password; nothing is kept for a node id of more than 512 characters."""
+        if len(node_id) > MAX_NODE_ID:
+            return
+        key = f"{_name_of(access_key)}@{node_id}"
+        with self._locked():
+            held = self._read_table(self._psks_file, _PSKS_ADVICE)
+            if held.get(key) == psk:
+                return
+            held.pop(key, None)
+            kept = dict(list(held.items())[-(MAX_PSKS - 1) :])
+            self._write_table(self._psks_file, {**kept, key: psk})
+
+    def forget_psk(self, access_key: str, node_id: str) -> None:
+        """Drop a stretched password that did not work (contract 4.1: forgotten when a handshake fails)."""
+        key = f"{_name_of(access_key)}@{node_id}"
+        with self._locked():
+            held = self._read_table(self._psks_file, _PSKS_ADVICE)
+            if held.pop(key, None) is not None:
+                self._write_table(self._psks_file, held)
+
+    def hub_key_changed(self, access_key: str, address: str) -> ThalovantHubKeyChangedError:
+        """Make the error for a hub that shows another key than the pinned one, with what to do about it."""
+        return ThalovantHubKeyChangedError(
+            f"The hub at {address} shows another key than the one this client trusted before. Either somebody "
+            f"stands in between, or the hub was set up anew. If you know it was set up anew, remove the entry "
+            f'"{address}" from {self.pins_file(access_key)} and connect again; otherwise do not.'
+        )
+
+    def pins_file(self, access_key: str) -> Path:
+        """Return the file in which hubs' keys are pinned for this identity."""
+        return self.folder / f"{_name_of(access_key)}.pins.json"
+
+    @property
+    def _psks_file(self) -> Path:
+        return self.folder / "psks.json"
+
+    def _private_key(self, name: str) -> bytes:
+        file = self.folder / f"{name}.key"
+        text = _read_private(file)
+        if text is not None:
+            return _key_from_hex(text.strip(), file, _KEY_ADVICE)
+        key = generate_private_key()
+        _write_private(file, key.hex() + "\n")
+        return key
+
+    def _read_table(self, file: Path, advice: str) -> dict[str, bytes]:
+        text = _read_private(file)
+        if text is None:
+            return {}
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError):
+            table = None
+        if not isinstance(table, dict):
+            raise _damaged(file, advice)
+        return {key: _key_from_hex(value, file, advice) for key, value in table.items()}
+
+    def _write_table(self, file: Path, table: Mapping[str, bytes]) -> None:
+        text = json.dumps({key: value.hex() for key, value in table.items()}, indent=1, ensure_ascii=False)
+        _write_private(file, text + "\n")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        _prepare_folder(self.folder)
+        descriptor = _open_lock(self.folder / "lock")
+        try:
+            _wait_for_lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)  # which also gives the lock back
+
+
+def _open_lock(file: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(file, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _is_link(file, "file") from None
+        raise _unusable(file, error) from error
+
+
+if sys.platform == "win32":  # pragma: no cover
+
+    def _wait_for_lock(descriptor: int) -> None:
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+
+else:
+
+    def _wait_for_lock(descriptor: int) -> None:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _key_from_hex(text: object, file: Path, advice: str) -> bytes:
+    try:
+        key = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise _damaged(file, advice)
+    return key
+
+
+def _damaged(file: Path, advice: str) -> ThalovantIdentityError:
+    return ThalovantIdentityError(f"The Noise state file {file} is damaged. {advice}")
+
+
+def _prepare_folder(folder: Path) -> None:
+    try:
+        make_private_folder(folder)
+        mode = folder.lstat().st_mode
+    except (PrivateFileError, OSError) as error:
+        raise _unusable(folder, error) from error
+    if stat.S_ISLNK(mode):
+        raise _is_link(folder, "folder")
+    if sys.platform != "win32" and mode & 0o077:
+        raise ThalovantIdentityError(
+            f"The Noise state folder {folder} can be read or changed by other users. Type: chmod 700 {folder}"
+        )
+
+
+def _read_private(file: Path) -> str | None:
+    if file.is_symlink():
+        raise _is_link(file, "file")
+    try:
+        return read_private_text(file)
+    except PrivateFileError as error:
+        if error.code == "missing":
+            return None
+        raise _unusable(file, error) from error
+
+
+def _write_private(file: Path, content: str) -> None:
+    try:
+        write_private_text(file, content, overwrite=True)
+    except PrivateFileError as error:
+        raise _unusable(file, error) from error
+
+
+def _is_link(path: Path, kind: str) -> ThalovantIdentityError:
+    return ThalovantIdentityError(
+        f"The Noise state {kind} {path} is a symbolic link, which could be pointed elsewhere. Put the real {kind} "
+        f"in its place, or name another folder with noise_state_dir=."
+    )
+
+
+def _unusable(path: Path, error: Exception) -> ThalovantIdentityError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return ThalovantIdentityError(
+        f"The Noise state {path} cannot be used: {reason} Correct that, or name another folder with noise_state_dir=."
+    )
