@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every carrier looks like from above, and how it says that it could not be reached or was lost.
+
+A carrier brings frames to a hub and back, in order. It knows addresses, credentials and TLS; it does not know
+what is in a frame, what an ask is, or when to dial again.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from thalovant.errors import ThalovantConnectionError
+from thalovant.hub_endpoints import HubProtocol
+
+__all__ = ["Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why an open carrier ended by itself, in a sentence for people.
+
+    `close_code` is the WebSocket close code, if there was one; whether it means a refusal depends on the session
+    (contract 10.1). `refused` is True when the carrier itself was told that the credentials are not accepted.
+    """
+
+    text: str
+    close_code: int | None = None
+    refused: bool = False
+
+
+OnFrame: TypeAlias = Callable[[bytes | str, bool | None], None]
+"""Called with a frame and whether it is sealed; None where the carrier does not tell (MQTT). Must not raise."""
+
+OnLost: TypeAlias = Callable[[Loss], None]
+"""Called at most once for each `open`, never after `close`. Must not raise."""
+
+
+class Transport(Protocol):
+    """A carrier. It may be opened again after it was lost or closed; one connection at a time."""
+
+    protocol: HubProtocol
+    speaks_first: bool
+    """Whether the hub says nothing until it is greeted with a clear HELLO (contract 10.3)."""
+    expecting: bool
+    """Set by the owner while an answer is awaited; only a polling carrier looks at it."""
+
+    @property
+    def address(self) -> str:
+        """The name under which the hub's key is pinned (contract 4.2)."""
+
+    def session_id(self) -> str:
+        """The session id to declare on the next connection (contract 6.2): a new one, on MQTT always the same."""
+
+    @property
+    def socket_opened_at(self) -> float | None:
+        """Loop time at which the socket (with TLS) was up."""
+
+    async def open(self, on_frame: OnFrame, on_lost: OnLost) -> None:
+        """Connect and authenticate; the hub's clear frames may arrive from then on.
+
+        Raises `ThalovantConnectionError` (not reached in time, or at all) or `ThalovantHubRefusedError`.
+        """
+
+    def send_clear(self, data: bytes) -> None:
+        """Queue a clear frame. What is sent on a lost carrier is dropped; `on_lost` has said so."""
+
+    def send_sealed(self, frames: list[bytes]) -> None:
+        """Queue sealed frames, in this order, behind everything queued before."""
+
+    def ready(self) -> None:
+        """Be told that the session on this carrier is up."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the sender should `drain` before it sends more."""
+
+    async def drain(self) -> None:
+        """Wait until there is room again; returns at once on a lost carrier."""
+
+    async def close(self) -> None:
+        """Say goodbye and end the connection, within about a second. Does nothing the second time."""
+
+
+def set_nodelay(transport: Any) -> None:
+    """Switch Nagle's algorithm off: two small writes in a row would cost 40 ms (contract 12, trap 3)."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def unreachable(where: str, error: BaseException, seconds: float) -> ThalovantConnectionError:
+    """Make the error for a hub or broker at `where` (host and port) that could not be reached."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ThalovantConnectionError(
+            f"The certificate of {where} is not trusted: {error.verify_message}. For a private authority use an "
+            f"identity with ca_pem, or name its file with SSL_CERT_FILE."
+        )
+    if isinstance(error, TimeoutError):
+        return ThalovantConnectionError(f"{where} did not answer within {seconds:g} s. Is the hub running?")
+    if isinstance(error, socket.gaierror):
+        return ThalovantConnectionError(f"The name in {where} could not be resolved: {error.strerror}.")
+    if isinstance(error, ConnectionRefusedError):
+        return ThalovantConnectionError(f"Nothing listens at {where}. Is the hub running?")
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ThalovantConnectionError(f"{where} could not be reached: {reason}.")
