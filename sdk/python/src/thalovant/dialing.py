@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a client gets a link: keys from the disk, carrier, handshake, a second attempt where one is due, pins kept.
+
+One `Dialer` a client. It decides which failure is worth another attempt at once (a KK that failed, a cached
+pre-shared key that may be stale) and what a failure means for the user. It keeps no link alive; its owner does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from thalovant.errors import (
+    ThalovantClientKeyRejectedError,
+    ThalovantConnectionError,
+    ThalovantHubKeyChangedError,
+    ThalovantHubRefusedError,
+)
+from thalovant.health import ThalovantConnectionPhase
+from thalovant.link import HandshakeFailedError, Link
+from thalovant.noise_state import NoiseKeys, NoiseState, other_key_folder
+from thalovant.protocol.messages import HiveMessage
+from thalovant.protocol.session import ClientSession, Ready
+from thalovant.transports.base import Transport
+
+if TYPE_CHECKING:
+    from thalovant.identity import ThalovantIdentity
+
+__all__ = ["Dialer"]
+
+MAX_ATTEMPTS = 3  # as found, without KK, without a cached pre-shared key
+
+
+class Dialer:
+    """Makes links for one identity over one carrier. `phase` says how far the attempt under way has come."""
+
+    def __init__(
+        self,
+        identity: ThalovantIdentity,
+        transport: Transport,
+        state: NoiseState,
+        *,
+        handshake_timeout: float,
+        announce: Mapping[str, Any],
+    ) -> None:
+        self._identity = identity
+        self._transport = transport
+        self._state = state
+        self._handshake_timeout = handshake_timeout
+        self._announce = announce
+        self._link: Link | None = None
+
+    @property
+    def phase(self) -> ThalovantConnectionPhase:
+        """How far the latest attempt has come."""
+        link = self._link
+        if link is None or link.opened_at is None:
+            return "connecting"
+        if link.ready_at is not None:
+            return "ready"
+        return "open" if link.session.state == "hello" else "handshake"
+
+    async def dial(
+        self,
+        on_message: Callable[[HiveMessage], None],
+        on_lost: Callable[[Link, ThalovantConnectionError], None],
+    ) -> Link:
+        """Return a link that is ready, its hub's key pinned.
+
+        Raises `ThalovantConnectionError` and below it: `ThalovantHubRefusedError`, `ThalovantClientKeyRejectedError`,
+        `ThalovantHubKeyChangedError`, `HandshakeTimeoutError`; `ThalovantIdentityError` for damaged state.
+        """
+        self._link = None
+        keys = await asyncio.to_thread(self._state.load, self._identity.access_key, self._transport.address)
+        allow_kk, psks = True, keys.psks
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            link = self._new_link(keys, psks, allow_kk, on_message, on_lost)
+            try:
+                ready = await link.open(self._handshake_timeout)
+                await self._keep(link, ready)
+                if link.error is not None:  # lost while its pin was written
+                    raise link.error
+            except ThalovantConnectionError as error:
+                await link.close()
+                again = attempt < MAX_ATTEMPTS and await self._worth_another(link, error, psks)
+                if not again:
+                    raise await self._meaning(link, error) from None
+                allow_kk, psks = False, {}
+            except BaseException:
+                await link.close()
+                raise
+            else:
+                return link
+        raise AssertionError("every attempt returns or raises")  # pragma: no cover
+
+    def _new_link(
+        self,
+        keys: NoiseKeys,
+        psks: Mapping[str, bytes],
+        allow_kk: bool,
+        on_message: Callable[[HiveMessage], None],
+        on_lost: Callable[[Link, ThalovantConnectionError], None],
+    ) -> Link:
+        identity, session_id = self._identity, self._transport.session_id()
+        session = ClientSession(
+            static_private=keys.private,
+            access_key=identity.access_key,
+            site_id=identity.site_id,
+            session_id=session_id,
+            pinned=keys.pinned,
+            announce=self._announce,
+            psk=psks,
+            allow_kk=allow_kk,
+        )
+        self._link = Link(
+            self._transport,
+            session,
+            session_id,
+            identity.site_id,
+            identity.password,
+            on_message=on_message,
+            on_lost=on_lost,
+        )
+        return self._link
+
+    async def _keep(self, link: Link, ready: Ready) -> None:
+        if ready.trusted_now or link.stretched is not None:
+            await asyncio.to_thread(self._write, ready, link.stretched)
+
+    def _write(self, ready: Ready, stretched: bytes | None) -> None:
+        access_key = self._identity.access_key
+        if ready.trusted_now:
+            self._state.trust(access_key, self._transport.address, ready.hub_key)
+        if stretched is not None:
+            self._state.remember_psk(access_key, ready.node_id, stretched)
+
+    async def _worth_another(self, link: Link, error: ThalovantConnectionError, psks: Mapping[str, bytes]) -> bool:
+        """Whether to try XX at once, with a freshly stretched password: KK or a cached key may be what failed."""
+        session = link.session
+        if session.pattern is None or link.ready_at is not None:
+            return False  # the failure has nothing to do with keys
+        cached = session.node_id in psks
+        if cached:
+            await asyncio.to_thread(self._state.forget_psk, self._identity.access_key, session.node_id)
+        refused = isinstance(error, HandshakeFailedError) and error.reason == "wrong_password"
+        return session.pattern == "KKpsk0" or (cached and refused)
+
+    async def _meaning(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
+        """What a failed attempt is to the user."""
+        if isinstance(error, HandshakeFailedError):
+            return self._handshake_meaning(error)
+        return await self.meaning_of_loss(link, error)
+
+    def _handshake_meaning(self, error: HandshakeFailedError) -> ThalovantConnectionError:
+        if error.reason == "hub_key_changed":
+            return self._state.hub_key_changed(self._identity.access_key, self._transport.address)
+        if error.reason in ("wrong_password", "kk_failed"):
+            return ThalovantHubRefusedError(
+                f"{error} The identity's password is not the one the hub knows: create a fresh identity."
+            )
+        return ThalovantConnectionError(f"The handshake with the hub failed: {error}")
+
+    async def meaning_of_loss(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
+        """A refusal right after an XX handshake means that the hub knows this client by another key (contract 10.1)."""
+        plain = type(error) is ThalovantHubRefusedError
+        if not plain or link.ready_at is None or link.session.pattern != "XXpsk2":
+            return error
+        other = await asyncio.to_thread(other_key_folder, self._identity, self._state.folder)
+        used = self._state.folder
+        advice = (
+            f"Its key may be the one in {other}: use noise_state_dir={str(other)!r}."
+            if other
+            else "Use the folder it first connected with (noise_state_dir=), or create a fresh identity."
+        )
+        return ThalovantClientKeyRejectedError(
+            f"The hub knows this client by another key than the one in {used}. {advice}",
+            key_folder=str(used),
+            other_key_folder=str(other) if other else None,
+        )
+
+
+def ends_for_good(error: BaseException) -> bool:
+    """Whether dialling again by itself makes no sense: the hub or this client has another key than agreed."""
+    return isinstance(error, ThalovantHubKeyChangedError | ThalovantClientKeyRejectedError)

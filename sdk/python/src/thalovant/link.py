@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Noise session on one carrier: from opening the carrier to losing it, never used twice.
+
+It carries out what `protocol.session` says and tells its owner what came. It keeps no pin, dials nothing again and
+does not know what an ask is. Frames run through it within the carrier's read callback, without a task between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantTimeoutError
+from thalovant.protocol import noise
+from thalovant.protocol.messages import HiveMessage
+from thalovant.protocol.session import (
+    ClientSession,
+    Failed,
+    NeedPsk,
+    Output,
+    Ready,
+    Received,
+    SendClear,
+    SendSealed,
+    clear_hello,
+)
+from thalovant.transports.base import Loss, Transport
+
+__all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Link"]
+
+REFUSING_CODES = (1000, 1005, 1008)
+REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
+KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
+
+
+class HandshakeTimeoutError(ThalovantConnectionError, ThalovantTimeoutError):
+    """The hub was reached and did not complete the handshake in time."""
+
+    code = "handshake_timeout"
+
+
+class HandshakeFailedError(ThalovantConnectionError):
+    """The handshake failed; `reason` is the code of `protocol.session.Failed`."""
+
+    code = "handshake_failed"
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.text)
+        self.reason = failed.code
+
+
+class Link:
+    """A session on a carrier. Open it, `send` on it, `close` it.
+
+    `on_message` gets every message of the hub. `on_lost` gets the link and an error that says why it ended by itself:
+    at most once, only after `open` has returned, never after `close`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        session: ClientSession,
+        session_id: str,
+        site_id: str,
+        password: str,
+        *,
+        on_message: Callable[[HiveMessage], None],
+        on_lost: Callable[[Link, ThalovantConnectionError], None],
+    ) -> None:
+        self.transport = transport
+        self.session = session
+        self.session_id = session_id
+        self._site_id = site_id
+        self._password = password
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[Ready] = self._loop.create_future()
+        self._stretching: asyncio.Task[None] | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self._is_open = False  # `open` has returned
+        self._heard = False  # a frame of the hub has authenticated
+        self.stretched: bytes | None = None
+        self.dropped = False  # ended by itself, not by `close`
+        self.error: ThalovantConnectionError | None = None
+        self.opened_at: float | None = None
+        self.ready_at: float | None = None
+
+    @property
+    def handled_is_last(self) -> bool:
+        """Whether this hub's `ovos.utterance.handled` is always the very last event of an ask."""
+        return "handled" in self.session.hub_capabilities
+
+    async def open(self, handshake_timeout: float) -> Ready:
+        """Open the carrier and shake hands; what the hub showed is returned, nothing of it is kept here.
+
+        Raises `ThalovantConnectionError` and its like, `HandshakeFailedError` and `HandshakeTimeoutError`. The
+        carrier is left to `close` in every case.
+        """
+        await self.transport.open(self._receive, self._carrier_lost)
+        self.opened_at = self._loop.time()
+        if self.transport.speaks_first:
+            self.transport.send_clear(clear_hello(self.session_id, self._site_id))
+        try:
+            async with asyncio.timeout(handshake_timeout) as self._deadline:
+                ready = await self._ready
+        except TimeoutError:
+            raise self._too_late(handshake_timeout) from None
+        self._is_open = True
+        return ready
+
+    def send(self, message: HiveMessage) -> None:
+        """Seal and queue a message. Raises what `ClientSession.send` raises."""
+        self.transport.send_sealed([output.frame for output in self.session.send(message)])
+
+    async def close(self) -> None:
+        """End the session and the carrier."""
+        self.error = self.error or ThalovantConnectionError("The connection was closed.")
+        if not self._ready.cancel() and not self._ready.cancelled():
+            self._ready.exception()  # has been seen: a failure that `open` did not get to wait for
+        if self._stretching is not None:
+            self._stretching.cancel()
+            await asyncio.gather(self._stretching, return_exceptions=True)
+        await self.transport.close()
+
+    def _receive(self, data: bytes | str, sealed: bool | None) -> None:
+        if self.error is not None:
+            return
+        session = self.session
+        inside = session.state == "ready"
+        if isinstance(data, bytes) and sealed is not False:
+            outputs = session.receive(data) if sealed is None else session.receive_sealed(data)
+        else:
+            outputs = session.receive_clear(data)
+        self._heard = self._heard or (inside and session.state == "ready")
+        self._perform(outputs)
+
+    def _perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Received):
+                self._on_message(output.message)
+            elif isinstance(output, SendSealed):
+                self.transport.send_sealed([output.frame])
+            elif isinstance(output, SendClear):
+                self.transport.send_clear(output.data)
+                self._shorten_patience()
+            elif isinstance(output, NeedPsk):
+                self._stretching = asyncio.create_task(self._stretch(output.node_id), name="thalovant-stretch")
+            elif isinstance(output, Ready):
+                self._session_is_up(output)
+            elif isinstance(output, Failed):
+                self._fail(HandshakeFailedError(output) if self.ready_at is None else _broken(output))
+
+    async def _stretch(self, node_id: str) -> None:
+        psk = await asyncio.to_thread(noise.stretch, self._password, node_id)
+        if self.error is None:
+            self.stretched = psk
+            self._perform(self.session.provide_psk(psk))
+
+    def _session_is_up(self, ready: Ready) -> None:
+        self.ready_at = self._loop.time()
+        self.transport.ready()
+        if not self._ready.done():
+            self._ready.set_result(ready)
+
+    def _shorten_patience(self) -> None:
+        """A hub that refuses KK says so by silence where it cannot close the carrier; XX is tried then."""
+        if self.session.pattern == "KKpsk0" and self.transport.speaks_first and self._deadline is not None:
+            due = self._deadline.when()
+            patience = self._loop.time() + KK_PATIENCE
+            self._deadline.reschedule(patience if due is None else min(due, patience))
+
+    def _carrier_lost(self, loss: Loss) -> None:
+        self._fail(self._error_of(loss))
+
+    def _error_of(self, loss: Loss) -> ThalovantConnectionError:
+        now = self._loop.time()
+        young = self.ready_at is None or now - self.ready_at <= REFUSAL_WINDOW
+        refusing = loss.close_code in REFUSING_CODES and young and not self._heard
+        if loss.refused or refusing:
+            return ThalovantHubRefusedError(f"{loss.text} It does not accept this identity.")
+        return ThalovantConnectionError(loss.text)
+
+    def _fail(self, error: ThalovantConnectionError) -> None:
+        if self.error is not None:
+            return
+        self.error = error
+        self.dropped = True
+        if self._is_open:
+            self._on_lost(self, error)
+        elif not self._ready.done():
+            self._ready.set_exception(error)
+
+    def _too_late(self, seconds: float) -> HandshakeTimeoutError:
+        if self.session.state == "hello":
+            return HandshakeTimeoutError(
+                f"The hub did not answer within {seconds:g} s. Over MQTT a hub is silent to an identity it does not "
+                f"know: check that the identity is current."
+            )
+        return HandshakeTimeoutError(f"The handshake with the hub took longer than {seconds:g} s.")
+
+
+def _broken(failed: Failed) -> ThalovantConnectionError:
+    return ThalovantConnectionError(f"The session ended: {failed.text}")
