@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ThalovantClient`: the same client without asyncio. It runs `AsyncThalovantClient` on a private loop thread.
+
+Each call blocks its own thread only, so many threads can ask at once over the one connection. Handlers of `on` run on
+a thread of their own and may call the client. It decides nothing; every rule is in the asynchronous client.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import inspect
+import os
+import warnings
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from thalovant.client import AsyncThalovantClient
+from thalovant.errors import ThalovantConnectionError, ThalovantRuntimeError
+from thalovant.events import ThalovantEvent
+from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
+from thalovant.hub_endpoints import HubProtocol
+from thalovant.identity import ThalovantIdentity
+from thalovant.loop_thread import HandlerThread, LoopThread
+from thalovant.reply import ThalovantReply
+from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription
+from thalovant.version import USER_AGENT
+
+if TYPE_CHECKING:
+    from thalovant.transports.base import Transport
+
+__all__ = ["ThalovantClient"]
+
+T = TypeVar("T")
+
+
+class ThalovantClient:
+    """A client of one hub for programs without asyncio. Use it in a `with` block, or call `close()`.
+
+    Parameters, methods and errors are those of `AsyncThalovantClient`. Safe to use from many threads; after a fork the
+    child makes its own client.
+    """
+
+    def __init__(
+        self,
+        identity: ThalovantIdentity,
+        *,
+        useragent: str = USER_AGENT,
+        connect_timeout: float = 4.0,
+        handshake_timeout: float = 20.0,
+        send_timeout: float = 8.0,
+        reply_settle_seconds: float = 0.25,
+        empty_reply_wait_seconds: float = 5.0,
+        auto_reconnect: bool = True,
+        reconnect_attempts: int = 1,
+        protocol: HubProtocol | None = None,
+        transport: Transport | None = None,
+        noise_state_dir: str | None = None,
+        self_signed: bool = False,
+    ) -> None:
+        self._loop = LoopThread("thalovant-client")
+        self._core = AsyncThalovantClient(
+            identity,
+            useragent=useragent,
+            connect_timeout=connect_timeout,
+            handshake_timeout=handshake_timeout,
+            send_timeout=send_timeout,
+            reply_settle_seconds=reply_settle_seconds,
+            empty_reply_wait_seconds=empty_reply_wait_seconds,
+            auto_reconnect=auto_reconnect,
+            reconnect_attempts=reconnect_attempts,
+            protocol=protocol,
+            transport=transport,
+            noise_state_dir=noise_state_dir,
+            self_signed=self_signed,
+        )
+        self._handlers = HandlerThread("thalovant-handlers")
+        self._process = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def from_identity_file(cls, path: str | Path, **kwargs: Any) -> Self:
+        """Make a client from a JSON identity file. Raises `ThalovantIdentityError`."""
+        return cls(ThalovantIdentity.from_file(path), **kwargs)
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, *, profile: str | None = None, **kwargs: Any) -> Self:
+        """Make a client from a profile of the configuration file. Raises `ThalovantIdentityError`."""
+        return cls(ThalovantIdentity.from_config(path, profile=profile), **kwargs)
+
+    @classmethod
+    def from_env(cls, **kwargs: Any) -> Self:
+        """Make a client from the environment (`THALOVANT_...`). Raises `ThalovantIdentityError`."""
+        return cls(ThalovantIdentity.from_env(), **kwargs)
+
+    @property
+    def identity(self) -> ThalovantIdentity:
+        """Who this client is."""
+        return self._core.identity
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._core).removeprefix("Async")
+
+    def __del__(self) -> None:
+        loop: LoopThread | None = getattr(self, "_loop", None)
+        if loop is None or not loop.running or self._process != os.getpid():
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._handlers.abandon()
+        loop.abandon(self._core.close)
+
+    def connect(self, timeout: float | None = None) -> None:
+        """Connect, or do nothing when there is a connection. See `AsyncThalovantClient.connect`."""
+        self._run(self._core.connect(timeout))
+
+    def connect_with_info(self, timeout: float | None = None) -> ThalovantConnectionInfo:
+        """Connect and tell how it went."""
+        return self._run(self._core.connect_with_info(timeout))
+
+    def close(self, timeout: float | None = None) -> None:
+        """End the connection, everything that waits on it and both threads; for good."""
+        self._closed = True
+        if not self._loop.running or self._process != os.getpid():
+            return
+        try:
+            self._loop.run(self._core.close(timeout))
+        finally:
+            self._loop.close()
+            self._handlers.close()
+
+    def disconnect(self, timeout: float | None = None) -> None:
+        """End the connection and do not dial again until the next call. Subscriptions stay."""
+        self._run(self._core.disconnect(timeout))
+
+    def wait_closed(self, timeout: float | None = None) -> None:
+        """Wait until the client is closed or has given its connection up for good."""
+        if not self._closed:
+            self._run(self._core.wait_closed(timeout))
+
+    def connection_info(self) -> ThalovantConnectionInfo:
+        """How the latest attempt to connect went, and where the connection stands now."""
+        return self._run(self._core.connection_info())
+
+    def healthcheck(self) -> ThalovantHealth:
+        """Whether the connection is usable now. Looks only; dials nothing."""
+        return self._run(self._core.healthcheck())
+
+    def ask(
+        self,
+        text: str,
+        *,
+        timeout: float = 12.0,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+        stt_lang: str | None = None,
+        pipeline: Sequence[str] | None = None,
+        location: Mapping[str, Any] | None = None,
+    ) -> ThalovantReply:
+        """Ask the hub and wait for the whole answer. See `AsyncThalovantClient.ask`."""
+        return self._run(
+            self._core.ask(
+                text,
+                timeout=timeout,
+                lang=lang,
+                context=context,
+                session_id=session_id,
+                request_id=request_id,
+                stt_lang=stt_lang,
+                pipeline=pipeline,
+                location=location,
+            )
+        )
+
+    def emit(self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None) -> Any:
+        """Send a bus message and return it. See `AsyncThalovantClient.emit`."""
+        return self._run(self._core.emit(event_type, data, context))
+
+    def send_utterance(
+        self,
+        text: str,
+        *,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Any:
+        """Ask without waiting for the answer; returns the message sent."""
+        return self._run(
+            self._core.send_utterance(text, lang=lang, context=context, session_id=session_id, request_id=request_id)
+        )
+
+    def on(
+        self,
+        event_name: str,
+        handler: EventHandler,
+        *,
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+        predicate: EventPredicate | None = None,
+    ) -> ThalovantSubscription:
+        """Have `handler` called with each event of that name, on this client's handler thread.
+
+        Handlers run one at a time, in the order of the events, and may call this client. `predicate` runs on the loop's
+        thread and must not. Raises `ThalovantRuntimeError` for a coroutine function: that needs the other client.
+        """
+        if inspect.iscoroutinefunction(handler):
+            raise ThalovantRuntimeError("An async handler needs AsyncThalovantClient.")
+        call = self._handlers.call
+
+        def deliver(event: ThalovantEvent) -> None:
+            call(functools.partial(handler, event))
+
+        return self._core.on(
+            event_name,
+            deliver,
+            context=context,
+            session_id=session_id,
+            request_id=request_id,
+            predicate=predicate,
+        )
+
+    def wait_for_event(
+        self,
+        event_name: str,
+        *,
+        timeout: float = 12.0,
+        predicate: EventPredicate | None = None,
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> ThalovantEvent:
+        """Wait for the next event of that name that fits. `predicate` runs on the loop's thread."""
+        return self._run(
+            self._core.wait_for_event(
+                event_name,
+                timeout=timeout,
+                predicate=predicate,
+                context=context,
+                session_id=session_id,
+                request_id=request_id,
+            )
+        )
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            self._refuse_if_unusable()
+        except BaseException:
+            work.close()  # it will not be awaited
+            raise
+        try:
+            return self._loop.run(work)
+        except concurrent.futures.CancelledError:
+            raise ThalovantConnectionError("The client was closed.") from None
+
+    def _refuse_if_unusable(self) -> None:
+        if self._closed:
+            raise ThalovantConnectionError("The client was closed. Make a new one.")
+        if self._process != os.getpid():
+            raise ThalovantRuntimeError("This client was made before a fork. Make a new one in this process.")
