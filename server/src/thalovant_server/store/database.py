@@ -33,7 +33,15 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",
 )
-_DAMAGE = ("malformed", "not a database", "corrupt", "could not decode", "no such table", "no such column", "already exists")
+_DAMAGE = (
+    "malformed",
+    "not a database",
+    "corrupt",
+    "could not decode",
+    "no such table",
+    "no such column",
+    "already exists",
+)
 
 Result = TypeVar("Result")
 

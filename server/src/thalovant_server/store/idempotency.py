@@ -41,10 +41,9 @@ def hash_payload(sealer: Sealer, payload: bytes) -> bytes:
     return sealer.keyed_hash(payload, _PURPOSE)
 
 
-async def find(connection: AsyncConnection, sealer: Sealer, request: RequestKey, now: int) -> FirstAnswer | None:
-    """Return the first answer to this request, None when there was none or it is too old."""
-    query = select(idempotency).where(_is(request), idempotency.c.expires_at > now)
-    row = (await connection.execute(query)).first()
+async def find(connection: AsyncConnection, sealer: Sealer, request: RequestKey) -> FirstAnswer | None:
+    """Return the first answer to this request, None when there was none; see `forget_expired`."""
+    row = (await connection.execute(select(idempotency).where(_is(request)))).first()
     if row is None:
         return None
     answer = None if row.sealed_answer is None else sealer.open(row.sealed_answer, request.context)
@@ -60,8 +59,7 @@ async def keep(
     resource_id: str,
     expires_at: int,
 ) -> None:
-    """Keep the first answer to a request, in place of one that is too old."""
-    await connection.execute(delete(idempotency).where(_is(request)))
+    """Keep the first answer to a request."""
     values = {
         "account_id": request.account_id,
         "route": request.route,

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of every answer: JSON objects, pages, times and etags (contract 1.4 and 1.6). Decides nothing."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import Response
+
+from thalovant_server.errors import ApiError
+
+MOST_ROWS = 1000
+HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+_CURSOR = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+
+class Json(Response):
+    """A JSON object, never kept by a cache: some answers hold secrets."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: Mapping[str, Any] | bytes, status_code: int = 200) -> None:
+        super().__init__(content, status_code, headers=HEADERS)
+
+    def render(self, content: Any) -> bytes:
+        """Return the body; bytes are JSON already."""
+        return content if isinstance(content, bytes) else orjson.dumps(content)
+
+
+class HasSeq(Protocol):
+    """A row that a cursor can point at."""
+
+    @property
+    def seq(self) -> int:
+        """Position among its kind, growing."""
+
+
+Row = TypeVar("Row", bound=HasSeq)
+
+
+def page(
+    rows: Sequence[Row],
+    limit: int,
+    present: Callable[[Row], dict[str, Any]],
+    path: str,
+    filters: Mapping[str, str | None],
+) -> Json:
+    """Return one page of ``rows``, which holds one more than ``limit`` when another page follows."""
+    shown = rows[:limit]
+    following = cursor_after(shown[-1].seq) if len(rows) > limit else None
+    data = [present(row) for row in shown]
+    link = None
+    if following is not None:
+        query = {"limit": limit, **{key: value for key, value in filters.items() if value}, "cursor": following}
+        link = f"{path}?{urlencode(query)}"
+    return Json({"data": data, "meta": {"count": len(data), "next": following}, "links": {"next": link}})
+
+
+def rows_on_a_page(limit: int) -> int:
+    """Return how many rows a page may have when ``limit`` were asked for."""
+    return min(limit, MOST_ROWS)
+
+
+def cursor_after(seq: int) -> str:
+    """Return the cursor of the page that begins after a row."""
+    return base64.urlsafe_b64encode(str(seq).encode()).decode().rstrip("=")
+
+
+def seq_of(cursor: str | None) -> int:
+    """Return the row after which a page begins, 0 for the first page.
+
+    Raises:
+        ApiError: 422, not a cursor of ours.
+    """
+    if cursor is None:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except ValueError:
+        text = ""
+    if not _CURSOR.fullmatch(text) or cursor_after(int(text)) != cursor:
+        raise ApiError(422, "cursor is not one that this server gave out", "invalid_cursor")
+    return int(text)
+
+
+def time_text(microseconds: int) -> str:
+    """Return a stored time in ISO 8601, UTC, with milliseconds."""
+    moment = datetime.datetime.fromtimestamp(microseconds / 1_000_000, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def etag(revision: int) -> str:
+    """Return the etag of a resource's revision."""
+    return f'W/"{revision}"'
+
+
+def check_etag(if_match: str | None, revision: int) -> None:
+    """Let a change pass that was made of the present revision.
+
+    Raises:
+        ApiError: 412, `If-Match` is missing or names another revision.
+    """
+    if if_match != etag(revision):
+        raise ApiError(412, "ETag mismatch", "etag_mismatch")

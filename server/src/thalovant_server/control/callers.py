@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who calls: the account behind a bearer token, and what that token may do. Logs no token."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from thalovant_server.control import scopes
+from thalovant_server.control.services import GivenServices, Services
+from thalovant_server.errors import ApiError
+from thalovant_server.store import tokens
+from thalovant_server.store.accounts import ADMIN, AccountRecord
+
+LONGEST_TOKEN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The account that calls, by which token, and with which scopes (implied ones included)."""
+
+    account: AccountRecord
+    token_id: str
+    scopes: frozenset[str]
+
+    @property
+    def id(self) -> str:
+        """The account's id."""
+        return self.account.id
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything on this server is the caller's business."""
+        return self.account.role == ADMIN
+
+    def owns(self, owner_id: str) -> bool:
+        """Tell whether the caller may act on what belongs to this account."""
+        return self.is_admin or owner_id == self.id
+
+
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+async def identify(services: GivenServices, bearer: _Bearer) -> Caller:
+    """Return who calls.
+
+    Raises:
+        ApiError: 401 `invalid_token`: no bearer token, an unknown, expired or revoked one, or its account
+        is off.
+    """
+    found = await _find(services, bearer.credentials if bearer else "")
+    if found is None:
+        raise ApiError(
+            401,
+            "Could not validate credentials",
+            "invalid_token",
+            headers={"www-authenticate": 'Bearer error="invalid_token"'},
+        )
+    return found
+
+
+def caller_with(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
+    """Return a dependency that gives the caller when its token has ``scope``.
+
+    It raises ApiError 403 otherwise, with the wording that SDKs look for (contract 1.5).
+    """
+
+    async def check(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+        if scope not in caller.scopes:
+            raise ApiError(403, "Insufficient scopes", "insufficient_scopes")
+        return caller
+
+    return check
+
+
+AnyCaller = Annotated[Caller, Depends(identify)]
+HubsReader = Annotated[Caller, Depends(caller_with(scopes.HUBS_READ))]
+HubsWriter = Annotated[Caller, Depends(caller_with(scopes.HUBS_WRITE))]
+ClientsReader = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_READ))]
+ClientsWriter = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_WRITE))]
+
+
+async def _find(services: Services, token: str) -> Caller | None:
+    if not token or len(token) > LONGEST_TOKEN:
+        return None
+    database = services.database
+    async with database.read() as connection:
+        found = await tokens.find(connection, database.sealer, token)
+    if found is None:
+        return None
+    record, account = found
+    good = record.revoked_at is None and record.expires_at > services.clock() and account.active
+    return Caller(account, record.id, scopes.with_implied(record.scopes.split())) if good else None

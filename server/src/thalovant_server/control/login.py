@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signing in and out: a password becomes a token, a token stops being good (contract 3.1, 3.7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thalovant_server.control import scopes
+from thalovant_server.control.callers import Caller
+from thalovant_server.control.schemas import Login
+from thalovant_server.control.services import Services
+from thalovant_server.errors import ApiError, Overloaded
+from thalovant_server.identifiers import new_id, new_secret
+from thalovant_server.store import accounts, tokens
+from thalovant_server.store.accounts import AccountRecord, fold_email
+from thalovant_server.store.clock import SECOND
+from thalovant_server.store.database import Transaction
+from thalovant_server.store.tokens import TokenRecord
+
+KEEP_EXPIRED_SECONDS = 24 * 60 * 60
+
+
+async def log_in(services: Services, body: Login, address: str) -> dict[str, Any]:
+    """Return a fresh token for the right password.
+
+    Args:
+        services: the parts behind the API.
+        body: what was sent.
+        address: where from.
+
+    Raises:
+        ApiError: 401 `invalid_credentials`, 422 `invalid_scope`, 429 `login_rate_limited`.
+        Overloaded: too many logins at this moment.
+    """
+    granted = scopes.asked_for(body.scope)
+    account = await _account_of(services, body, address)
+    token, now = new_secret(), services.clock()
+    expires_at = now + services.token_seconds * SECOND
+    record = TokenRecord(new_id("tok"), account.id, " ".join(granted), now, expires_at)
+
+    async def work(transaction: Transaction) -> None:
+        await tokens.forget_expired(transaction.connection, now - KEEP_EXPIRED_SECONDS * SECOND)
+        await tokens.add(transaction.connection, services.database.sealer, record, token)
+
+    await services.database.write(work)
+    return {
+        "access_token": token,
+        "token_type": "bearer",
+        "expires_in": services.token_seconds,
+        "scopes": granted,
+        "token_id": record.id,
+    }
+
+
+async def _account_of(services: Services, body: Login, address: str) -> AccountRecord:
+    email = fold_email(body.email)
+    services.throttle.admit(address, email)
+    async with services.database.read() as connection:
+        account = await accounts.by_email(connection, email)
+    try:
+        right = await services.hasher.verify(body.password, account.password_phc if account else None)
+    except Overloaded:
+        services.throttle.forgive(address, email)
+        raise
+    if account is None or not right or not account.active:
+        raise ApiError(401, "Invalid email or password", "invalid_credentials")
+    services.throttle.succeeded(address, email)
+    return account
+
+
+async def revoke(services: Services, caller: Caller, token_id: str) -> None:
+    """Make one of the caller's tokens good for nothing; an admin may revoke anybody's.
+
+    Raises:
+        ApiError: 404, there is no such token, or it is not the caller's.
+    """
+
+    async def work(transaction: Transaction) -> None:
+        record = await tokens.by_id(transaction.connection, token_id)
+        if record is None or not caller.owns(record.account_id):
+            raise ApiError(404, "Token not found", "token_not_found")
+        await tokens.revoke(transaction.connection, token_id, services.clock())
+
+    await services.database.write(work)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bodies that the API takes (contract 3 and 4). Unknown members are ignored, so that newer SDKs pass."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Visibility = Literal["public", "private"]
+CapacityProfile = Literal["standard", "autoscaling"]
+
+
+class Body(BaseModel):
+    """Types are taken as they are: a text is never read as a number or a boolean."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Login(Body):
+    """Password login. The second factor's members are taken and not needed: no account here has one."""
+
+    email: Annotated[str, StringConstraints(min_length=1, max_length=320)]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    scope: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    otp_code: str | None = None
+    recovery_code: str | None = None
+
+
+class NewHub(Body):
+    """A hub to make; `spec.version` is required."""
+
+    name: str
+    spec: dict[str, Any]
+    slug: str | None = None
+    namespace: str | None = None
+    domain: str | None = None
+    active: bool = True
+    visibility: Visibility = "private"
+    capacity_profile: CapacityProfile = "standard"
+    owner_id: Id | None = None
+    runtime_group_id: None = None
+
+
+class HubChange(Body):
+    """What may change of a hub, and what may be sent along unchanged; null leaves it as it is."""
+
+    name: str | None = None
+    slug: str | None = None
+    namespace: str | None = None
+    domain: str | None = None
+    owner_id: str | None = None
+    active: bool | None = None
+    visibility: Visibility | None = None
+    capacity_profile: CapacityProfile | None = None
+    spec: dict[str, Any] | None = None
+    runtime_group_id: None = None
+
+
+class NewClient(Body):
+    """A client to make. Secrets in `spec` are taken, never kept there and never sent back in it."""
+
+    hub_id: Id
+    name: str
+    active: bool = True
+    owner_id: Id | None = None
+    spec: dict[str, Any] = Field(default_factory=dict)

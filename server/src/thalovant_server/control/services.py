@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the control plane's routes work with, handed over by the one place that composes the server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from thalovant_server.control.passwords import PasswordHasher
+from thalovant_server.control.throttle import LoginThrottle
+from thalovant_server.directory import Directory
+from thalovant_server.endpoints import Endpoints
+from thalovant_server.hub_spec import Agents
+from thalovant_server.store.clock import Clock, now
+from thalovant_server.store.database import Database
+
+TOKEN_SECONDS = 12 * 60 * 60
+REPLAY_SECONDS = 24 * 60 * 60
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts behind the API.
+
+    Args:
+        database: open.
+        directory: filled; told of every committed change.
+        endpoints: what clients are told; may be set anew before the first request, once the ports are known.
+        agents: returns the names of the agents the operator declared.
+        version: of this server.
+        hasher: for people's passwords.
+        throttle: of login attempts.
+        clock: of everything that is stored.
+        token_seconds: how long a token is good.
+    """
+
+    database: Database
+    directory: Directory
+    endpoints: Endpoints
+    agents: Agents
+    version: str
+    hasher: PasswordHasher = field(default_factory=PasswordHasher)
+    throttle: LoginThrottle = field(default_factory=LoginThrottle)
+    clock: Clock = now
+    token_seconds: int = TOKEN_SECONDS
+
+    def start(self) -> None:
+        """Start the work behind the API; call on the running loop."""
+        self.directory.start()
+
+    async def stop(self) -> None:
+        """End that work. The database stays open: it belongs to the caller."""
+        await self.directory.stop()
+        await asyncio.to_thread(self.hasher.close)
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that serves this request."""
+    services: Services = request.app.state.services
+    return services
+
+
+GivenServices = Annotated[Services, Depends(services_of)]
