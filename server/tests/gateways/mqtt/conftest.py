@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -151,7 +152,7 @@ class Endpoint:
     async def __aenter__(self) -> Self:
         self.gateway = MqttGateway(self.hub, self.directory, bounds=self.bounds)  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(self.gateway.protocol, "127.0.0.1", 0)
+        self.server = await loop.create_server(self.gateway.protocol, sock=narrow_socket())
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -179,7 +180,10 @@ class Endpoint:
 
     async def dial(self) -> Client:
         """A TCP connection that has said nothing yet."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        dialing = narrow_socket()
+        dialing.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(dialing, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=dialing)
         self.clients.append(Client(reader, writer))
         return self.clients[-1]
 
@@ -206,6 +210,15 @@ class Endpoint:
         filters = tuple((topic(name, segment), qos) for segment in segments)
         expected = mqtt.Suback(9, (min(qos, 1),) * len(segments))
         assert await client.ask(mqtt.Subscribe(9, filters)) == expected
+
+
+def narrow_socket() -> socket.socket:
+    """A socket whose kernel buffers are small: what is unread is soon the endpoint's concern."""
+    made = socket.socket()
+    made.bind(("127.0.0.1", 0))
+    for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        made.setsockopt(socket.SOL_SOCKET, buffer, 16_384)
+    return made
 
 
 def credential(number: int, name: str, hub: str = "h1") -> CredentialEntry:

@@ -497,7 +497,7 @@ def test_closing_cuts_everybody_and_lets_nobody_in(rig: SimpleNamespace) -> None
 # -- what a slow reader costs
 
 
-def small_buffers(client: Any) -> None:
+def stop_reading(client: Any) -> None:
     client.writer.transport.pause_reading()
 
 
@@ -507,7 +507,7 @@ def test_a_slow_reader_is_dropped_and_costs_nobody_else(rig: SimpleNamespace) ->
         async with rig.Endpoint(limits=limits) as endpoint:
             slow, quick = await endpoint.ready("a"), await endpoint.ready("b")
             session, other = endpoint.hub.sessions
-            small_buffers(slow)
+            stop_reading(slow)
             for _ in range(2_000):
                 session.link.send_sealed([bytes(60_000)])
                 await asyncio.sleep(0)
@@ -565,14 +565,32 @@ def test_what_is_unread_counts_against_the_process(rig: SimpleNamespace) -> None
     run(main())
 
 
-def test_a_flood_of_pings_without_reading_is_dropped(rig: SimpleNamespace) -> None:
+def test_a_flood_of_pings_without_reading_is_not_read_any_more_and_dropped(rig: SimpleNamespace) -> None:
     async def main() -> None:
-        async with rig.Endpoint(limits=Limits(out_bytes=10_000)) as endpoint:
-            client = await endpoint.login("a")
-            small_buffers(client)
-            with pytest.raises((ConnectionError, asyncio.TimeoutError)):
+        limits = Limits(close_seconds=0.05)
+        async with rig.Endpoint(limits=limits, bounds=Bounds(keepalive_factor=0.3)) as endpoint:
+            client = await endpoint.login("a", keepalive=1)
+            stop_reading(client)
+            with pytest.raises(ConnectionError):
                 while True:
-                    await asyncio.wait_for(client.write(b"\xc0\x00" * 30_000), 5)
+                    await client.write(b"\xc0\x00" * 30_000)
+
+    run(main())
+
+
+def test_a_client_that_reads_late_gets_everything(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            client = await endpoint.login("a")
+            stop_reading(client)
+            flood = asyncio.ensure_future(client.write(b"\xc0\x00" * 100_000))
+            (connection,) = endpoint.gateway._open
+            while not connection._paused:
+                await asyncio.sleep(0)
+            client.writer.transport.resume_reading()
+            for _ in range(100):
+                assert len([await client.receive() for _ in range(1_000)]) == 1_000
+            await flood
 
     run(main())
 

@@ -121,10 +121,15 @@ class MqttConnection(asyncio.Protocol):
             self.gone.set_result(None)
 
     def pause_writing(self) -> None:
+        """A client that does not read is not read either: its own packets shall not fill our memory with answers."""
         self._paused = True
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
         self._flush()
 
     # -- what the dialogue and the endpoint call --------------------------------------------------------------
@@ -185,7 +190,7 @@ class MqttConnection(asyncio.Protocol):
 
     def _take(self, packets: list[Packet]) -> None:
         for packet in packets:
-            if self._over or self._overflows():
+            if self._over:
                 return
             self._act(self._session.receive(packet))
 
