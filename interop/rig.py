@@ -12,7 +12,7 @@ from typing import Any
 
 from thalovant_server.testing import ServerProcess
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PUBLISHED_PYTHON = ROOT / ".cache/published/bin/python"
 UNPACKED_MOSQUITTO = ROOT / ".cache/mosquitto/usr"
 AGENTS = ROOT / "interop/agents"

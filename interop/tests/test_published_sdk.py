@@ -183,7 +183,7 @@ def test_a_wrong_password_is_refused(
 
 def patterns(server: ServerProcess) -> list[str]:
     """The Noise patterns of the sessions that got ready, read from the server's log."""
-    return re.findall(r"session ready.*?pattern[\"']?[=:] ?[\"']?(\w+)", "".join(server.output))
+    return re.findall(r"session_ready.*?pattern[\"']?[=:] ?[\"']?(\w+)", "".join(server.output))
 
 
 def ask_until_answered(published: Published, text: str, tries: int = 4) -> str:

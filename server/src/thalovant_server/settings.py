@@ -46,6 +46,11 @@ class Settings:
             )
 
     @property
+    def listen_host(self) -> str:
+        """The address to listen on; `localhost` may name two, of which the one every system has is taken."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
+    @property
     def advertised_host(self) -> str:
         """The host in the addresses that clients are given."""
         return self.public_hosts[0] if self.public_hosts else "localhost"

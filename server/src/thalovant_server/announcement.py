@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator reads once everything accepts: where things are, and the lines to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+
+from thalovant_server import certificates
+from thalovant_server.settings import Settings
+
+
+def say(settings: Settings, ready: Mapping[str, str]) -> None:
+    """Print it to standard output; holds no secret."""
+    typer.echo(text(settings, ready))
+
+
+def text(settings: Settings, ready: Mapping[str, str]) -> str:
+    """Return the announcement as text."""
+    login = [
+        "thalovant", "login", ready["api_url"], "--ca", ready["ca_file"], "--email", ready["admin_email"],
+        "--password-file", ready["admin_password_file"],
+    ]  # fmt: skip
+    hub = ready.get("hub_slug", "HUB")
+    return "\n".join(
+        [
+            f"Thalovant is ready. Data in {settings.data.expanduser().absolute()}",
+            "",
+            f"  API, WSS, HTTPS  {ready['api_url']}",
+            f"  MQTT             {ready['mqtt_endpoint']}",
+            f"  authority        {ready['ca_file']}",
+            f"  admin            {ready['admin_email']}, password in {ready['admin_password_file']}",
+            "",
+            "Next, in another terminal:",
+            "",
+            f"  {shlex.join(login)}",
+            f"  thalovant identity create {hub} --name my-first-device",
+            '  thalovant ask "Is anybody there?" --protocol mqtt',
+            "",
+            "From another machine, log in with --ca-fingerprint instead of --ca (SHA-256 of the authority):",
+            f"  {_fingerprint(ready['ca_file'])}",
+            "",
+            "Ctrl-C stops it.",
+        ]
+    )
+
+
+def _fingerprint(ca_file: str) -> str:
+    return certificates.fingerprint(Path(ca_file).read_text("ascii"))
