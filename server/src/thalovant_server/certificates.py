@@ -149,13 +149,15 @@ def _constraint(host: str) -> x509.GeneralName:
 
 
 def _covers(issuer: x509.Certificate, host: str) -> bool:
-    permitted = issuer.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
-    name = _general_name(host)
-    if isinstance(name, x509.IPAddress):
-        return any(isinstance(tree, x509.IPAddress) and name.value in tree.value for tree in permitted)
-    return any(
-        isinstance(tree, x509.DNSName) and (host == tree.value or host.endswith("." + tree.value)) for tree in permitted
-    )
+    constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+    permitted = constraints.permitted_subtrees or []
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        names = [tree.value for tree in permitted if isinstance(tree, x509.DNSName)]
+        return any(host == name or host.endswith("." + name) for name in names)
+    networks = [ipaddress.ip_network(str(tree.value)) for tree in permitted if isinstance(tree, x509.IPAddress)]
+    return any(address in network for network in networks)
 
 
 def _pem(certificate: x509.Certificate) -> str:
