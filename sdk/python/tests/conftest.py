@@ -7,9 +7,11 @@ It decides nothing: a request that the script does not expect is kept and answer
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import ipaddress
 import json
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -146,7 +148,7 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def make_certificates(folder: Path) -> Certificates:
+def made_certificates(folder: Path) -> Certificates:
     """A CA and a certificate for localhost and 127.0.0.1, valid for a day."""
     now = datetime.datetime.now(datetime.UTC)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -190,7 +192,13 @@ def make_certificates(folder: Path) -> Certificates:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
+    return made_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def make_certificates() -> Callable[[Path], Certificates]:
+    """Makes another CA and server certificate in a folder."""
+    return made_certificates
 
 
 @pytest.fixture(scope="session")
@@ -224,3 +232,17 @@ def lonely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(f"THALOVANT_{name}", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "thalovant"
+
+
+def _load_scripted_hub() -> Any:
+    """Tests are no package, so the module is loaded by its path; it defines the fixture `hub`."""
+    path = Path(__file__).with_name("scripted_hub.py")
+    spec = importlib.util.spec_from_file_location("scripted_hub", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["scripted_hub"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+hub = _load_scripted_hub().hub

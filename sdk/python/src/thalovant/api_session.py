@@ -124,7 +124,9 @@ class ApiSession:
 
     def _token(self) -> str:
         if not self.access_token:
-            raise ThalovantAuthError("Not signed in: call login(email, password), or type `thalovant login URL`.")
+            raise ThalovantAuthError(
+                f"Not signed in to {self.root}: call login(email, password), or type `thalovant login {self.root}`."
+            )
         if not _is_header_text(self.access_token):
             raise ThalovantAuthError("The access token holds characters that no header may hold.")
         return self.access_token

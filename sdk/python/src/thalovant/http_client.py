@@ -123,6 +123,19 @@ class AsyncHttpClient:
         return self._own
 
 
+def trusting_only(ca_pem: str | None) -> httpx2.Client:
+    """A client that trusts these certificates and no other; None means the usual ones."""
+    if ca_pem is None:
+        return httpx2.Client(verify=client_context(), follow_redirects=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cadata=ca_pem)
+    except (ssl.SSLError, ValueError):
+        raise ThalovantAPIError("The CA certificate cannot be read.") from None
+    return httpx2.Client(verify=context, follow_redirects=False)
+
+
 def fetch_ca(root: str, fingerprint: str, *, timeout: float) -> str:
     """Fetch the server's CA without trusting the connection and return it when its SHA-256 is `fingerprint`.
 

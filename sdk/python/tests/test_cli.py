@@ -1,0 +1,487 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line against a real HTTPS server: what is printed, what is kept, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import thalovant.sync_client
+from thalovant import ThalovantIdentity, ThalovantTimeoutError, __version__
+from thalovant.cli import main
+from thalovant.config import Login, read_login, save_login
+
+if TYPE_CHECKING:
+    from conftest import Certificates, ScriptedServer, Seen
+
+SAMPLES = {
+    sample["id"]: sample
+    for sample in json.loads((Path(__file__).parents[3] / "contract" / "control-plane.samples.json").read_text())[
+        "samples"
+    ]
+}
+EXCHANGES = SAMPLES["clients.create_identity.mqtt"]["exchanges"]
+HUB: dict[str, Any] = EXCHANGES[0]["response"]["json"]
+MADE: dict[str, Any] = EXCHANGES[1]["response"]["json"]
+OTHER_HUB = {**HUB, "id": "hub-2", "slug": "garden", "name": "The Garden", "spec": {"agent": "echo"}}
+TOKEN = "tvpat_not-to-be-printed"
+IDENTITY = {"access_key": "k", "password": "secret-p", "site_id": "s", "default_master": "wss://hub.example:1"}
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+class Typed:
+    """Types one command line after the other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *words: object) -> Ran:
+        self._monkeypatch.setattr(sys, "argv", ["thalovant", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = self._capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        assert "Traceback" not in captured.err
+        assert TOKEN not in captured.out + captured.err
+        return Ran(left.value.code, captured.out, captured.err)
+
+
+@pytest.fixture
+def typed(lonely: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return Typed(monkeypatch, capsys)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text("correct horse\n")
+    return path
+
+
+@dataclass
+class Account:
+    """A small control plane: sign-in, hubs, clients."""
+
+    ca_pem: str = ""
+    hubs: list[dict[str, Any]] = field(default_factory=lambda: [HUB])
+    made: dict[str, Any] = field(default_factory=lambda: dict(MADE))
+    paged: bool = False
+
+    def __call__(self, seen: Seen) -> tuple[int, Any]:
+        if seen.path == "/v1/ca.pem":
+            return 200, None
+        if seen.path == "/v1/auth/token":
+            right = seen.json == {"email": "ada@example.test", "password": "correct horse"}
+            return (200, {"access_token": TOKEN, "token_id": "tok-1"}) if right else (401, {"detail": "Wrong password"})
+        if seen.headers.get("authorization") != f"Bearer {TOKEN}":
+            return 401, {"detail": "Could not validate credentials"}
+        if seen.path == "/v1/hubs":
+            return 200, self._page(seen)
+        if seen.method == "PATCH":
+            return self._change(seen)
+        if seen.method == "POST":
+            return 201, self.made
+        return 204, None
+
+    def _page(self, seen: Seen) -> dict[str, Any]:
+        if not self.paged:
+            return {"data": self.hubs, "meta": {"next": None}}
+        index = int(seen.query.get("cursor", "0"))
+        following = str(index + 1) if index + 1 < len(self.hubs) else None
+        return {"data": self.hubs[index : index + 1], "meta": {"next": following}}
+
+    def _change(self, seen: Seen) -> tuple[int, Any]:
+        if seen.json["spec"].get("agent") == "undeclared":
+            return 422, {"detail": "There is no agent 'undeclared'.", "code": "unknown_agent"}
+        return 200, {**HUB, "spec": {**HUB["spec"], **seen.json["spec"]}}
+
+
+@pytest.fixture
+def account(api_server: ScriptedServer) -> Account:
+    api_server.script = account = Account()
+    return account
+
+
+@pytest.fixture
+def signed_in(typed: Typed, account: Account, api_server: ScriptedServer, certificates: Certificates) -> Typed:
+    save_login(Login(api_server.url, certificates.ca_pem, TOKEN, "tok-1"))
+    return typed
+
+
+class TestWords:
+    def test_version_and_help(self, typed: Typed) -> None:
+        assert typed("--version") == Ran(0, f"thalovant {__version__}\n", "")
+        assert typed("--help").code == 0
+        assert all(name in typed("--help").out for name in ("login", "hubs", "identity", "ask"))
+        assert (typed().code, typed("identity").code) == (2, 2)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("bogus",),
+            ("login",),
+            ("hubs", "--bogus"),
+            ("hubs", "set"),
+            ("hubs", "set", "kitchen"),
+            ("identity", "create", "kitchen"),
+            ("identity", "create", "--name", "x", "--protocol", "pigeon"),
+            ("ask",),
+            ("ask", "hi", "--timeout", "soon"),
+            ("login", "https://h", "--email", "a"),
+            ("login", "https://h", "--ca", "x", "--ca-fingerprint", "y"),
+        ],
+    )
+    def test_typed_wrongly_is_two(self, typed: Typed, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115, PTH123 - closed with the test
+        ran = typed(*words)
+        sys.stdin.close()
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("error: ")
+        assert len(ran.err.splitlines()) == 1
+
+    def test_as_a_module_and_as_a_script(self) -> None:
+        for command in ([sys.executable, "-m", "thalovant"], [str(Path(sys.executable).parent / "thalovant")]):
+            ran = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+            assert (ran.returncode, ran.stdout) == (0, f"thalovant {__version__}\n")
+
+
+class TestLogin:
+    def login(self, typed: Typed, url: str, secret: Path, *more: object) -> Ran:
+        return typed("login", url, "--email", "ada@example.test", "--password-file", secret, *more)
+
+    def test_with_the_ca_file(
+        self,
+        typed: Typed,
+        account: Account,
+        api_server: ScriptedServer,
+        certificates: Certificates,
+        secret: Path,
+    ) -> None:
+        ran = self.login(typed, f"{api_server.url}/v1/", secret, "--ca", certificates.ca_file)
+        assert ran.code == 0, ran.err
+        assert api_server.url in ran.out
+        assert "correct horse" not in ran.out
+        kept = read_login()
+        assert kept == Login(api_server.url, certificates.ca_pem, TOKEN, "tok-1", "ada@example.test")
+        assert typed("hubs").code == 0
+
+    def test_with_the_fingerprint(
+        self, typed: Typed, api_server: ScriptedServer, certificates: Certificates, secret: Path
+    ) -> None:
+        shown = ":".join(certificates.fingerprint[i : i + 2] for i in range(0, 64, 2)).upper()
+        other = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        api_server.will(200, raw=(other + certificates.ca_pem).encode())
+        api_server.will(200, {"access_token": TOKEN})
+        ran = self.login(typed, api_server.url, secret, "--ca-fingerprint", shown)
+        assert ran.code == 0, ran.err
+        kept = read_login()
+        assert kept is not None
+        assert (kept.ca_pem or "").strip() == certificates.ca_pem.strip()
+        first = api_server.seen[0]
+        assert (first.path, first.json, first.headers.get("authorization")) == ("/v1/ca.pem", None, None)
+
+    @pytest.mark.parametrize("fingerprint", ["00" * 32, "short", "zz" * 32])
+    def test_a_wrong_fingerprint_sends_no_password(
+        self,
+        typed: Typed,
+        api_server: ScriptedServer,
+        certificates: Certificates,
+        secret: Path,
+        fingerprint: str,
+    ) -> None:
+        api_server.will(200, raw=certificates.ca_pem.encode())
+        ran = self.login(typed, api_server.url, secret, "--ca-fingerprint", fingerprint)
+        assert (ran.code, ran.out) == (1, "")
+        assert "fingerprint" in ran.err
+        assert all(seen.method == "GET" for seen in api_server.seen)
+        assert read_login() is None
+
+    def test_the_named_ca_is_the_only_one_trusted(
+        self, typed: Typed, account: Account, api_server: ScriptedServer, certificates: Certificates, secret: Path,
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_certificates: Any,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
+        other = make_certificates(tmp_path)
+        ran = self.login(typed, api_server.url, secret, "--ca", other.ca_file)
+        assert ran.code == 1
+        assert "not trusted" in ran.err
+        assert api_server.seen == []
+
+    def test_without_trust_it_says_what_to_type(
+        self, typed: Typed, account: Account, api_server: ScriptedServer, secret: Path
+    ) -> None:
+        ran = self.login(typed, api_server.url, secret)
+        assert (ran.code, ran.out) == (1, "")
+        assert f"thalovant login {api_server.url} --ca FILE" in ran.err
+
+    def test_a_second_login_keeps_the_ca(self, signed_in: Typed, api_server: ScriptedServer, secret: Path) -> None:
+        assert self.login(signed_in, api_server.url, secret).code == 0
+
+    def test_a_wrong_password(
+        self,
+        typed: Typed,
+        account: Account,
+        api_server: ScriptedServer,
+        certificates: Certificates,
+        secret: Path,
+    ) -> None:
+        secret.write_text("wrong")
+        ran = self.login(typed, api_server.url, secret, "--ca", certificates.ca_file)
+        assert ran.code == 1
+        assert ran.err == "error: Thalovant API request failed with HTTP 401: Wrong password (not_authorized)\n"
+        assert read_login() is None
+
+    @pytest.mark.parametrize("content", [None, "", "\n", "\xff"])
+    def test_an_unusable_password_file(self, typed: Typed, tmp_path: Path, content: str | None) -> None:
+        path = tmp_path / "my-password"
+        if content is not None:
+            path.write_text(content, encoding="latin-1")
+        ran = self.login(typed, "https://localhost:1", path)
+        assert ran.code == 1
+        assert "my-password" in ran.err
+
+    def test_it_asks_a_person(
+        self, typed: Typed, account: Account, api_server: ScriptedServer, certificates: Certificates,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("builtins.input", lambda prompt: "ada@example.test")
+        monkeypatch.setattr("getpass.getpass", lambda prompt: "correct horse")
+        ran = typed("login", api_server.url, "--ca", certificates.ca_file)
+        assert ran.code == 0, ran.err
+
+        def gone(prompt: str) -> str:
+            raise EOFError
+
+        monkeypatch.setattr("getpass.getpass", gone)
+        assert typed("login", api_server.url, "--ca", certificates.ca_file).code == 130
+
+    @pytest.mark.parametrize("url", ["h", "ftp://h", "https://u:secret@h"])
+    def test_an_address_that_is_none(self, typed: Typed, url: str) -> None:
+        ran = typed("login", url)
+        assert ran.code == 1
+        assert "secret" not in ran.err
+
+
+class TestHubs:
+    def test_the_table(self, signed_in: Typed, account: Account) -> None:
+        account.hubs = [HUB, OTHER_HUB]
+        account.paged = True
+        lines = signed_in("hubs").out.splitlines()
+        assert lines[0].split() == ["HUB", "NAME", "ID", "CARRIERS", "AGENT"]
+        assert lines[1].split() == ["kitchen", "Kitchen", "hub-1", "wss,https,mqtt"]
+        assert lines[2].split() == ["garden", "The", "Garden", "hub-2", "wss", "echo"]
+
+    def test_json_and_none(self, signed_in: Typed, account: Account) -> None:
+        assert json.loads(signed_in("hubs", "--json").out) == [HUB]
+        account.hubs = []
+        assert "no hub" in signed_in("hubs").out
+
+    def test_a_server_does_not_steer_the_terminal(self, signed_in: Typed, account: Account) -> None:
+        account.hubs = [{**HUB, "slug": "a\x1b[2Jb"}]
+        assert "\x1b" not in signed_in("hubs").out
+
+    def test_not_signed_in(self, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("THALOVANT_API_URL", "https://127.0.0.1:1")
+        ran = typed("hubs")
+        assert ran.code == 1
+        assert "thalovant login https://127.0.0.1:1" in ran.err
+
+    def test_nothing_there(self, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("THALOVANT_API_URL", "http://127.0.0.1:1")
+        monkeypatch.setenv("THALOVANT_API_TOKEN", TOKEN)
+        ran = typed("hubs")
+        assert ran.code == 1
+        assert "thalovant-server up" in ran.err
+        assert ran.err.endswith("(api_unreachable)\n")
+
+    def test_a_change_names_what_changes_only(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("hubs", "set", "kitchen", "--mqtt", "--no-wss", "--agent", "echo")
+        assert ran.code == 0, ran.err
+        patch = api_server.seen[-1]
+        assert (patch.method, patch.path, patch.headers["if-match"]) == ("PATCH", "/v1/hubs/hub-1", HUB["etag"])
+        assert patch.json == {
+            "spec": {"protocols": {"wss": {"enabled": False}, "mqtt": {"enabled": True}}, "agent": "echo"}
+        }
+        assert "fresh identity" in ran.out
+
+    def test_a_refusal_keeps_the_servers_words(self, signed_in: Typed) -> None:
+        ran = signed_in("hubs", "set", "hub-1", "--agent", "undeclared")
+        assert ran.code == 1
+        assert ran.err.endswith("There is no agent 'undeclared'. (unknown_agent)\n")
+
+    def test_an_unknown_hub(self, signed_in: Typed) -> None:
+        ran = signed_in("hubs", "set", "cellar", "--mqtt")
+        assert ran.err == "error: There is no hub 'cellar'; there are: kitchen. (unknown_hub)\n"
+
+
+class TestIdentities:
+    def test_the_only_hub_needs_no_name(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("identity", "create", "--name", "kitchen light/1")
+        assert ran.code == 0, ran.err
+        path = Path("kitchen-light-1.identity.json")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert ThalovantIdentity.from_file(path).mqtt is not None
+        assert api_server.seen[-1].json["name"] == "kitchen light/1"
+        assert "mqtt" in ran.out
+        assert "broker-secret" not in ran.out
+
+    def test_by_slug_and_id_and_to_a_place(self, signed_in: Typed, account: Account, tmp_path: Path) -> None:
+        account.hubs = [HUB, OTHER_HUB]
+        for hub in ("kitchen", "hub-1"):
+            out = tmp_path / f"{hub}.json"
+            assert signed_in("identity", "create", hub, "--name", "x", "--out", out).code == 0
+            assert out.exists()
+        ran = signed_in("identity", "create", "--name", "x")
+        assert ran.err == "error: Say which hub; there are: kitchen, garden. (which_hub)\n"
+
+    def test_an_existing_file_is_kept_and_no_client_made(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        Path("x.identity.json").write_text("precious")
+        ran = signed_in("identity", "create", "--name", "x")
+        assert ran.code == 1
+        assert "exists already" in ran.err
+        assert api_server.seen == []
+
+    def test_a_client_nobody_can_use_is_deleted_again(
+        self, signed_in: Typed, account: Account, api_server: ScriptedServer
+    ) -> None:
+        account.made["initial_identify"] = {**MADE["initial_identify"], "mqtt": None}
+        account.made["etag"] = 'W/"1"'
+        api_script = account.__call__
+
+        def with_etag(seen: Seen) -> tuple[int, Any]:
+            if seen.method == "GET" and seen.path == "/v1/clients/client-1":
+                return 200, MADE
+            return api_script(seen)
+
+        api_server.script = with_etag
+        ran = signed_in("identity", "create", "--name", "x", "--protocol", "mqtt")
+        assert ran.code == 1
+        assert "Enable MQTT on the hub and create a fresh identity" in ran.err
+        assert (api_server.seen[-1].method, api_server.seen[-1].path) == ("DELETE", "/v1/clients/client-1")
+        assert not Path("x.identity.json").exists()
+        ran = signed_in("identity", "create", "--name", "x", "--out", "no/such/folder.json")
+        assert "not saved" in ran.err
+        assert api_server.seen[-1].method == "DELETE"
+
+
+@dataclass
+class FakeReply:
+    display_text: str
+    ok: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"text": self.display_text}
+
+
+class FakeClient:
+    """Stands where the data plane's client does: these tests are about words, the road tests ask a real hub."""
+
+    used: list[tuple[str, str | None, str]]
+    answer: FakeReply | BaseException
+
+    def __init__(self, identity: ThalovantIdentity, *, protocol: str | None) -> None:
+        self.identity, self.protocol = identity, protocol
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, text: str, *, timeout: float, lang: str) -> FakeReply:
+        FakeClient.used.append((self.identity.site_id, self.protocol, text))
+        if isinstance(FakeClient.answer, BaseException):
+            raise FakeClient.answer
+        return FakeClient.answer
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
+    FakeClient.used, FakeClient.answer = [], FakeReply("Hello.")
+    monkeypatch.setattr(thalovant.sync_client, "ThalovantClient", FakeClient)
+    return FakeClient
+
+
+def keep_identity(path: Path, site_id: str = "s") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**IDENTITY, "site_id": site_id}))
+    path.chmod(0o600)
+    return path
+
+
+class TestAsk:
+    def test_the_only_identity_here(self, typed: Typed, hub: type[FakeClient]) -> None:
+        keep_identity(Path("one.identity.json"))
+        assert typed("ask", "Hi?", "--protocol", "mqtt") == Ran(0, "Hello.\n", "")
+        assert hub.used == [("s", "mqtt", "Hi?")]
+        assert json.loads(typed("ask", "Hi?", "--json").out) == {"text": "Hello."}
+
+    def test_where_an_identity_comes_from(
+        self, typed: Typed, hub: type[FakeClient], tmp_path: Path, lonely: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keep_identity(lonely / "config.yaml", "configured")
+        typed("ask", "Hi?")
+        keep_identity(Path("one.identity.json"), "here")
+        typed("ask", "Hi?")
+        monkeypatch.setenv("THALOVANT_IDENTITY", str(keep_identity(tmp_path / "env.json", "environment")))
+        typed("ask", "Hi?")
+        typed("ask", "Hi?", "--identity", keep_identity(tmp_path / "named.json", "named"))
+        assert [site for site, _, _ in hub.used] == ["configured", "here", "environment", "named"]
+
+    def test_two_identities_here_must_be_told_apart(self, typed: Typed) -> None:
+        for name in ("b", "a"):
+            keep_identity(Path(f"{name}.identity.json"))
+        ran = typed("ask", "Hi?")
+        assert ran.code == 1
+        assert "a.identity.json, b.identity.json" in ran.err
+
+    def test_none_says_where_it_looked(self, typed: Typed, lonely: Path) -> None:
+        ran = typed("ask", "Hi?")
+        assert ran.code == 1
+        for place in ("--identity", "THALOVANT_IDENTITY", str(Path.cwd()), str(lonely / "config.yaml")):
+            assert place in ran.err
+
+    def test_one_that_others_can_read_is_refused(self, typed: Typed) -> None:
+        keep_identity(Path("one.identity.json")).chmod(0o644)
+        ran = typed("ask", "Hi?")
+        assert ran.code == 1
+        assert "chmod 600" in ran.err
+
+    def test_an_answer_cut_short_is_no_success(self, typed: Typed, hub: type[FakeClient]) -> None:
+        keep_identity(Path("one.identity.json"))
+        hub.answer = FakeReply("Half an", ok=False)
+        assert typed("ask", "Hi?") == Ran(1, "Half an\n", "error: The answer was cut short. (incomplete)\n")
+
+    @pytest.mark.parametrize(
+        ("error", "code", "said"),
+        [
+            (ThalovantTimeoutError("No answer\nwithin 1 second."), 1, "error: No answer within 1 second. (timeout)\n"),
+            (KeyboardInterrupt(), 130, ""),
+            (RuntimeError("a bug"), 1, "error: RuntimeError: a bug (unexpected)\n"),
+        ],
+    )
+    def test_errors_are_one_line(
+        self, typed: Typed, hub: type[FakeClient], error: BaseException, code: int, said: str
+    ) -> None:
+        keep_identity(Path("one.identity.json"))
+        hub.answer = error
+        ran = typed("ask", "Hi?")
+        assert (ran.code, ran.out) == (code, "")
+        assert ran.err.strip() == said.strip()
