@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Admission, handshake, liveness of credentials and the road of an ask, with real sessions and no wire."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from thalovant.protocol.binary import BinaryFrame
+from thalovant.protocol.messages import HiveMessage, bus
+from thalovant.protocol.noise import generate_private_key
+from thalovant_server.directory import Permissions
+from thalovant_server.errors import Overloaded, StorageError
+from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.refusal import Refused
+
+HANDLED = "ovos.utterance.handled"
+
+
+def refusal_of(rig, *arguments):
+    with pytest.raises(Refused) as caught:
+        rig.hub.admit(*arguments)
+    return caught.value.refusal
+
+
+def test_an_ask_is_answered_with_its_whole_context(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("hello", "r1", session={"session_id": "s9"}, own={"x": [1]})
+        speak, handled = await device.hears(2)
+        assert speak.payload["data"] == {
+            "utterance": "hello",
+            "lang": "en-us",
+            "expect_response": False,
+            "meta": {},
+        }
+        peer = "test/1::1::name-1::s1"
+        assert speak.payload["context"] == {
+            "request_id": "r1",
+            "session": {"session_id": "s9"},
+            "own": {"x": [1]},
+            "source": "hive",
+            "destination": peer,
+        }
+        assert speak.source_peer == peer
+        assert handled.payload["type"] == HANDLED
+        assert handled.payload["context"] == speak.payload["context"]
+
+    run_rig(main)
+
+
+def test_a_request_without_an_id_is_answered_every_time(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("hello", None)
+        device.ask("hello", None)
+        await device.hears(4)
+        assert device.said == ["hello", "hello"]
+        assert rig.hub.runtime.remembered == 0
+
+    run_rig(main)
+
+
+def test_the_hub_says_what_it_can_and_offers_kk_once_pinned(run_rig):
+    async def main(rig):
+        key = generate_private_key()
+        first = await rig.device(key=key).open().ready()
+        assert first.session.hub_hello["thalovant"] == {"server": "0", "capabilities": ["handled"]}
+        assert first.session.hub_hello["node_id"] == "node-1"
+        assert first.connection.pattern == "XXpsk2"
+        second = await rig.device(key=key, pinned=first.session.remote_static).open().ready()
+        assert second.connection.pattern == "KKpsk0"
+
+    run_rig(main)
+
+
+def test_a_key_that_is_not_stretched_yet_is_waited_for(run_rig):
+    async def main(rig):
+        rig.credential(1, psk=None)
+        device = await rig.device().open().ready()
+        device.ask("hi")
+        await device.hears(2)
+
+    run_rig(main)
+
+
+def test_frames_that_come_while_a_pin_is_committed_are_kept(run_rig):
+    async def main(rig):
+        rig.store.gate = asyncio.Event()
+        device = await rig.device().open().until(lambda device: device.session.state == "ready")
+        assert not device.connection.ready
+        device.ask("early")
+        assert rig.hub.budget.used > 0
+        rig.store.gate.set()
+        await device.hears(2)
+        assert device.said == ["early"]
+        assert device.connection.buffered == 0
+
+    run_rig(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Overloaded("full"), "busy"), (StorageError("disk"), "busy"), (RuntimeError("bug"), "internal")],
+)
+def test_what_keeps_the_server_from_going_on_is_no_refusal_of_the_credential(run_rig, error, code):
+    async def main(rig):
+        async def fail(_credential):
+            raise error
+
+        rig.credential(1, psk=None)
+        rig.directory.psk = fail
+        why = await rig.device().open().ends()
+        assert why.code == code
+        assert not why.of_credential
+
+    run_rig(main)
+
+
+def test_another_client_key_than_the_pinned_one_is_refused(run_rig):
+    async def main(rig):
+        await rig.device().open().ready()
+        why = await rig.device().open().ends()
+        assert (why.code, why.ws_code) == ("key_mismatch", 1008)
+
+    run_rig(main)
+
+
+def test_two_keys_that_race_for_one_pin(run_rig):
+    async def main(rig):
+        rig.store.gate = asyncio.Event()
+        one, two = rig.device(session_id="a").open(), rig.device(session_id="b").open()
+        for device in (one, two):
+            await device.until(lambda device: device.session.state == "ready")
+        rig.store.gate.set()
+        await one.ready()
+        await two.ready()
+        assert sorted(device.connection.ready for device in (one, two)) == [False, True]
+
+    run_rig(main)
+
+
+def test_a_wrong_password_is_found_by_the_client(run_rig):
+    async def main(rig):
+        device = await rig.device(password="wrong").open().until(lambda device: device.failed)
+        assert device.failed == "wrong_password"
+        assert not device.connection.ready
+
+    run_rig(main)
+
+
+def test_a_handshake_that_takes_too_long_is_ended(run_rig):
+    async def main(rig):
+        device = rig.device()
+        device.quiet = True
+        device.open()
+        rig.clock.advance(19.9)
+        assert device.closed_with is None
+        rig.clock.advance(0.2)
+        assert (device.closed_with.code, device.closed_with.of_credential) == ("handshake_timeout", False)
+        assert rig.hub.connections == 0
+
+    run_rig(main)
+
+
+def test_a_finished_handshake_leaves_no_timer(run_rig):
+    async def main(rig):
+        await rig.device().open().ready()
+        assert rig.clock.armed == 0
+
+    run_rig(main)
+
+
+def test_who_is_not_admitted(run_rig):
+    async def main(rig):
+        rig.put_hub("h2")
+        rig.credential(1)
+        rig.credential(2, hub_id="h2")
+        rig.credential(3, active=False)
+        unknown = refusal_of(rig, "nobody", "h1", "wss")
+        foreign = refusal_of(rig, "key-2", "h1", "wss")
+        assert (unknown.code, foreign.code) == ("unknown_key", "wrong_hub")
+        outside = [(each.reason, each.ws_code, each.http_status, each.connack) for each in (unknown, foreign)]
+        assert outside[0] == outside[1]
+        assert refusal_of(rig, "key-2", None, "wss").code == "wrong_hub"
+        assert refusal_of(rig, "key-1", "no-such-hub", "wss").code == "wrong_hub"
+        assert refusal_of(rig, "key-3", "h1", "wss").code == "revoked"
+        assert rig.hub.admit("key-1", None, "wss").id == 1
+        rig.put_hub("h1", protocols={"mqtt"})
+        assert refusal_of(rig, "key-1", "h1", "wss").code == "protocol_off"
+        assert rig.hub.admit("key-1", "h1", "mqtt").id == 1
+        rig.put_hub("h1", active=False)
+        assert refusal_of(rig, "key-1", "h1", "mqtt").code == "hub_off"
+
+    run_rig(main)
+
+
+def test_a_removed_client_is_cut_at_once_and_nobody_else(run_rig):
+    async def main(rig):
+        one, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        rig.directory.remove_client("client-1")
+        assert one.closed_with.code == "revoked"
+        assert other.closed_with is None
+        assert rig.hub.connections_of("client-1") == []
+        assert rig.hub.connections_of("client-2") == [other.connection]
+
+    run_rig(main)
+
+
+def test_a_client_removed_in_the_middle_of_its_handshake_is_cut(run_rig):
+    async def main(rig):
+        rig.store.gate = asyncio.Event()
+        device = await rig.device().open().until(lambda device: device.session.state == "ready")
+        rig.directory.remove_client("client-1")
+        assert device.closed_with.code == "revoked"
+        rig.store.gate.set()
+
+    run_rig(main)
+
+
+def test_a_carrier_that_is_turned_off_ends_its_own_sessions_only(run_rig):
+    async def main(rig):
+        key = generate_private_key()
+        wss = await rig.device(carrier="wss", key=key).open().ready()
+        mqtt = await rig.device(carrier="mqtt", key=key).open().ready()
+        rig.put_hub("h1", protocols={"mqtt"})
+        assert wss.closed_with.code == "protocol_off"
+        assert mqtt.closed_with is None
+        rig.directory.remove_hub("h1")
+        assert mqtt.closed_with is not None
+
+    run_rig(main)
+
+
+def test_permissions_are_those_of_now(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        entry = rig.directory.credential("key-1")
+        rig.directory.put_credential(dataclasses.replace(entry, permissions=Permissions(frozenset())))
+        device.ask("hi", "r7")
+        [denied] = await device.hears(1)
+        assert denied.payload["type"] == "hive.policy.denied"
+        assert denied.payload["data"]["code"] == "acl_disallowed_type"
+        assert denied.payload["context"] == {
+            "source": "hub",
+            "destination": device.connection.peer,
+            "request_id": "r7",
+        }
+        assert device.closed_with is None
+
+    run_rig(main)
+
+
+def test_a_frame_kind_without_its_grant_ends_the_connection_with_4003(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.send(HiveMessage("broadcast", bus("x").as_dict()))
+        assert device.closed_with.ws_code == 4003
+        assert device.closed_with.reason == "BROADCAST is not allowed for this client"
+
+    run_rig(main)
+
+
+def test_a_granted_kind_is_denied_and_the_session_goes_on(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.send(HiveMessage("query", bus("x").as_dict(), metadata={"query_id": "q1"}))
+        device.ask("still here")
+        await device.hears(3)
+        assert device.heard[0].payload["data"]["code"] == "unsupported_frame"
+        assert device.said == ["still here"]
+
+    run_rig(main)
+
+
+def test_binary_malformed_ping_and_rendezvous(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        # No client of ours sends binary, so its writer is used directly.
+        for frame in device.session._writer.seal(BinaryFrame("bin", 1, {}, b"abc").encode(), binary=True):
+            device.connection.receive_sealed(frame)
+        device.send(HiveMessage("bus", {"type": 7}))
+        device.send(HiveMessage("ping", {}))
+        device.send(HiveMessage("rendezvous", {}))
+        binary, malformed, rendezvous = await device.hears(3)
+        assert binary.payload["data"]["code"] == "unsupported_frame"
+        assert malformed.payload["data"]["code"] == "malformed_payload"
+        assert rendezvous.payload == {
+            "status": "error",
+            "reason": "not_a_rendezvous_node",
+            "mailbox_node": "node-1",
+        }
+        assert device.closed_with is None
+
+    run_rig(main)
+
+
+def test_rubbish_after_the_handshake_ends_only_this_session(run_rig):
+    async def main(rig):
+        one, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        one.connection.receive_sealed(b"x" * 100)
+        assert (one.closed_with.code, one.closed_with.ws_code) == ("decrypt", 1002)
+        one.connection.receive_sealed(b"more")
+        other.ask("hi")
+        await other.hears(2)
+
+    run_rig(main)
+
+
+def test_clear_text_after_the_handshake_ends_the_session(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.connection.receive_clear(b'{"msg_type": "hello", "payload": {}}')
+        assert device.closed_with.ws_code == 1002
+
+    run_rig(main)
+
+
+def test_rubbish_before_the_handshake_is_no_refusal_of_the_credential(run_rig):
+    async def main(rig):
+        for rubbish in (b"", b"\xff", b"[1]", b'{"msg_type": "bus", "payload": {}}'):
+            device = rig.device()
+            device.quiet = True
+            device.open()
+            device.connection.receive_clear(rubbish)
+            assert device.closed_with.ws_code == 1002
+
+    run_rig(main)
+
+
+def test_a_message_over_the_hubs_bound_ends_the_session(run_rig):
+    async def main(rig):
+        rig.put_hub("h1", max_message=100_000)
+        device = await rig.device().open().ready()
+        device.ask("x" * 200_000)
+        assert (device.closed_with.code, device.closed_with.ws_code) == ("too_large", 1009)
+        assert rig.hub.budget.used == 0
+
+    run_rig(main)
+
+
+def test_the_process_budget_ends_the_one_who_passes_it(run_rig):
+    async def main(rig):
+        device = await rig.device(1).open().ready()
+        other = await rig.device(2).open().ready()
+        frames = device.session.send(bus("x", {"text": "y" * 400_000}))
+        for frame in frames[:-1]:
+            device.connection.receive_sealed(frame.frame)
+        assert device.closed_with.code == "busy"
+        assert rig.hub.budget.used == 0
+        other.ask("hi")
+        await other.hears(2)
+
+    run_rig(main, limits=Limits(process_bytes=200_000))
+
+
+def test_peers_of_one_name_are_told_apart_and_hear_their_own(run_rig):
+    async def main(rig):
+        key = generate_private_key()
+        one, two = await rig.device(key=key).open().ready(), await rig.device(key=key).open().ready()
+        assert one.connection.peer == "test/1::1::name-1::s1"
+        assert two.connection.peer.startswith("test/1::1::name-1::s1::")
+        one.ask("from one", "r1")
+        two.ask("from two", "r2")
+        await one.hears(2)
+        await two.hears(2)
+        assert (one.said, two.said) == (["from one"], ["from two"])
+
+    run_rig(main)
+
+
+def test_on_mqtt_the_access_key_begins_the_peer_name(run_rig):
+    async def main(rig):
+        device = await rig.device(carrier="mqtt").open(None).ready()
+        assert device.connection.peer.startswith("key-1::1::name-1::")
+
+    run_rig(main)
+
+
+def test_unfinished_sessions_displace_only_unfinished_ones(run_rig):
+    async def main(rig):
+        ready = await rig.device().open().ready()
+        stalled = []
+        for _ in range(3):
+            device = rig.device()
+            device.quiet = True
+            stalled.append(device.open())
+        assert stalled[0].closed_with.code == "replaced"
+        assert [device.closed_with for device in (ready, *stalled[1:])] == [None, None, None]
+
+    run_rig(main, limits=Limits(unfinished_per_credential=2))
+
+
+def test_one_ready_session_too_many_displaces_the_most_silent_of_its_own(run_rig):
+    async def main(rig):
+        key = generate_private_key()
+        devices = []
+        for _ in range(3):
+            devices.append(await rig.device(key=key).open().ready())
+            rig.clock.advance(1)
+            if len(devices) == 2:
+                devices[0].send(HiveMessage("ping", {}))
+        assert [device.closed_with and device.closed_with.code for device in devices] == [
+            None,
+            "too_many_connections",
+            None,
+        ]
+
+    run_rig(main, limits=Limits(sessions_per_credential=2))
+
+
+def test_a_hub_whose_agent_is_gone_says_so(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("hi", "r1")
+        [denied] = await device.hears(1)
+        assert denied.payload["data"]["code"] == "backend_unavailable"
+        assert denied.payload["context"]["request_id"] == "r1"
+
+    run_rig(main, agent="no-such-agent")
+
+
+def test_going_down_tells_everybody(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("last")
+        await rig.hub.stop(1)
+        await device.hears(2)
+        assert device.said == ["last"]
+        assert (device.closed_with.code, device.closed_with.ws_code) == ("restart", 1012)
+        assert refusal_of(rig, "key-1", "h1", "wss").code == "restart"
+        assert rig.hub.connections == 0
+
+    run_rig(main)
+
+
+def test_nothing_secret_in_a_repr(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        assert "key-1" not in repr(device.connection)
+        assert "client-1" in repr(device.connection)
+
+    run_rig(main)

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns run once, within their deadline and in bounded numbers, whatever links do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from thalovant.protocol.messages import bus
+from thalovant.protocol.noise import generate_private_key
+from thalovant_server.hub.limits import Limits
+
+HANDLED = "ovos.utterance.handled"
+TIMEOUT = "hive.query.timeout"
+
+
+class Gate:
+    """An agent that tells when it runs and goes on when it is let; `parts` are what it says."""
+
+    name = "gate"
+
+    def __init__(self, *parts):
+        self.parts = parts or ("done",)
+        self.runs, self.cancelled, self.most = [], 0, 0
+        self.now = 0
+        self.opened = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def answer(self, request):
+        self.runs.append(request)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self._changed.set()
+        try:
+            yield self.parts[0]
+            await self.opened.wait()
+            for part in self.parts[1:]:
+                yield part
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.now -= 1
+            self._changed.set()
+
+    async def until(self, condition):
+        async with asyncio.timeout(5):
+            while not condition(self):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def close(self):
+        pass
+
+
+class Broken:
+    name = "broken"
+
+    def __init__(self, error=None, *parts):
+        self.error, self.parts = error, parts
+
+    async def answer(self, request):
+        for part in self.parts:
+            yield part
+        if self.error is not None:
+            raise self.error
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def gate():
+    return Gate("one", "two")
+
+
+def with_agent(run_rig, main, agent, **fields):
+    run_rig(main, agent, agent=agent.name, **fields)
+
+
+def test_parts_stream_to_one_and_are_gathered_for_the_other(run_rig, gate):
+    async def main(rig):
+        streaming = await rig.device(1).open().ready()
+        gathering = await rig.device(2, handled=False).open().ready()
+        streaming.ask("q")
+        gathering.ask("q")
+        await streaming.hears(1)
+        assert (streaming.said, gathering.heard) == (["one"], [])
+        gate.opened.set()
+        await gathering.hears(3)
+        await streaming.hears(3)
+        assert streaming.types == gathering.types == ["speak", "speak", HANDLED]
+
+    with_agent(run_rig, main, gate)
+
+
+def test_the_request_says_who_asks(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q", "r1", session={"session_id": "s7"})
+        device.ask("q2", "r2")
+        await gate.until(lambda gate: len(gate.runs) == 2)
+        first, second = gate.runs
+        assert (first.text, first.lang, first.client_name, first.site_id) == ("q", "en-us", "name-1", "kitchen")
+        assert (first.request_id, first.session_id, second.session_id) == ("r1", "s7", "s1")
+        assert "context" not in repr(first)
+
+    with_agent(run_rig, main, gate)
+
+
+def test_the_same_ask_over_a_new_connection_joins_the_turn_that_runs(run_rig, gate):
+    async def main(rig):
+        key = generate_private_key()
+        first = await rig.device(key=key).open().ready()
+        first.ask("q", "r1")
+        await first.hears(1)
+        first.connection.lost()
+        again = await rig.device(key=key).open().ready()
+        again.ask("q", "r1", platform="another context")
+        await again.hears(1)
+        gate.opened.set()
+        await again.hears(3)
+        assert again.types == ["speak", "speak", HANDLED]
+        assert again.heard[0].payload["context"]["platform"] == "another context"
+        assert (len(gate.runs), gate.cancelled) == (1, 0)
+
+    with_agent(run_rig, main, gate)
+
+
+def test_the_same_ask_after_the_end_hears_the_same_answer_and_runs_nothing(run_rig, gate):
+    async def main(rig):
+        gate.opened.set()
+        key = generate_private_key()
+        first = await rig.device(key=key).open().ready()
+        first.ask("q", "r1")
+        await first.hears(3)
+        again = await rig.device(key=key, handled=False).open().ready()
+        again.ask("q", "r1")
+        await again.hears(3)
+        assert again.said == first.said
+        assert len(gate.runs) == 1
+
+    with_agent(run_rig, main, gate)
+
+
+def test_other_content_another_client_or_a_forgotten_turn_is_a_new_one(run_rig, gate):
+    async def main(rig):
+        gate.opened.set()
+        device, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        device.ask("q", "r1")
+        await device.hears(3)
+        device.ask("another q", "r1")
+        await device.hears(6)
+        other.ask("q", "r1")
+        await other.hears(3)
+        assert len(gate.runs) == 3
+        rig.clock.advance(120 + 60 - 1)
+        device.ask("q", "r1")
+        await device.hears(9)
+        assert len(gate.runs) == 3
+        rig.clock.advance(2)
+        assert rig.hub.runtime.remembered == 0
+        assert rig.hub.budget.used == 0
+        device.ask("q", "r1")
+        await device.hears(12)
+        assert len(gate.runs) == 4
+
+    with_agent(run_rig, main, gate)
+
+
+def test_the_deadline_ends_the_ask_and_stops_the_agent(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q", "r1", thalovant={"timeout_ms": 2500})
+        await device.hears(1)
+        rig.clock.advance(2.6)
+        await device.hears(2)
+        data = device.heard[-1].payload["data"]
+        assert data == {
+            "query_id": "r1",
+            "error": "The agent did not answer within 2.5 seconds.",
+            "code": "deadline",
+        }
+        await gate.until(lambda gate: gate.cancelled == 1)
+        await asyncio.sleep(0)
+        device.ask("q", "r1", thalovant={"timeout_ms": 2500})
+        await device.hears(4)
+        assert device.types == ["speak", TIMEOUT, "speak", TIMEOUT]
+        assert len(gate.runs) == 1
+
+    with_agent(run_rig, main, gate)
+
+
+def test_a_client_cancels_its_own_ask_only(run_rig, gate):
+    async def main(rig):
+        device, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        device.ask("q", "r1")
+        await device.hears(1)
+        other.send(bus("thalovant.ask.cancel", {"request_id": "r1"}))
+        device.send(bus("thalovant.ask.cancel", {"request_id": "unknown"}))
+        assert not gate.cancelled
+        device.send(bus("thalovant.ask.cancel", {"request_id": "r1"}))
+        await device.hears(2)
+        assert device.heard[-1].payload["data"]["code"] == "cancelled"
+        await gate.until(lambda gate: gate.cancelled == 1)
+        device.send(bus("thalovant.ask.cancel", {"request_id": "r1"}))
+
+    with_agent(run_rig, main, gate)
+
+
+@pytest.mark.parametrize("error", [ValueError("secret insides"), asyncio.CancelledError(), KeyError("x")])
+def test_an_agent_that_raises_is_reported_without_its_insides(run_rig, error, capsys):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q", "r-77")
+        await device.hears(2)
+        assert device.types == ["speak", TIMEOUT]
+        data = device.heard[-1].payload["data"]
+        assert data["code"] == "agent_failed"
+        assert "secret" not in data["error"]
+        device.ask("still alive", "r2")
+        await device.hears(4)
+
+    with_agent(run_rig, main, Broken(error, "before"))
+    assert "r-77" in capsys.readouterr().out
+
+
+def test_text_that_cannot_be_sent_and_answers_without_end_are_failures(run_rig):
+    for agent, code in ((Broken(None, "\ud800"), "agent_failed"), (Broken(None, *["x" * 300] * 9), "answer_too_long")):
+
+        async def main(rig, code=code):
+            device = await rig.device(handled=False).open().ready()
+            device.ask("q")
+            await device.hears(1)
+            assert device.heard[0].payload["data"]["code"] == code
+
+        with_agent(run_rig, main, agent, limits=Limits(answer_bytes=2000))
+
+
+def test_a_client_runs_and_waits_in_bounded_numbers_and_in_order(run_rig, gate):
+    async def main(rig):
+        device, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        for number in range(6):
+            device.ask("q", f"r{number}")
+        await gate.until(lambda gate: len(gate.runs) == 2)
+        [denied] = [m for m in device.heard if m.payload["type"] == "hive.policy.denied"] or [None]
+        await device.until(lambda device: "hive.policy.denied" in device.types)
+        denied = next(m for m in device.heard if m.payload["type"] == "hive.policy.denied")
+        assert denied.payload["data"]["code"] == "too_many_requests"
+        assert denied.payload["context"]["request_id"] == "r5"
+        other.ask("q", "mine")
+        await other.hears(1)
+        gate.opened.set()
+        await device.until(lambda device: device.types.count(HANDLED) == 5)
+        assert [run.request_id for run in gate.runs if run.client_name == "name-1"] == [f"r{n}" for n in range(5)]
+        assert gate.most == 3
+
+    with_agent(run_rig, main, gate, limits=Limits(turns_running=2, turns_waiting=3))
+
+
+def test_a_waiting_turn_can_be_cancelled_and_reaches_its_deadline(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        for number in range(3):
+            device.ask("q", f"r{number}", thalovant={"timeout_ms": 1000 * (number + 1)})
+        device.send(bus("thalovant.ask.cancel", {"request_id": "r1"}))
+        await device.until(lambda device: TIMEOUT in device.types)
+        rig.clock.advance(3.5)
+        await device.until(lambda device: device.types.count(TIMEOUT) == 3)
+        assert len(gate.runs) == 1
+        await gate.until(lambda gate: gate.now == 0)
+
+    with_agent(run_rig, main, gate, limits=Limits(turns_running=1))
+
+
+def test_an_agent_serves_a_bounded_number_at_once(run_rig, gate):
+    async def main(rig):
+        devices = [await rig.device(number).open().ready() for number in range(1, 5)]
+        for device in devices:
+            device.ask("q")
+        await gate.until(lambda gate: len(gate.runs) == 2)
+        gate.opened.set()
+        for device in devices:
+            await device.hears(3)
+        assert gate.most == 2
+
+    with_agent(run_rig, main, gate, limits=Limits(agent_running=2))
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(run_rig, gate):
+    async def main(rig):
+        gate.opened.set()
+        device, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        other.ask("q", "x")
+        await other.hears(3)
+        for number in range(4):
+            device.ask("q", f"r{number}")
+            await device.hears(3 * (number + 1))
+        assert rig.hub.runtime.remembered == 3
+        runs = len(gate.runs)
+        device.ask("q", "r3")
+        device.ask("q", "r2")
+        await device.hears(18)
+        assert len(gate.runs) == runs
+        device.ask("q", "r1")
+        other.ask("q", "x")
+        await other.hears(6)
+        assert len(gate.runs) == runs + 1
+
+    limits = Limits(turns_remembered_per_client=2, turns_remembered=10)
+    with_agent(run_rig, main, gate, limits=limits)
+
+
+@pytest.mark.parametrize("limits", [Limits(turns_remembered=2), Limits(turns_remembered_bytes=3000)])
+def test_the_memory_of_all_clients_is_bounded(run_rig, gate, limits):
+    async def main(rig):
+        gate.opened.set()
+        for number in range(1, 6):
+            device = await rig.device(number).open().ready()
+            device.ask("q")
+            await device.hears(3)
+        assert rig.hub.runtime.remembered == 2
+
+    with_agent(run_rig, main, gate, limits=limits)
+
+
+def test_a_full_server_denies_instead_of_growing(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("x" * 20_000)
+        await device.hears(1)
+        assert device.heard[0].payload["data"]["code"] == "too_many_requests"
+        assert rig.hub.budget.used == 0
+
+    with_agent(run_rig, main, gate, limits=Limits(process_bytes=10_000))
+
+
+def test_stopping_waits_for_turns_and_then_ends_them_clearly(run_rig, gate):
+    async def main(rig):
+        device, late = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        device.ask("q", "r1")
+        await device.hears(1)
+        stopping = asyncio.create_task(rig.hub.stop(0.05))
+        await asyncio.sleep(0)
+        late.ask("q")
+        await late.hears(1)
+        assert late.heard[0].payload["data"]["code"] == "backend_unavailable"
+        await stopping
+        await device.hears(2)
+        assert device.heard[-1].payload["data"]["code"] == "restart"
+        assert rig.hub.runtime.running == 0
+        assert rig.hub.budget.used == 0
+
+    with_agent(run_rig, main, gate)
+
+
+def test_stopping_lets_a_turn_end_that_ends_in_time(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q")
+        await device.hears(1)
+        stopping = asyncio.create_task(rig.hub.stop(5))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await stopping
+        await device.hears(3)
+        assert device.types == ["speak", "speak", HANDLED]
+
+    with_agent(run_rig, main, gate)

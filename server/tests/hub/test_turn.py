@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who hears what of a turn, and when: streamed, gathered, joined late, failed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalovant.protocol.messages import HiveMessage, bus
+from thalovant_server.directory import Permissions
+from thalovant_server.hub import policy
+from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.turn import Failure, Turn
+
+FAILURE = Failure("agent_failed", "It failed.")
+
+
+class Ear:
+    """A fake connection that keeps what it is sent, one entry for each send."""
+
+    def __init__(self, *, streams):
+        self.peer, self.streams, self.closed, self.sends = "peer", streams, False, []
+
+    def send(self, messages):
+        self.sends.append([self._short(message) for message in messages])
+
+    @staticmethod
+    def _short(message: HiveMessage):
+        payload = message.payload
+        return payload["data"].get("utterance") or payload["data"].get("error") or payload["type"]
+
+    @property
+    def heard(self):
+        return [each for send in self.sends for each in send]
+
+
+def ask():
+    message = bus("recognizer_loop:utterance", {"utterances": ["q"]}, {"request_id": "r"})
+    return policy.decide(Permissions(), message, Limits()).ask
+
+
+HANDLED = "ovos.utterance.handled"
+
+
+def test_one_that_announced_it_hears_parts_as_they_come():
+    turn, ear = Turn(ask()), Ear(streams=True)
+    turn.attach(ear, ask())
+    turn.add("one")
+    assert ear.sends == [["one"]]
+    turn.add("two")
+    turn.finish()
+    assert ear.sends == [["one"], ["two"], [HANDLED]]
+
+
+def test_any_other_hears_all_in_one_go_when_the_agent_is_done():
+    turn, ear = Turn(ask()), Ear(streams=False)
+    turn.attach(ear, ask())
+    turn.add("one")
+    turn.add("two")
+    assert ear.sends == []
+    turn.finish()
+    assert ear.sends == [["one", "two", HANDLED]]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_an_agent_with_nothing_to_say_is_only_handled(streams):
+    turn, ear = Turn(ask()), Ear(streams=streams)
+    turn.attach(ear, ask())
+    turn.add("")
+    turn.finish()
+    assert ear.sends == [[HANDLED]]
+
+
+def test_one_that_joins_late_hears_what_it_missed():
+    turn, early, late = Turn(ask()), Ear(streams=True), Ear(streams=True)
+    turn.attach(early, ask())
+    turn.add("one")
+    turn.attach(late, ask())
+    assert late.sends == [["one"]]
+    turn.add("two")
+    turn.finish()
+    assert early.heard == late.heard == ["one", "two", HANDLED]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_one_that_comes_after_the_end_hears_the_same_answer_again(streams):
+    turn = Turn(ask())
+    turn.add("one")
+    turn.finish()
+    for _ in range(2):
+        ear = Ear(streams=streams)
+        turn.attach(ear, ask())
+        assert ear.sends == [["one", HANDLED]]
+
+
+def test_the_same_connection_twice_while_it_runs_hears_one_answer():
+    turn, ear = Turn(ask()), Ear(streams=True)
+    turn.attach(ear, ask())
+    turn.attach(ear, ask())
+    turn.add("one")
+    turn.finish()
+    assert ear.heard == ["one", HANDLED]
+
+
+def test_a_failure_ends_it_with_the_sentence_and_no_parts_for_one_that_gathers():
+    turn, streaming, gathering = Turn(ask()), Ear(streams=True), Ear(streams=False)
+    turn.attach(streaming, ask())
+    turn.attach(gathering, ask())
+    turn.add("one")
+    turn.fail(FAILURE)
+    turn.add("late")
+    turn.finish()
+    assert streaming.heard == ["one", "It failed."]
+    assert gathering.heard == ["It failed."]
+
+
+def test_a_failure_carries_its_code_and_the_request_id():
+    seen = []
+    ear = Ear(streams=True)
+    ear.send = seen.extend
+    turn = Turn(ask())
+    turn.attach(ear, ask())
+    turn.fail(FAILURE)
+    assert seen[0].payload["type"] == "hive.query.timeout"
+    assert seen[0].payload["data"] == {"query_id": "r", "error": "It failed.", "code": "agent_failed"}
+    assert seen[0].payload["context"]["request_id"] == "r"
+
+
+def test_one_whose_link_is_lost_is_left_out():
+    turn, ear = Turn(ask()), Ear(streams=True)
+    turn.attach(ear, ask())
+    ear.closed = True
+    turn.add("one")
+    turn.finish()
+    assert ear.sends == []
+
+
+def test_text_that_utf8_cannot_hold_is_an_error_of_the_agent():
+    with pytest.raises(UnicodeEncodeError):
+        Turn(ask()).add("\ud800")
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("attach"), st.booleans()),
+        st.tuples(st.just("add"), st.sampled_from(["a", "b", ""])),
+        st.tuples(st.just("finish"), st.none()),
+        st.tuples(st.just("fail"), st.none()),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_each_listener_hears_one_ending_and_it_is_the_last(steps):
+    turn, ears = Turn(ask()), []
+    for step, value in [*steps, ("finish", None)]:
+        if step == "attach":
+            ears.append(Ear(streams=value))
+            turn.attach(ears[-1], ask())
+        elif step == "add":
+            turn.add(value)
+        elif step == "finish":
+            turn.finish()
+        else:
+            turn.fail(FAILURE)
+    ending = HANDLED if turn.failure is None else "It failed."
+    for ear in ears:
+        assert ear.heard[-1] == ending
+        assert ear.heard[:-1] in (turn.parts, []) if turn.failure else ear.heard[:-1] == turn.parts
