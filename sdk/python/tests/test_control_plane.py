@@ -450,6 +450,7 @@ class TestTrust:
             twin.call(api_server.url, lambda api: api.list_public_hubs())
         assert f"thalovant login {api_server.url} --ca FILE" in str(caught.value)
         assert "SSL_CERT_FILE" in str(caught.value)
+        assert "self-signed certificate in certificate chain" in str(caught.value)
         assert api_server.seen == []
 
     def test_the_name_counts_too(self, api_server: ScriptedServer, certificates: Certificates) -> None:

@@ -210,12 +210,11 @@ def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str
 
 
 def _certificate_refusal(error: BaseException) -> str | None:
-    for link in _chain(error):
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return link.verify_message or "it could not be verified"
-        if "CERTIFICATE_VERIFY_FAILED" in str(link):
-            return "it could not be verified"
-    return None
+    links = _chain(error)
+    said = [link.verify_message for link in links if isinstance(link, ssl.SSLCertVerificationError)]
+    if not said and not any("CERTIFICATE_VERIFY_FAILED" in str(link) for link in links):
+        return None
+    return next(filter(None, said), "it could not be verified")
 
 
 def _reason(error: BaseException) -> str:
