@@ -34,6 +34,10 @@ FIRST_RETRY = 0.1  # seconds between two dials of a call that waits for its hub 
 LONGEST_RETRY = 2.0
 
 
+class _EndedError(ThalovantConnectionError):
+    """The user ended the connection; no call dials it again behind their back."""
+
+
 class LinkKeeper:
     """The link of one client, as `link`, or None. All of it belongs to one event loop.
 
@@ -92,7 +96,7 @@ class LinkKeeper:
             if not task.cancelled() or _is_cancelled():
                 raise
             self.refuse_if_over()
-            raise ThalovantConnectionError("The client was disconnected.") from None
+            raise _EndedError("The client was disconnected.") from None
 
     async def insist(self, deadline_at: float | None, attempts: int | None) -> Link:
         """Return the link, dialled up to `attempts` times; None dials until the deadline. Raises as `dialled`."""
@@ -104,7 +108,7 @@ class LinkKeeper:
             except ThalovantConnectionError as error:
                 attempts = None if attempts is None else attempts - 1
                 late = deadline_at is not None and loop.time() + pause >= deadline_at
-                if attempts == 0 or late or not _may_pass(error) or self._closed:
+                if attempts == 0 or late or not _may_pass(error):
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, LONGEST_RETRY)
@@ -112,7 +116,7 @@ class LinkKeeper:
     def refuse_if_over(self) -> None:
         """Raise the reason when there will be no link any more."""
         if self._closed:
-            raise ThalovantConnectionError("The client was closed. Make a new one.")
+            raise _EndedError("The client was closed. Make a new one.")
         if self._given_up is not None:
             raise self._given_up
 
@@ -222,7 +226,7 @@ def _is_cancelled() -> bool:
 
 def _may_pass(error: ThalovantConnectionError) -> bool:
     """Whether dialling again may help without anybody doing something first."""
-    return not isinstance(error, ThalovantHubRefusedError) and not ends_for_good(error)
+    return not isinstance(error, ThalovantHubRefusedError | _EndedError) and not ends_for_good(error)
 
 
 def _measured(link: Link, started: float, started_at: str) -> ThalovantConnectionInfo:

@@ -122,7 +122,7 @@ class Transport:
             await self._connection.drain()
 
     async def close(self) -> None:
-        """Publish `offline`, send DISCONNECT, and close the connection."""
+        """Wait for what is under way (up to the send timeout), publish `offline`, send DISCONNECT, and close."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -217,12 +217,11 @@ class _Connection(asyncio.Protocol):
             self._closed.set_result(None)
 
     async def close(self) -> None:
+        await self._acknowledged(self._send_timeout)
+        if self._online:
+            self.say(OFFLINE)
+            await self._acknowledged(CLOSE_PATIENCE)
         if not self._over and self._transport is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.drain(), CLOSE_PATIENCE)
-        if not self._over and self._transport is not None:
-            if self._online:
-                self.say(OFFLINE)
             self._out.append(encode(packets.Disconnect()))
             self._flush()
             self._transport.close()
@@ -231,6 +230,13 @@ class _Connection(asyncio.Protocol):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._closed), CLOSE_PATIENCE)
         self.abandon()
+
+    async def _acknowledged(self, seconds: float) -> None:
+        """Wait for the broker to take what is under way: asyncio may lose it when TLS is closed under it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._under_way and not self._over:
+                    await self._next_room()
 
     def abandon(self) -> None:
         """End it without goodbye."""
@@ -342,9 +348,12 @@ class _Connection(asyncio.Protocol):
 
     async def drain(self) -> None:
         while self.congested:
-            if self._room is None:
-                self._room = self._loop.create_future()
-            await asyncio.shield(self._room)
+            await self._next_room()
+
+    async def _next_room(self) -> None:
+        if self._room is None:
+            self._room = self._loop.create_future()
+        await asyncio.shield(self._room)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -354,7 +363,7 @@ class _Connection(asyncio.Protocol):
         self._make_room()
 
     def _make_room(self) -> None:
-        if self._room is not None and not self.congested:
+        if self._room is not None:
             self._room.set_result(None)
             self._room = None
 

@@ -88,7 +88,7 @@ class Transport:
                 client_context, self._identity.ca_pem, self_signed=self._self_signed
             )
         try:
-            self._connection = await self._dial(on_frame, on_lost)
+            await self._dial(on_frame, on_lost)
         except InvalidStatus as error:
             raise _refusal(self._where, error.response.status_code) from None
         except OSError as error:  # TimeoutError and ssl.SSLError are among them
@@ -96,13 +96,14 @@ class Transport:
         except WebSocketException as error:
             raise ThalovantConnectionError(f"{self._where} does not speak WebSocket: {error}.") from error
 
-    async def _dial(self, on_frame: OnFrame, on_lost: OnLost) -> _Connection:
+    async def _dial(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         def connection(protocol: ClientProtocol, **options: Any) -> _Connection:
-            return _Connection(protocol, on_frame, on_lost, **options)
+            # Known to us at once: the hub's first frames may come with its answer to the upgrade, and get one.
+            self._connection = _Connection(protocol, on_frame, on_lost, **options)
+            return self._connection
 
-        request = wss_request(self._identity, self._useragent)
-        dialled = await _Connect(
-            request,
+        await _Connect(
+            wss_request(self._identity, self._useragent),
             create_connection=cast("type[ClientConnection]", connection),
             ssl=self._context,
             compression=None,
@@ -114,7 +115,6 @@ class Transport:
             max_size=MAX_FRAME,
             logger=_log,
         )
-        return cast("_Connection", dialled)
 
     def send_clear(self, data: bytes) -> None:
         if self._connection is not None:
@@ -201,16 +201,19 @@ class _Connection(ClientConnection):
 
     def _closed_by_hub(self) -> None:
         # Said at once: the socket itself may linger until the hub closes its side.
-        self._tell(Loss(self._close_text(), self.protocol.close_code))
+        self._tell(self._loss())
         self.loop.call_later(CLOSE_PATIENCE, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._tell(Loss(self._close_text(), self.protocol.close_code))
+        self._tell(self._loss())
 
-    def _close_text(self) -> str:
-        code, reason = self.protocol.close_code, self.protocol.close_reason
-        return f"The hub closed the connection ({code}{': ' if reason else ''}{reason or ''})."
+    def _loss(self) -> Loss:
+        close = self.protocol.close_rcvd  # the library's own close_code is None until the socket is gone
+        if close is None:
+            return Loss("The connection to the hub broke.")
+        reason = f": {close.reason}" if close.reason else ""
+        return Loss(f"The hub closed the connection ({close.code}{reason}).", close.code)
 
     def lose(self, loss: Loss) -> None:
         """Give the connection up."""
@@ -236,7 +239,8 @@ class _Connection(ClientConnection):
 
     async def end(self) -> None:
         self._over = True
-        await self.close()
+        if self.response is not None:  # else there was no upgrade, and the library has ended the connection
+            await self.close()
 
 
 def _refusal(where: str, status: int) -> ThalovantConnectionError:
