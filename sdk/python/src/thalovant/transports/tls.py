@@ -61,7 +61,7 @@ def _context_from(variable: str, path: Path) -> ssl.SSLContext:
 def _add_authorities(context: ssl.SSLContext, ca_pem: str) -> None:
     try:
         context.load_verify_locations(cadata=ca_pem)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:  # TypeError: not ASCII
         raise ThalovantIdentityError(
             "The identity's ca_pem is not PEM text of a certificate. Create a fresh identity, or remove ca_pem "
             "if the hub's certificate is publicly trusted."
