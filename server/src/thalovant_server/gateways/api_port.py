@@ -47,6 +47,7 @@ class ApiPort:
         self.sockets = 0
         self._config = _config(self._dispatch, limits)
         self._server: asyncio.Server | None = None
+        self._port: int | None = None
         self._empty = asyncio.Event()
 
     async def start(self, host: str, port: int, ssl_context: ssl.SSLContext) -> None:
@@ -62,16 +63,17 @@ class ApiPort:
             port,
             ssl=ssl_context,
             ssl_handshake_timeout=self.limits.tls_seconds,
-            ssl_shutdown_timeout=self.limits.close_seconds,
+            ssl_shutdown_timeout=self.limits.linger_seconds,  # an idle client does not answer
             backlog=1024,
         )
+        self._port = self._server.sockets[0].getsockname()[1]
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        if self._server is None:
+        if self._port is None:
             raise RuntimeError("the API port is not open")
-        return cast("int", self._server.sockets[0].getsockname()[1])
+        return self._port
 
     def stop_accepting(self) -> None:
         """Take no new connections; the open ones go on."""
@@ -182,7 +184,7 @@ class ApiProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header of it."""
         super().on_header(name, value)
-        self._fields += len(name) + len(value)
+        self._fields += len(name) + len(value) + len(b": \r\n")
         if self._fields + len(self.url) > self._owner.limits.head_bytes:
             raise _HeadTooLargeError
 

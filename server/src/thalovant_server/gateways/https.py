@@ -102,7 +102,7 @@ class HttpsGateway:
         remote = scope["client"][0] if scope.get("client") else ""
         try:
             user_agent, access_key = read_authorization(scope["query_string"])
-            credential = self._hub.admit(access_key, hub_id, CARRIER, remote)
+            credential = self._hub.admit(access_key, hub_id, CARRIER, remote, new=name == "connect")
         except AuthorizationError as error:
             status, text = (400, "Missing authorization") if error.missing else (500, "Connection failed")
             await answer_json(send, status, {"error": text})

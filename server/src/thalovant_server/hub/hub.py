@@ -82,13 +82,19 @@ class Hub:
 
     # -- what the gateways call -------------------------------------------------------------------------------
 
-    def admit(self, access_key: str, hub_id: str | None, carrier: str, remote: str = "") -> CredentialEntry:
-        """The credential of that access key, when it may connect here. `hub_id` None is the default hub.
+    def admit(
+        self, access_key: str, hub_id: str | None, carrier: str, remote: str = "", *, new: bool = True
+    ) -> CredentialEntry:
+        """The credential of that access key, when it may be here. `hub_id` None is the default hub.
+
+        `new`: for a new session; False where a carrier asks again for one that it has.
 
         Raises:
             Refused: the key is unknown or another hub's, the carrier or the hub is off, or the server goes down.
         """
         try:
+            if new and self._stopping:
+                raise Refused(refusal.RESTARTING)
             return self._admit(access_key, hub_id, carrier)
         except Refused as refused:
             log.warning("refused", code=refused.code, carrier=carrier, hub_id=hub_id, remote=remote)
@@ -221,30 +227,21 @@ class Hub:
             return refusal.REVOKED
         if not hub.active:
             return refusal.HUB_OFF
-        if carrier not in hub.protocols:
-            return refusal.PROTOCOL_OFF
-        return refusal.RESTARTING if self._stopping else None
+        return None if carrier in hub.protocols else refusal.PROTOCOL_OFF
 
     def _standing(self, connection: Connection) -> tuple[CredentialEntry, HubEntry] | None:
         """The connection's credential and hub as they are now; ends it when they no longer let it be here."""
         credential = self._directory.credential(connection.credential.access_key)
         hub = None if credential is None else self._directory.hub(credential.hub_id)
-        why = self._no_longer(connection, credential, hub)
-        if why is None and credential is not None and hub is not None:
-            return credential, hub
-        why = why or refusal.REVOKED
+        why = refusal.REVOKED
+        if credential is not None and hub is not None and credential.id == connection.credential.id:
+            fault = self._fault(credential, hub, connection.carrier)
+            if fault is None:
+                return credential, hub
+            why = fault
         log.warning("cut", code=why.code, carrier=connection.carrier, client_id=connection.credential.client_id)
         connection.end(why)
         return None
-
-    def _no_longer(
-        self, connection: Connection, credential: CredentialEntry | None, hub: HubEntry | None
-    ) -> Refusal | None:
-        if credential is None or credential.id != connection.credential.id or not credential.active:
-            return refusal.REVOKED
-        if hub is None or not hub.active:
-            return refusal.HUB_OFF
-        return None if connection.carrier in hub.protocols else refusal.PROTOCOL_OFF
 
     def _changed(self, change: Change) -> None:
         """A change was committed: whoever may no longer be here is cut now, not at the next message."""

@@ -62,17 +62,13 @@ class Refused(Exception):  # the vocabulary's own exception; carries a Refusal t
 UNKNOWN_KEY = Refusal("unknown_key", "invalid api key", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 # Looks like an unknown key on purpose: whoever holds a key of one hub learns nothing about another.
 WRONG_HUB = Refusal("wrong_hub", "invalid api key", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
-INVALID_AUTHORIZATION = Refusal(
-    "invalid_authorization", "invalid authorization", CREDENTIAL, 400, CONNACK_BAD_LOGIN
-)
+INVALID_AUTHORIZATION = Refusal("invalid_authorization", "invalid authorization", CREDENTIAL, 400, CONNACK_BAD_LOGIN)
 REVOKED = Refusal("revoked", "this credential was revoked", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 PROTOCOL_OFF = Refusal(
     "protocol_off", "this protocol is turned off for this hub", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
 )
 HUB_OFF = Refusal("hub_off", "this hub is turned off", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
-HANDSHAKE_FAILED = Refusal(
-    "handshake_failed", "handshake failure: wrong password or altered offer", CREDENTIAL, 403
-)
+HANDSHAKE_FAILED = Refusal("handshake_failed", "handshake failure: wrong password or altered offer", CREDENTIAL, 403)
 KEY_MISMATCH = Refusal("key_mismatch", "this access key belongs to another client key", CREDENTIAL, 403)
 
 PROTOCOL_ERROR = Refusal("protocol_error", "invalid message", PROTOCOL, 500)
@@ -84,9 +80,7 @@ UNRESPONSIVE = Refusal("unresponsive", "no sign of life", FAULT, 500)
 INTERNAL = Refusal("internal", "the server failed", FAULT, 500)
 RESTARTING = Refusal("restart", "the server is going down", RESTART, 503)
 BUSY = Refusal("busy", "the server is busy, try again later", OVERLOAD, 503)
-TOO_MANY_CONNECTIONS = Refusal(
-    "too_many_connections", "too many connections of this credential", OVERLOAD, 503
-)
+TOO_MANY_CONNECTIONS = Refusal("too_many_connections", "too many connections of this credential", OVERLOAD, 503)
 SLOW_READER = Refusal("slow_reader", "answers are not being read", OVERLOAD, 503)
 REPLACED = Refusal("replaced", "a newer session took this one's place", OVERLOAD, 503)
 

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One port for three things: dispatch, the bounds on a request's head, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from thalovant_server.hub.limits import Limits
+
+
+def client_of(port):
+    return httpx2.AsyncClient(base_url=f"https://localhost:{port.api.port}", verify=port.client_tls, trust_env=False)
+
+
+async def read_all(reader):
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    except (ConnectionError, ssl.SSLError):
+        return b""
+
+
+def test_paths_lead_to_their_applications(run_port):
+    async def main(port):
+        async with client_of(port) as http:
+            assert (await http.get("/v1/hubs?x=1")).json() == {"path": "/v1/hubs", "body": 0}
+            assert (await http.post("/v1/x", content=b"x" * 200_000)).json()["body"] == 200_000
+            assert (await http.get("/healthz")).status_code == 204
+            for path in ("/", "/hubs", "/hubs/h1", "/v1", "/nothing", "/hubs/h1/nothing", "/v2/hubs"):
+                answer = await http.get(path)
+                assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+                assert answer.headers["content-type"] == "application/problem+json"
+
+    run_port(main)
+
+
+def test_several_requests_use_one_connection_with_nodelay(run_port):
+    async def main(port):
+        async with client_of(port) as http:
+            for _ in range(3):
+                await http.get("/healthz")
+            assert port.api.sockets == 1
+            [protocol] = port.api.state.connections
+            raw = protocol.transport.get_extra_info("socket")
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run_port(main)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 20_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 20_000,
+        b"GET /healthz?" + b"y" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 5000 + b"\r\n",
+    ],
+)
+def test_a_head_over_the_bound_is_431(run_port, head):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(head)
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 431")
+        writer.close()
+
+    run_port(main)
+
+
+def test_the_bound_holds_for_later_requests_of_a_connection_too(run_port):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        writer.write(b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 5000)
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 431")
+        writer.close()
+
+    run_port(main)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /healthz HTT", b"GET /healthz HTTP/1.1\r\nhost: x\r\n"])
+def test_a_head_that_does_not_come_is_not_waited_for(run_port, start):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(start)
+        assert await read_all(reader) == b""
+        writer.close()
+
+    run_port(main, limits=Limits(head_seconds=0.05))
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"\x00\x01\x02\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n"],
+)
+def test_rubbish_is_refused(run_port, rubbish):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(rubbish)
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 4")
+        writer.close()
+
+    run_port(main)
+
+
+def test_plain_text_on_the_tls_port_gets_nothing(run_port):
+    async def main(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.api.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"204" not in await read_all(reader)
+        writer.close()
+
+    run_port(main)
+
+
+def test_an_upgrade_to_something_else_is_an_ordinary_request(run_port):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+    run_port(main)
+
+
+@pytest.mark.parametrize("missing", [b"sec-websocket-key: x\r\n", b"sec-websocket-version: 12\r\n", b""])
+def test_a_websocket_upgrade_of_the_wrong_form_is_refused(run_port, missing):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n" + missing + b"\r\n")
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 4")
+        writer.close()
+
+    run_port(main)
+
+
+def test_one_socket_too_many_is_closed(run_port):
+    async def main(port):
+        kept = [await port.raw() for _ in range(2)]
+        reader, writer = await port.raw()
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await read_all(reader) == b""
+        writer.close()
+        for kept_reader, kept_writer in kept:
+            kept_writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await kept_reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+            kept_writer.close()
+
+    run_port(main, limits=Limits(connections=2))
+
+
+def test_closing_lets_a_request_end_and_takes_no_new_connection(run_port):
+    async def main(port):
+        async with client_of(port) as http:
+            held = asyncio.create_task(http.get("/v1/hold"))
+            await port.control.held.wait()
+            closing = asyncio.create_task(port.api.close(10))
+            await asyncio.sleep(0)
+            with pytest.raises(OSError):
+                await port.raw()
+            port.control.release.set()
+            assert (await held).status_code == 200
+            await closing
+            assert port.api.sockets == 0
+
+    run_port(main)
+
+
+def test_closing_does_not_wait_for_ever(run_port):
+    async def main(port):
+        async with client_of(port) as http:
+            held = asyncio.create_task(http.get("/v1/hold"))
+            await port.control.held.wait()
+            await asyncio.wait_for(port.api.close(0.05), 5)
+            with pytest.raises(httpx2.HTTPError):
+                await held
+
+    run_port(main)
+
+
+def test_idle_connections_are_closed_at_once(run_port):
+    async def main(port):
+        async with client_of(port) as http:
+            await http.get("/healthz")
+            await asyncio.wait_for(port.api.close(10), 5)
+
+    run_port(main)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 80), max_size=6))
+def test_any_split_of_a_request_gives_the_same_answer(run_port, cuts):
+    request = b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
+
+    async def main(port):
+        reader, writer = await port.raw()
+        rest = request
+        for cut in cuts:
+            writer.write(rest[:cut])
+            await writer.drain()
+            rest = rest[cut:]
+        writer.write(rest)
+        answer = await read_all(reader)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b'{"path":"/v1/x","body":5}')
+        writer.close()
+
+    run_port(main)
