@@ -30,7 +30,7 @@ async def open_directory(database: Database, *, node_id: str, stretch: Stretch) 
             rows = await hubs.all_of_them(connection)
             live = await credentials.all_of_them(connection, database.sealer)
         directory.load([hub_entry(row) for row in rows], [credential_entry(row) for row in live])
-    except (SealBrokenError, ValueError, TypeError, KeyError) as error:
+    except (SealBrokenError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataDamagedError(database.path, f"a row of it cannot be read ({type(error).__name__})") from error
     return directory
 

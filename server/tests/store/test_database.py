@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, select, text
 
-from thalovant_server.errors import DataDamagedError, DatabaseTooNewError, SettingsError, StorageError
+from thalovant_server.errors import DatabaseTooNewError, DataDamagedError, SettingsError, StorageError
 from thalovant_server.store import accounts
 from thalovant_server.store.accounts import AccountRecord
 from thalovant_server.store.database import Database, Transaction

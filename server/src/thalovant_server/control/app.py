@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from thalovant_server.control import problems
 from thalovant_server.control.bodies import BodyBounds
@@ -20,19 +19,13 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(services: Services) -> ASGIApp:
+def create_app(services: Services) -> FastAPI:
     """Return the application that answers everything below ``/v1``.
 
     Args:
         services: the parts behind it; `Services.start` is the caller's to call.
     """
-    api = create_api(services)
-    return FaultBarrier(BodyBounds(api))
-
-
-def create_api(services: Services) -> FastAPI:
-    """Return the routes alone, for their OpenAPI description."""
-    api = FastAPI(
+    app = FastAPI(
         title="Thalovant control plane",
         version=services.version,
         openapi_url="/v1/openapi.json",
@@ -41,8 +34,10 @@ def create_api(services: Services) -> FastAPI:
         redirect_slashes=False,
         responses=_REFUSALS,
     )
-    api.state.services = services
-    problems.install(api)
+    app.state.services = services
+    problems.install(app)
     for part in (auth, hubs, clients, server):
-        api.include_router(part.router)
-    return api
+        app.include_router(part.router)
+    app.add_middleware(BodyBounds)
+    app.add_middleware(FaultBarrier)  # the last one added is the outermost
+    return app

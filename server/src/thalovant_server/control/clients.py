@@ -35,7 +35,7 @@ from thalovant_server.identifiers import (
 )
 from thalovant_server.store import clients, credentials, hubs, idempotency
 from thalovant_server.store.clients import ClientRecord
-from thalovant_server.store.credentials import NewCredential
+from thalovant_server.store.credentials import AccessKeyTakenError, NewCredential
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.hubs import HubRecord
 
@@ -153,11 +153,12 @@ async def _make(services: Services, transaction: Transaction, caller: Caller, wa
     connection = transaction.connection
     hub = await visible_hub(connection, caller, wanted.body.hub_id)
     owner_id = await owner_of_new(connection, caller, wanted.body.owner_id)
-    if await credentials.access_key_is_taken(connection, wanted.access_key):
-        raise ApiError(409, "This access key is in use; take another", "access_key_in_use")
     client = await clients.add(connection, _row(wanted, owner_id, now))
     credential = _first_credential(hub, client, wanted)
-    credential_id = await credentials.add(connection, services.database.sealer, credential)
+    try:
+        credential_id = await credentials.add(connection, services.database.sealer, credential)
+    except AccessKeyTakenError:
+        raise ApiError(409, "This access key is in use; take another", "access_key_in_use") from None
     entry = _entry(services, credential_id, client, credential)
     transaction.after_commit(partial(services.directory.put_credential, entry))
     identity = initial_identify(hub, client, credential, services.endpoints)

@@ -11,7 +11,7 @@ from thalovant_server.control.schemas import Login
 from thalovant_server.control.services import Services
 from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.identifiers import new_id, new_secret
-from thalovant_server.store import accounts, tokens
+from thalovant_server.store import accounts, idempotency, tokens
 from thalovant_server.store.accounts import AccountRecord, fold_email
 from thalovant_server.store.clock import SECOND
 from thalovant_server.store.database import Transaction
@@ -40,6 +40,7 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
 
     async def work(transaction: Transaction) -> None:
         await tokens.forget_expired(transaction.connection, now - KEEP_EXPIRED_SECONDS * SECOND)
+        await idempotency.forget_expired(transaction.connection, now)  # here: not on the path of a creation
         await tokens.add(transaction.connection, services.database.sealer, record, token)
 
     await services.database.write(work)

@@ -71,9 +71,8 @@ async def once(
     if request.key is None:
         return orjson.dumps((await make())[1])
     connection = transaction.connection
-    await idempotency.forget_expired(connection, now)
     payload_hash = idempotency.hash_payload(sealer, request.payload)
-    first = await idempotency.find(connection, sealer, request.key)
+    first = await idempotency.find(connection, sealer, request.key, now)
     if first is not None:
         return _again(first, payload_hash)
     resource_id, told = await make()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from thalovant_server.errors import ApiError
 
 MOST_REMEMBERED = 10_000
+_ROUNDING = 1e-6  # of a token: what sums of floats may lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,8 @@ class _Buckets:
 
     def wait(self, key: Hashable, now: float) -> float:
         """Return the seconds until a token is there, 0 when one is."""
-        return max(0.0, 1.0 - self._level(key, now)) * self._rate.seconds_each
+        missing = 1.0 - self._level(key, now)
+        return missing * self._rate.seconds_each if missing > _ROUNDING else 0.0
 
     def take(self, key: Hashable, now: float) -> None:
         self._set(key, self._level(key, now) - 1.0, now)

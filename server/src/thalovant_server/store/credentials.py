@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.store.database import Database, Transaction
@@ -17,6 +18,10 @@ from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.tables import clients, credentials
 
 _MQTT_PURPOSE = "mqtt-password"
+
+
+class AccessKeyTakenError(Exception):
+    """Another credential has this access key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +54,12 @@ class LiveCredential:
     psk: bytes | None = field(repr=False)
 
 
-async def access_key_is_taken(connection: AsyncConnection, access_key: str) -> bool:
-    """Tell whether any credential, of whomever, has this access key."""
-    query = select(credentials.c.id).where(credentials.c.access_key == access_key)
-    return (await connection.execute(query)).first() is not None
-
-
 async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -> int:
-    """Write a new credential; return its id, which no other ever has."""
+    """Write a new credential; return its id, which no other ever has.
+
+    Raises:
+        AccessKeyTakenError: another credential, of whomever, has the access key; the transaction must end.
+    """
     values = {
         "client_id": new.client_id,
         "number": new.number,
@@ -66,7 +69,10 @@ async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -
         "sealed_password": sealer.seal(new.password.encode(), _password_context(new.topic_prefix)),
         "created_at": new.created_at,
     }
-    result = await connection.execute(insert(credentials).values(values).returning(credentials.c.id))
+    try:
+        result = await connection.execute(insert(credentials).values(values).returning(credentials.c.id))
+    except IntegrityError:  # number and prefix are our own: only the access key can have come before
+        raise AccessKeyTakenError from None
     return int(result.scalar_one())
 
 

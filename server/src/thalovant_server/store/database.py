@@ -106,7 +106,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection that sees one committed state; nothing may be written with it.
+        """Give a connection to read with: each statement sees all that is committed, and nothing may be written.
 
         Raises:
             StorageError, DataDamagedError: it could not be read.
@@ -196,7 +196,11 @@ def _check_whole(path: Path) -> None:
 
 def _engine(path: Path) -> AsyncEngine:
     engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}", pool_size=CONNECTIONS, max_overflow=0, hide_parameters=True
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        hide_parameters=True,
+        pool_reset_on_return=None,
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
@@ -212,5 +216,5 @@ def _prepare(connection: Any, _entry: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("thalovant_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if connection.get_execution_options().get("thalovant_writes", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -41,10 +41,13 @@ def hash_payload(sealer: Sealer, payload: bytes) -> bytes:
     return sealer.keyed_hash(payload, _PURPOSE)
 
 
-async def find(connection: AsyncConnection, sealer: Sealer, request: RequestKey) -> FirstAnswer | None:
-    """Return the first answer to this request, None when there was none; see `forget_expired`."""
+async def find(connection: AsyncConnection, sealer: Sealer, request: RequestKey, now: int) -> FirstAnswer | None:
+    """Return the first answer to this request, None when there was none; one that is too old is dropped."""
     row = (await connection.execute(select(idempotency).where(_is(request)))).first()
     if row is None:
+        return None
+    if row.expires_at <= now:
+        await connection.execute(delete(idempotency).where(_is(request)))
         return None
     answer = None if row.sealed_answer is None else sealer.open(row.sealed_answer, request.context)
     return FirstAnswer(row.payload_hash, answer)

@@ -40,12 +40,12 @@ async def add(connection: AsyncConnection, sealer: Sealer, record: TokenRecord, 
 async def find(connection: AsyncConnection, sealer: Sealer, token: str) -> tuple[TokenRecord, AccountRecord] | None:
     """Return a token, good or not, and its account."""
     where = tokens.c.token_hash == sealer.keyed_hash(token, _PURPOSE)
-    found = record_of(TokenRecord, (await connection.execute(select(*_COLUMNS).where(where))).first())
-    if found is None:
+    query = select(*_COLUMNS, *accounts.c).join_from(tokens, accounts).where(where)
+    row = (await connection.execute(query)).first()
+    if row is None:
         return None
-    account = await connection.execute(select(accounts).where(accounts.c.id == found.account_id))
-    owner = record_of(AccountRecord, account.first())
-    return None if owner is None else (found, owner)
+    own = len(_COLUMNS)
+    return TokenRecord(*row[:own]), AccountRecord(*row[own:])
 
 
 async def by_id(connection: AsyncConnection, token_id: str) -> TokenRecord | None:

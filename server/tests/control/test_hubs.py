@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hubs over the API: shown, made, changed with If-Match, removed; and what the data plane hears."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from thalovant_server.directory import Change
+from thalovant_server.testing.control import World
+
+Run = Callable[[Callable[[World], Awaitable[None]]], None]
+MQTT_ON = {"spec": {"protocols": {"mqtt": {"enabled": True}}}}
+
+
+def test_the_public_sees_the_demo_hub_by_slug_and_id(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        listed = (await world.call("GET", "/v1/public/hubs?limit=24", token=None)).json()
+        row = listed["data"][0]
+        assert listed["meta"] == {"count": 1, "next": None}
+        assert listed["links"] == {"next": None}
+        assert (row["slug"], row["title"], row["domain"]) == ("demo", "Demo", "hub.example.test:8443")
+        assert row["data_plane_endpoints"] == {
+            "wss": f"wss://hub.example.test:8443/hubs/{row['id']}",
+            "https": f"https://hub.example.test:8443/hubs/{row['id']}",
+            "mqtt": "mqtts://hub.example.test:8883",
+        }
+        for reference in (row["id"], row["slug"]):
+            assert (await world.call("GET", f"/v1/public/hubs/{reference}", token=None)).json() == row
+        assert "owner_id" not in row
+
+    in_world(scenario)
+
+
+def test_private_and_sleeping_hubs_are_not_public(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        private = await world.make_hub("private")
+        asleep = await world.make_hub("asleep", visibility="public", active=False)
+        for hub in (private, asleep):
+            answer = await world.call("GET", f"/v1/public/hubs/{hub['slug']}", token=None)
+            assert (answer.status_code, answer.json()["code"]) == (404, "hub_not_found")
+        assert len((await world.call("GET", "/v1/public/hubs")).json()["data"]) == 1
+
+    in_world(scenario)
+
+
+def test_a_new_hub_has_all_that_sdks_look_at(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub("Kitchen hub", spec={"version": "1", "agent": "helper", "theme": {"x": 1}})
+        assert hub["slug"] == "kitchen-hub"
+        assert hub["title"] == hub["name"] == "Kitchen hub"
+        assert hub["etag"] == 'W/"1"'
+        assert hub["visibility"] == "private"
+        assert hub["spec"]["theme"] == {"x": 1}
+        assert list(hub["data_plane_endpoints"]) == ["wss"]
+        assert hub["created_at"].endswith("Z")
+        assert (await world.call("GET", f"/v1/hubs/{hub['id']}")).json() == hub
+        assert world.changes == [Change("hub", "created", hub["id"])]
+        entry = world.services.directory.hub(hub["id"])
+        assert entry is not None
+        assert (entry.agent, entry.protocols) == ("helper", {"wss"})
+
+    in_world(scenario)
+
+
+def test_hubs_of_one_name_get_slugs_of_their_own(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        slugs = [(await world.make_hub("Kitchen"))["slug"] for _ in range(5)]
+        assert len(set(slugs)) == 5
+        assert all(slug.startswith("kitchen") for slug in slugs)
+
+    in_world(scenario)
+
+
+def test_a_slug_in_use_is_a_409(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        body = {"name": "x", "slug": "demo", "spec": {"version": "1"}}
+        answer = await world.call("POST", "/v1/hubs", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "slug_in_use")
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": "x"},
+        {"name": "x", "spec": {}},
+        {"name": "x", "spec": []},
+        {"name": "x", "spec": {"version": 1}},
+        {"name": "", "spec": {"version": "1"}},
+        {"name": "a/b", "spec": {"version": "1"}},
+        {"name": "e\u0301", "spec": {"version": "1"}},
+        {"name": "x", "slug": "No Slug", "spec": {"version": "1"}},
+        {"name": "x", "namespace": "a#b", "spec": {"version": "1"}},
+        {"name": "x", "domain": "elsewhere.test", "spec": {"version": "1"}},
+        {"name": "x", "visibility": "secret", "spec": {"version": "1"}},
+        {"name": "x", "capacity_profile": "huge", "spec": {"version": "1"}},
+        {"name": "x", "owner_id": "user-nobody", "spec": {"version": "1"}},
+        {"name": "x", "spec": {"version": "1", "agent": "unknown"}},
+        {"name": "x", "spec": {"version": "1", "agent": {"module": "os"}}},
+        {"name": "x", "spec": {"version": "1", "agent_url": "http://x"}},
+        {"name": "x", "spec": {"version": "1", "protocols": {"mqtt": "maybe"}}},
+    ],
+)
+def test_unusable_hubs_are_refused_and_nothing_is_made(in_world: Run, body: dict[str, Any]) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.call("POST", "/v1/hubs", body)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["code"] == "validation_failed"
+        assert answer.json()["errors"][0].keys() == {"loc", "msg", "type"}
+        assert len((await world.call("GET", "/v1/hubs")).json()["data"]) == 1
+        assert world.changes == []
+
+    in_world(scenario)
+
+
+def test_enabling_mqtt_is_a_merge_of_the_spec(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub(spec={"version": "1", "protocols": {"http": True}, "theme": "dark"})
+        answer = await world.call("PATCH", f"/v1/hubs/{hub['id']}", MQTT_ON, if_match=hub["etag"])
+        changed = answer.json()
+        assert answer.status_code == 200
+        assert changed["etag"] == 'W/"2"'
+        assert changed["spec"]["theme"] == "dark"
+        assert set(changed["data_plane_endpoints"]) == {"wss", "https", "mqtt"}
+        assert world.changes[-1] == Change("hub", "changed", hub["id"])
+        entry = world.services.directory.hub(hub["id"])
+        assert entry is not None
+        assert entry.protocols == {"wss", "https", "mqtt"}
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize("etag", [None, "", 'W/"0"', 'W/"2"', "*", '"1"'])
+def test_a_stale_or_missing_etag_changes_nothing(in_world: Run, etag: str | None) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        headers = {} if etag is None else {"if_match": etag}
+        path = f"/v1/hubs/{hub['id']}"
+        for method, body in (("PATCH", MQTT_ON), ("DELETE", None)):
+            answer = await world.call(method, path, body, **headers)
+            assert (answer.status_code, answer.json()["detail"]) == (412, "ETag mismatch")
+        assert (await world.call("GET", path)).json() == hub
+        assert len(world.changes) == 1
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", "other"), ("namespace", "other"), ("domain", "other.test"), ("slug", "other"), ("owner_id", "other")],
+)
+def test_what_cannot_change_is_a_400_when_it_would(in_world: Run, field: str, value: str) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        path = f"/v1/hubs/{hub['id']}"
+        answer = await world.call("PATCH", path, {field: value}, if_match=hub["etag"])
+        assert (answer.status_code, answer.json()["code"]) == (400, "immutable_field")
+        for same in (hub[field], None):
+            answer = await world.call("PATCH", path, {field: same}, if_match=hub["etag"])
+            assert answer.status_code == 200
+            hub = answer.json()
+
+    in_world(scenario)
+
+
+def test_a_whole_hub_may_be_sent_back(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        body = {**hub, "visibility": "public", "active": False, "capacity_profile": "autoscaling"}
+        changed = (await world.call("PATCH", f"/v1/hubs/{hub['id']}", body, if_match=hub["etag"])).json()
+        assert (changed["visibility"], changed["active"]) == ("public", False)
+        assert changed["capacity_profile"] == "autoscaling"
+        entry = world.services.directory.hub(hub["id"])
+        assert entry is not None
+        assert not entry.active
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize("spec", [{"version": None}, {"agent": "unknown"}, {"agentModule": "x"}, {"protocols": "x"}])
+def test_an_unusable_change_leaves_the_hub_as_it_was(in_world: Run, spec: dict[str, Any]) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        path = f"/v1/hubs/{hub['id']}"
+        answer = await world.call("PATCH", path, {"spec": spec}, if_match=hub["etag"])
+        assert answer.status_code == 422
+        assert (await world.call("GET", path)).json() == hub
+
+    in_world(scenario)
+
+
+def test_removing_a_hub_removes_its_clients(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        client = await world.make_client(hub["id"])
+        world.changes.clear()
+        answer = await world.call("DELETE", f"/v1/hubs/{hub['id']}", if_match=hub["etag"])
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert [(change.kind, change.action) for change in world.changes] == [
+            ("credential", "removed"),
+            ("hub", "removed"),
+        ]
+        assert world.services.directory.credential(client["initial_identify"]["access_key"]) is None
+        for path in (f"/v1/hubs/{hub['id']}", f"/v1/clients/{client['id']}"):
+            assert (await world.call("GET", path)).status_code == 404
+
+    in_world(scenario)
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        for number in range(6):
+            await world.make_hub(f"hub {number}")
+        seen, path = [], "/v1/hubs?limit=3"
+        while path:
+            body = (await world.call("GET", path)).json()
+            assert body["meta"]["count"] == len(body["data"]) <= 3
+            seen += [hub["slug"] for hub in body["data"]]
+            path = body["links"]["next"]
+            assert (path is None) == (body["meta"]["next"] is None)
+        assert seen == ["demo", *(f"hub-{number}" for number in range(6))]
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=-1", "limit=x", "cursor=x", "cursor=%00", "cursor=AA", "cursor=" + "x" * 100]
+)
+def test_unusable_paging_is_refused(in_world: Run, query: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.call("GET", f"/v1/hubs?{query}")
+        assert answer.status_code == 422
+        assert isinstance(answer.json()["detail"], str)
+
+    in_world(scenario)
+
+
+def test_an_account_sees_its_own_hubs_and_public_ones(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        private, demo = await world.make_hub("private"), await world.demo()
+        bob = await world.add_account("bob")
+        assert (await world.call("GET", "/v1/hubs", token=bob)).json()["data"] == []
+        assert (await world.call("GET", f"/v1/hubs/{demo['id']}", token=bob)).status_code == 200
+        assert (await world.call("GET", f"/v1/hubs/{private['id']}", token=bob)).status_code == 404
+        answer = await world.call("GET", f"/v1/hubs?owner_id={private['owner_id']}", token=bob)
+        assert (answer.status_code, answer.json()["detail"]) == (403, "Ownership required")
+
+    in_world(scenario)
+
+
+def test_an_account_changes_only_its_own_hubs(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        bob = await world.add_account("bob")
+        demo = await world.demo()
+        for method in ("PATCH", "DELETE"):
+            body = MQTT_ON if method == "PATCH" else None
+            answer = await world.call(method, f"/v1/hubs/{demo['id']}", body, token=bob, if_match='W/"1"')
+            assert (answer.status_code, answer.json()["detail"]) == (403, "Ownership required")
+        body = {"name": "mine", "spec": {"version": "1"}}
+        mine = (await world.call("POST", "/v1/hubs", body, token=bob)).json()
+        assert mine["owner_id"] == "user-bob"
+        refused = await world.call("POST", "/v1/hubs", {**body, "owner_id": "user-other"}, token=bob)
+        assert refused.status_code == 403
+        for_bob = (await world.call("POST", "/v1/hubs", {**body, "owner_id": "user-bob"})).json()
+        assert for_bob["owner_id"] == "user-bob"
+        assert len((await world.call("GET", "/v1/hubs?owner_id=user-bob")).json()["data"]) == 2
+
+    in_world(scenario)

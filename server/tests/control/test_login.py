@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signing in and out: tokens, scopes, the throttle at the route, and what never gets out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from thalovant_server.control.passwords import AT_ONCE, MOST_WAITING
+from thalovant_server.store import tokens
+from thalovant_server.testing.control import PASSWORD, World
+
+Run = Callable[[Callable[[World], Awaitable[None]]], None]
+
+
+def test_a_login_gives_a_token_that_works(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.log_in()
+        body = answer.json()
+        assert answer.status_code == 200
+        assert body["token_type"] == "bearer"
+        assert body["expires_in"] == 43_200
+        assert "hubs:write" in body["scopes"]
+        assert body["token_id"].startswith("tok-")
+        profile = await world.call("GET", "/v1/users/profile", token=body["access_token"])
+        assert profile.json()["data"].keys() == {"id", "email", "display_name", "role"}
+        assert answer.headers["cache-control"] == "no-store"
+
+    in_world(scenario)
+
+
+def test_the_email_is_taken_in_any_case(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        assert (await world.log_in("  Admin@Thalovant.LOCAL ")).status_code == 200
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize(
+    ("email", "password"), [("admin@thalovant.local", "wrong"), ("nobody@example.test", PASSWORD), ("x", "y")]
+)
+def test_wrong_credentials_all_look_alike(in_world: Run, email: str, password: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.log_in(email, password)
+        assert answer.status_code == 401
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json() == {
+            "type": "about:blank",
+            "title": "Unauthorized",
+            "status": 401,
+            "detail": "Invalid email or password",
+            "code": "invalid_credentials",
+        }
+
+    in_world(scenario)
+
+
+def test_an_unknown_account_costs_a_hash_too(in_world: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        asked: list[str | None] = []
+        verify = world.services.hasher.verify
+
+        async def spy(password: str, phc: str | None) -> bool:
+            asked.append(phc)
+            return await verify(password, phc)
+
+        monkeypatch.setattr(world.services.hasher, "verify", spy)
+        await world.log_in("nobody@example.test")
+        assert asked == [None]
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"email": "a"},
+        {"email": "", "password": "x"},
+        {"email": 1, "password": {}},
+        {"email": "a", "password": ""},
+        {"email": "a" * 400, "password": "x"},
+        {"email": "a", "password": "x" * 2000},
+    ],
+)
+def test_a_malformed_login_is_a_422(in_world: Run, body: dict[str, Any]) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.call("POST", "/v1/auth/token", body, token=None)
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "validation_failed"
+        assert "x" * 100 not in answer.text
+        assert "input" not in answer.json()["errors"][0]
+
+    in_world(scenario)
+
+
+def test_second_factor_members_are_taken(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        assert (await world.log_in(otp_code="123456", recovery_code="rc-1")).status_code == 200
+
+    in_world(scenario)
+
+
+def test_a_scope_narrows_the_token(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        token = await world.token_for(scope="clients:write hubs:read")
+        assert (await world.call("GET", "/v1/hubs", token=token)).status_code == 200
+        for method, path in (("POST", "/v1/hubs"), ("GET", "/v1/clients")):
+            body = {"name": "x", "spec": {"version": "1"}} if method == "POST" else None
+            refused = await world.call(method, path, body, token=token)
+            assert refused.status_code == 403
+            assert refused.json()["detail"] == "Insufficient scopes"
+
+    in_world(scenario)
+
+
+def test_writing_hubs_implies_reading_them(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        token = await world.token_for(scope="hubs:write")
+        assert (await world.call("GET", "/v1/hubs", token=token)).status_code == 200
+        assert (await world.call("GET", "/v1/clients", token=token)).status_code == 403
+
+    in_world(scenario)
+
+
+def test_an_unknown_scope_is_refused(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.log_in(scope="hubs:read root")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_scope")
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize("token", [None, "unknown", "x" * 100_000, "tvpat_x", " "])
+def test_a_token_that_is_none_is_refused(in_world: Run, token: str | None) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.call("GET", "/v1/hubs", token=token)
+        assert answer.status_code == 401
+        assert answer.json()["code"] == "invalid_token"
+        assert "bearer" in answer.headers["www-authenticate"].lower()
+
+    in_world(scenario)
+
+
+def test_a_token_ends_on_time(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.clock.seconds += 43_199
+        assert (await world.call("GET", "/v1/hubs")).status_code == 200
+        world.clock.seconds += 1
+        assert (await world.call("GET", "/v1/hubs")).status_code == 401
+
+    in_world(scenario)
+
+
+def test_a_revoked_token_is_refused_at_once(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        made = (await world.log_in()).json()
+        path = f"/v1/auth/api-tokens/{made['token_id']}"
+        assert (await world.call("DELETE", path, token=made["access_token"])).status_code == 204
+        assert (await world.call("GET", "/v1/hubs", token=made["access_token"])).status_code == 401
+        assert (await world.call("DELETE", path, token=made["access_token"])).status_code == 401
+
+    in_world(scenario)
+
+
+def test_tokens_of_others_are_not_there(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        other = await world.add_account("bob")
+        mine = (await world.log_in()).json()
+        for token_id in (mine["token_id"], "tok-unknown"):
+            answer = await world.call("DELETE", f"/v1/auth/api-tokens/{token_id}", token=other)
+            assert (answer.status_code, answer.json()["code"]) == (404, "token_not_found")
+        assert (await world.call("GET", "/v1/hubs", token=mine["access_token"])).status_code == 200
+
+    in_world(scenario)
+
+
+def test_only_a_hash_of_a_token_is_stored(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        database = world.services.database
+        async with database.read() as connection:
+            assert await tokens.find(connection, database.sealer, world.token) is not None
+        raw = b"".join(file.read_bytes() for file in database.path.parent.glob("thalovant.db*"))
+        assert world.token.encode() not in raw
+
+    in_world(scenario)
+
+
+def test_old_tokens_are_forgotten(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        old = (await world.log_in()).json()
+        world.clock.seconds += 43_200 + 24 * 3600 + 1
+        await world.log_in()
+        async with world.services.database.read() as connection:
+            assert await tokens.by_id(connection, old["token_id"]) is None
+
+    in_world(scenario)
+
+
+def test_guessing_is_slowed_down_with_a_time_to_wait(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        for _ in range(20):
+            assert (await world.log_in("bob@example.test", "guess")).status_code == 401
+        answer = await world.log_in("bob@example.test", "guess")
+        assert answer.status_code == 429
+        assert answer.json()["code"] == "login_rate_limited"
+        assert answer.json()["retry_after_seconds"] == int(answer.headers["retry-after"]) == 6
+        world.clock.seconds += 6
+        assert (await world.log_in("bob@example.test", "guess")).status_code == 401
+
+    in_world(scenario)
+
+
+def test_the_owner_gets_in_while_others_guess(in_world: Run) -> None:
+    async def scenario(world: World) -> None:  # the world's own login came from this address
+        for _ in range(30):
+            await world.log_in("nobody@example.test", "guess")
+        assert (await world.log_in()).status_code == 200
+
+    in_world(scenario)
+
+
+def test_a_crowd_of_logins_is_refused_not_piled_up(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        room = AT_ONCE + MOST_WAITING
+        world.services.hasher._under_way = room
+        answer = await world.log_in()
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) > 0
+        world.services.hasher._under_way = 0
+        answers = await asyncio.gather(*(world.log_in() for _ in range(room)))
+        assert {each.status_code for each in answers} == {200}
+
+    in_world(scenario)

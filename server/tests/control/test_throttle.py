@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The login throttle, its clock moved by hand: slow for guessers, never closed for good, bounded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalovant_server.control.throttle import LoginThrottle, Rate
+from thalovant_server.errors import ApiError
+
+
+class Ticking:
+    """A throttle of three tries, one more each ten seconds, for addresses; five for accounts."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.now = 0.0
+        self.throttle = LoginThrottle(
+            lambda: self.now, per_address=Rate(3, 10.0), per_account=Rate(5, 10.0), most_remembered=most
+        )
+
+    def passes(self, address: str, email: str) -> bool:
+        try:
+            self.throttle.admit(address, email)
+        except ApiError as error:
+            assert error.status == 429
+            assert error.retry_after_seconds
+            return False
+        return True
+
+
+def test_an_address_has_so_many_tries_and_then_waits() -> None:
+    world = Ticking()
+    assert [world.passes("192.0.2.1", f"{n}@x") for n in range(4)] == [True, True, True, False]
+    world.now = 10.0
+    assert [world.passes("192.0.2.1", "a@x") for _ in range(2)] == [True, False]
+
+
+def test_an_account_is_guarded_against_many_addresses() -> None:
+    world = Ticking()
+    assert [world.passes(f"192.0.2.{n}", "ada@x") for n in range(6)] == [True] * 5 + [False]
+    assert world.passes("192.0.2.99", "bob@x")
+
+
+def test_the_owner_comes_in_from_where_it_worked_before() -> None:
+    world = Ticking()
+    assert world.passes("192.0.2.1", "ada@x")
+    world.throttle.succeeded("192.0.2.1", "ada@x")
+    while world.passes("198.51.100.1", "ada@x") or world.passes("198.51.100.2", "ada@x"):
+        pass
+    assert not world.passes("198.51.100.3", "ada@x")
+    assert world.passes("192.0.2.1", "ada@x")
+
+
+def test_the_owners_address_has_an_end_too() -> None:
+    world = Ticking()
+    world.throttle.succeeded("192.0.2.1", "ada@x")
+    assert [world.passes("192.0.2.1", "ada@x") for _ in range(4)] == [True, True, True, False]
+
+
+def test_right_passwords_cost_nothing() -> None:
+    world = Ticking()
+    for _ in range(50):
+        assert world.passes("192.0.2.1", "ada@x")
+        world.throttle.succeeded("192.0.2.1", "ada@x")
+
+
+def test_one_ipv6_customer_is_one_source() -> None:
+    world = Ticking()
+    tries = [world.passes(f"2001:db8:1:2::{n}", f"{n}@x") for n in range(4)]
+    assert tries == [True, True, True, False]
+    assert world.passes("2001:db8:1:3::1", "other@x")
+    assert world.passes("not an address", "other@x")
+
+
+def test_a_mapped_address_is_the_same_source() -> None:
+    world = Ticking()
+    for number in range(3):
+        assert world.passes("::ffff:192.0.2.1", f"{number}@x")
+    assert not world.passes("192.0.2.1", "3@x")
+
+
+def test_memory_is_bounded() -> None:
+    world = Ticking(most=10)
+    for number in range(1000):
+        world.passes(f"192.0.{number % 250}.{number // 250}", f"{number}@x")
+    throttle = world.throttle
+    assert all(len(each._levels) <= 10 for each in (throttle._addresses, throttle._accounts, throttle._owners))
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 2), st.booleans()), max_size=60))
+def test_whoever_waits_as_told_gets_in(steps: list[tuple[float, int, bool]]) -> None:
+    world = Ticking()
+    for passed, who, right in steps:
+        world.now += passed
+        address, email = f"192.0.2.{who}", f"{who}@x"
+        try:
+            world.throttle.admit(address, email)
+        except ApiError as error:
+            world.now += error.retry_after_seconds or 0
+            world.throttle.admit(address, email)
+        if right:
+            world.throttle.succeeded(address, email)
+
+
+def test_the_refusal_names_no_account() -> None:
+    world = Ticking()
+    for _ in range(3):
+        world.passes("192.0.2.1", "ada@x")
+    with pytest.raises(ApiError) as caught:
+        world.throttle.admit("192.0.2.1", "ada@x")
+    assert "ada" not in str(caught.value)
