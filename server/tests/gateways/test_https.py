@@ -179,7 +179,7 @@ def test_whoever_lacks_the_cookie_cannot_touch_the_session(run_port):
             await owner.ready()
             owner.device.ask("mine")
             await owner.flush()
-            for cookie in ("", "0" * 32, owner.http.cookies[COOKIE] + "x", "a; b", "=;=\x7f"):
+            for cookie in ("", "0" * 32, owner.http.cookies[COOKIE] + "x", "a; b", "=;="):
                 thief.http.cookies.clear()
                 if cookie:
                     thief.http.headers["cookie"] = f"{COOKIE}={cookie}"

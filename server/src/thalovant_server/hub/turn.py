@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from thalovant.protocol.messages import HiveMessage, bus
+from thalovant.protocol.messages import HiveMessage
 
 if TYPE_CHECKING:
     from thalovant_server.hub.ask import Ask
@@ -43,6 +43,7 @@ class _Listener:
     asker: Asker
     ask: Ask
     sent: int = 0
+    replies: Replies | None = None
 
 
 class Turn:
@@ -102,7 +103,7 @@ class Turn:
         """Send one listener what it has not heard yet; to one that gathers, nothing but a whole answer."""
         if listener.asker.closed:
             return
-        replies = Replies(listener.asker.peer, listener.ask)
+        replies = listener.replies = listener.replies or Replies(listener.asker.peer, listener.ask)
         messages: list[HiveMessage] = []
         if listener.asker.streams or (self.done and self.failure is None):
             messages += [replies.speak(part) for part in self.parts[listener.sent :]]
@@ -139,6 +140,5 @@ class Replies:
         return self._bus("hive.query.timeout", data)
 
     def _bus(self, bus_type: str, data: dict[str, Any]) -> HiveMessage:
-        message = bus(bus_type, data, self._context)
-        message.source_peer = self._peer
-        return message
+        payload = {"type": bus_type, "data": data, "context": self._context}
+        return HiveMessage("bus", payload, source_peer=self._peer)
