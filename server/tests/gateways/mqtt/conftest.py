@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real endpoint on a free port with a real directory, a fake hub behind it, and a bare MQTT client before it."""
+"""A real endpoint on a free port with a real directory, a fake hub behind it, and a bare MQTT client before
+it.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ class FakeConnection:
 
 
 class FakeHub:
-    """Stands in for `hub.hub.Hub`: admits by the directory, sends a HELLO and an offer, keeps its connections."""
+    """Stands in for `hub.hub.Hub`: admits by the directory, sends a HELLO and an offer, keeps its
+    connections.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

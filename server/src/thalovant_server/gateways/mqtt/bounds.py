@@ -24,5 +24,7 @@ class Bounds:
     in_flight: int = 1_000
     # QoS 2 PUBLISHes received and not yet released.
     unreleased: int = 1_000
+    # Unread answers beyond which the client's own packets are not read either.
+    unread_bytes: int = 1024 * KIB
     # MQTT-3.1.2-24: a client that is silent for so many keep alive periods is gone.
     keepalive_factor: float = 1.5

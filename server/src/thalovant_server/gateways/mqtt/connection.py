@@ -47,6 +47,7 @@ class MqttConnection(asyncio.Protocol):
     """Made by `MqttGateway.protocol` for every accepted socket. `place` is set while it is logged in."""
 
     __slots__ = (
+        "_deaf",
         "_gateway",
         "_heard",
         "_held",
@@ -83,6 +84,7 @@ class MqttConnection(asyncio.Protocol):
         self._held = 0  # bytes taken from the process's budget
         self._scheduled = False
         self._paused = False
+        self._deaf = False
         self._over = False
 
     def __repr__(self) -> str:
@@ -108,6 +110,7 @@ class MqttConnection(asyncio.Protocol):
             self._read(data)
         except MqttError as error:
             self._act(self._session.fail(error))
+        self._listen(self._out_bytes <= self._gateway.bounds.unread_bytes)
 
     def eof_received(self) -> None:
         """A half-closed connection is of no use: the transport closes (None)."""
@@ -121,15 +124,11 @@ class MqttConnection(asyncio.Protocol):
             self.gone.set_result(None)
 
     def pause_writing(self) -> None:
-        """A client that does not read is not read either: its own packets shall not fill our memory with answers."""
         self._paused = True
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._heard = self._loop.time()  # it reads: a sign of life, while its own packets may go unread
         self._flush()
 
     # -- what the dialogue and the endpoint call --------------------------------------------------------------
@@ -236,8 +235,18 @@ class MqttConnection(asyncio.Protocol):
             self._transport.write(b"".join(batch))
         if self._held:
             self._account()
+        if self._deaf:
+            self._listen(self._out_bytes <= self._gateway.bounds.unread_bytes // 2)
         if self._over and not self._out:
             self._transport.close()
+
+    def _listen(self, ready: bool) -> None:
+        """A client that does not read is not read either: its packets shall not fill our memory with answers."""
+        already = ready is not self._deaf
+        if already or self._over or self._transport.is_closing():
+            return
+        self._deaf = not ready
+        (self._transport.resume_reading if ready else self._transport.pause_reading)()
 
     def _overflows(self) -> bool:
         """Whether the client has left too much unread; it then costs nobody else, and is dropped."""
