@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -136,7 +137,7 @@ class LinkKeeper:
             self.gone.set()
 
     async def _dial(self) -> Link:
-        started, started_at = asyncio.get_running_loop().time(), _now()
+        started, started_at = time.monotonic(), _now()
         try:
             async with self._carrier:
                 self._info = ThalovantConnectionInfo("connecting", started_at)

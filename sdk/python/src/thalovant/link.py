@@ -8,6 +8,7 @@ does not know what an ask is. Frames run through it within the carrier's read ca
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantTimeoutError
@@ -98,7 +99,7 @@ class Link:
         carrier is left to `close` in every case.
         """
         await self.transport.open(self._receive, self._carrier_lost)
-        self.opened_at = self._loop.time()
+        self._note_opening()
         if self.transport.speaks_first:
             self.transport.send_clear(clear_hello(self.session_id, self._site_id))
         try:
@@ -126,6 +127,7 @@ class Link:
     def _receive(self, data: bytes | str, sealed: bool | None) -> None:
         if self.error is not None:
             return
+        self._note_opening()
         session = self.session
         inside = session.state == "ready"
         if isinstance(data, bytes) and sealed is not False:
@@ -134,6 +136,11 @@ class Link:
             outputs = session.receive_clear(data)
         self._heard = self._heard or (inside and session.state == "ready")
         self._perform(outputs)
+
+    def _note_opening(self) -> None:
+        """The carrier stands when it says so, or when the first frame comes, which may be earlier."""
+        if self.opened_at is None:
+            self.opened_at = time.monotonic()
 
     def _perform(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -158,7 +165,7 @@ class Link:
             self._perform(self.session.provide_psk(psk))
 
     def _session_is_up(self, ready: Ready) -> None:
-        self.ready_at = self._loop.time()
+        self.ready_at = time.monotonic()
         self.transport.ready()
         if not self._ready.done():
             self._ready.set_result(ready)
@@ -174,8 +181,7 @@ class Link:
         self._fail(self._error_of(loss))
 
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
-        now = self._loop.time()
-        young = self.ready_at is None or now - self.ready_at <= REFUSAL_WINDOW
+        young = self.ready_at is None or time.monotonic() - self.ready_at <= REFUSAL_WINDOW
         refusing = loss.close_code in REFUSING_CODES and young and not self._heard
         if loss.refused or refusing:
             return ThalovantHubRefusedError(f"{loss.text} It does not accept this identity.")

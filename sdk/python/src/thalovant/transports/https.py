@@ -16,6 +16,7 @@ import contextlib
 import logging
 import secrets
 import ssl
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -198,7 +199,7 @@ class _Connection:
         self._room = asyncio.Event()
         self._over = False
         self.sealed = False
-        self.opened_at: float | None = asyncio.get_running_loop().time()
+        self.opened_at: float | None = time.monotonic()
         self._task = asyncio.create_task(self._work(), name="thalovant-https-poll")
 
     @property

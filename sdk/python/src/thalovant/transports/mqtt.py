@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import secrets
 import ssl
+import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -183,7 +184,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         set_nodelay(transport)
-        self.opened_at = self._wrote_at = self._loop.time()
+        self.opened_at = time.monotonic()
+        self._wrote_at = self._loop.time()
 
     async def log_in(self, login: Connect) -> None:
         """CONNECT and SUBSCRIBE, each with its answer. Raises what the broker's answer stands for."""

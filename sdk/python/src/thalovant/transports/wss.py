@@ -12,6 +12,7 @@ import contextlib
 import logging
 import secrets
 import ssl
+import time
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -175,7 +176,7 @@ class _Connection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         set_nodelay(transport)
-        self.opened_at = self.loop.time()
+        self.opened_at = time.monotonic()
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Response):
