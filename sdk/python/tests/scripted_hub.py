@@ -88,6 +88,8 @@ class Script:
     suback: int = 1
     upgrade_status: int | None = None
     offers_kk: bool = True
+    hangs_up: bool = False
+    """Whether it closes an MQTT connection that it refuses; else it is silent."""
 
 
 class Session:
@@ -416,6 +418,8 @@ class ScriptedHub:
             polled.session.greet()
             return 200, {"status": "Connected"}, f"set-cookie: hivemind_http_replica={cookie}; Path=/\r\n"
         polled = self._polled.get(headers.get("cookie", "").partition("=")[2])
+        if polled is not None and polled.refused:
+            return 403, {"error": "Invalid authorization"}, ""
         if polled is None or polled.ended:
             return (200 if method == "GET" else 409), {"error": "Client is not connected"}, ""
         return (*polled.answer(name, form), "")
@@ -429,7 +433,7 @@ class _Polled:
     def __init__(self, hub: ScriptedHub) -> None:
         self.clear: list[str] = []
         self.sealed: list[str] = []
-        self.ended = False
+        self.ended = self.refused = False
         self.session = Session(hub, "https", self._transmit, self._end)
 
     def _transmit(self, kind: str, data: bytes) -> None:
@@ -438,8 +442,8 @@ class _Polled:
         else:
             self.sealed.append(base64.b64encode(data).decode())
 
-    def _end(self, _code: int) -> None:
-        self.ended = True
+    def _end(self, code: int) -> None:
+        self.ended, self.refused = True, code == 1008
 
     def answer(self, name: str, form: dict[str, list[str]]) -> tuple[int, dict[str, Any]]:
         if name == "get_messages":
@@ -456,6 +460,8 @@ class _Polled:
             self.session.sealed(base64.b64decode(message))
         else:
             self.session.clear(message)
+        if self.refused:
+            return 403, {"error": "Invalid authorization"}
         return (500, {"error": "no"}) if self.ended else (200, {"status": "message sent"})
 
 
@@ -475,7 +481,7 @@ class _MqttState:
         elif isinstance(packet, packets.Subscribe):
             assert packet.filters == ((f"{PREFIX}/s2c".encode(), 1),)
             self._writer.write(encode(packets.Suback(packet.packet_id, (script.suback,))))
-            self.session = Session(self._hub, "mqtt", self._transmit, lambda _code: None)
+            self.session = Session(self._hub, "mqtt", self._transmit, self._end)
         elif isinstance(packet, packets.Publish):
             self._published(packet)
         elif isinstance(packet, packets.Pingreq):
@@ -492,6 +498,10 @@ class _MqttState:
             assert self.session is not None
             if self._hub.script.knows_key:
                 self.session.raw(packet.payload)
+
+    def _end(self, _code: int) -> None:
+        if self._hub.script.hangs_up:
+            self._writer.close()
 
     def _transmit(self, _kind: str, data: bytes) -> None:
         self._packet_id = self._packet_id % 65_535 + 1

@@ -375,6 +375,18 @@ def test_send_utterance_does_not_wait(hub: Any, make: Any) -> None:
     play(scene)
 
 
+def test_a_predicate_that_fails_is_heard_of(hub: Any, make: Any) -> None:
+    async def scene() -> None:
+        async with make() as client:
+            waiting = asyncio.create_task(client.wait_for_event("speak", predicate=lambda event: event.data["none"]))
+            await passes(lambda: "speak" in client._subscriptions)
+            await client.ask("hello")
+            with pytest.raises(KeyError):
+                await waiting
+
+    play(scene)
+
+
 def test_waiting_for_an_event_ends_in_time(make: Any) -> None:
     async def scene() -> None:
         async with make() as client:
@@ -437,21 +449,33 @@ def test_a_hub_with_another_key_is_refused_and_the_pin_stays(
 
 
 @every_carrier
-def test_another_client_key_is_refused(hub: Any, make: Any, carrier: Any) -> None:
+@pytest.mark.parametrize("offers_kk", [True, False])
+def test_another_client_key_is_refused(hub: Any, make: Any, carrier: Any, offers_kk: bool) -> None:
+    hub.script.hangs_up = True
+
     async def scene() -> None:
         async with make(carrier):
             pass
-        client = make(carrier, folder="other", handshake_timeout=0.3, auto_reconnect=False)
-        hub.script.offers_kk = False
-        if carrier == "mqtt":
-            await client.connect()  # such a hub is silent over MQTT
-        else:
-            with pytest.raises((ThalovantClientKeyRejectedError, ThalovantConnectionError)) as caught:
+        hub.script.offers_kk = offers_kk
+        client = make(carrier, folder="other")
+        for _ in range(2):
+            with pytest.raises(ThalovantConnectionError) as caught:
                 await client.connect()
                 await client.ask("hello")
-            if carrier == "wss":
-                assert isinstance(caught.value, ThalovantClientKeyRejectedError)
-                assert caught.value.key_folder is not None and caught.value.key_folder.endswith("other")
+        assert isinstance(caught.value, ThalovantClientKeyRejectedError)
+        assert caught.value.key_folder is not None and caught.value.key_folder.endswith("other")
+        assert (await client.connection_info()).phase == "error"
+        await client.close()
+
+    play(scene)
+
+
+def test_one_hang_up_is_no_rejection(hub: Any, make: Any) -> None:
+    async def scene() -> None:
+        client = make("mqtt")
+        await client.connect()
+        hub.cut()
+        assert (await client.ask("hello")).text == "hello"
         await client.close()
 
     play(scene)

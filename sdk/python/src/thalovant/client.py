@@ -389,8 +389,11 @@ class AsyncThalovantClient:
         fits = event_filter(context, session_id, request_id, predicate)
 
         def deliver(event: ThalovantEvent) -> None:
-            if not found.done() and (fits is None or fits(event)):
-                found.set_result(event)
+            try:
+                if not found.done() and (fits is None or fits(event)):
+                    found.set_result(event)
+            except Exception as error:  # noqa: BLE001 - the predicate's fault is for its caller
+                found.set_exception(error)
 
         with self._subscriptions.add(event_name, deliver):
             await self._keeper.insist(deadline_at, self._attempts)

@@ -50,6 +50,7 @@ class Dialer:
         self._handshake_timeout = handshake_timeout
         self._announce = announce
         self._link: Link | None = None
+        self._hang_ups = 0  # links in a row that were closed right after an XX handshake, without a word
 
     @property
     def phase(self) -> ThalovantConnectionPhase:
@@ -83,6 +84,7 @@ class Dialer:
                     raise link.error
             except ThalovantConnectionError as error:
                 await link.close()
+                self._count_hang_up(link)
                 again = attempt < MAX_ATTEMPTS and await self._worth_another(link, error, psks)
                 if not again:
                     raise await self._meaning(link, error) from None
@@ -138,6 +140,8 @@ class Dialer:
     async def _worth_another(self, link: Link, error: ThalovantConnectionError, psks: Mapping[str, bytes]) -> bool:
         """Whether to try XX at once, with a freshly stretched password: KK or a cached key may be what failed."""
         session = link.session
+        if self._hang_ups == 1:
+            return True
         if session.pattern is None or link.ready_at is not None:
             return False  # the failure has nothing to do with keys
         cached = session.node_id in psks
@@ -150,7 +154,7 @@ class Dialer:
         """What a failed attempt is to the user."""
         if isinstance(error, HandshakeFailedError):
             return self._handshake_meaning(error)
-        return await self.meaning_of_loss(link, error)
+        return await self._loss_meaning(link, error)
 
     def _handshake_meaning(self, error: HandshakeFailedError) -> ThalovantConnectionError:
         if error.reason == "hub_key_changed":
@@ -162,9 +166,21 @@ class Dialer:
         return ThalovantConnectionError(f"The handshake with the hub failed: {error}")
 
     async def meaning_of_loss(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
-        """A refusal right after an XX handshake means that the hub knows this client by another key (contract 10.1)."""
-        plain = type(error) is ThalovantHubRefusedError
-        if not plain or link.ready_at is None or link.session.pattern != "XXpsk2":
+        """What it is to the user that a link was lost; to be told of each loss once."""
+        self._count_hang_up(link)
+        return await self._loss_meaning(link, error)
+
+    def _count_hang_up(self, link: Link) -> None:
+        self._hang_ups = self._hang_ups + 1 if link.hung_up_on and link.session.pattern == "XXpsk2" else 0
+
+    async def _loss_meaning(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
+        """A refusal right after an XX handshake means that the hub knows this client by another key (contract 10.1).
+
+        Over MQTT it can only hang up: once may be an accident; twice, with XX again although the first handshake would
+        have made this client's key known, is not.
+        """
+        refused = type(error) is ThalovantHubRefusedError and link.ready_at is not None
+        if not (refused and link.session.pattern == "XXpsk2") and self._hang_ups < 2:
             return error
         other = await asyncio.to_thread(other_key_folder, self._identity, self._state.folder)
         used = self._state.folder

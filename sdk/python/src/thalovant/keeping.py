@@ -90,9 +90,14 @@ class LinkKeeper:
             task = self._dial_task = self._tasks.start(self._dial(), "thalovant-dial")
         try:
             async with asyncio.timeout_at(deadline_at):
-                return await asyncio.shield(task)
+                link = await asyncio.shield(task)
+                if link.error is not None:  # lost again before we got to it; what that means is known after this
+                    await self._clearing.end_by_itself()
+                    raise link.error
+                return link
         except TimeoutError:
-            raise ThalovantTimeoutError("The hub was not reached in time.") from None
+            last = f" The last attempt: {self._last_error}" if self._last_error else ""
+            raise ThalovantTimeoutError(f"The hub was not reached in time.{last}") from None
         except asyncio.CancelledError:
             if not task.cancelled() or _is_cancelled():
                 raise
@@ -140,6 +145,7 @@ class LinkKeeper:
         started, started_at = time.monotonic(), _now()
         try:
             async with self._carrier:
+                self.refuse_if_over()  # the link before may just have been given up
                 self._info = ThalovantConnectionInfo("connecting", started_at)
                 link = await self._dialer.dial(self._on_message, self._lost)
             self.link, self._last_error = link, None
@@ -159,9 +165,9 @@ class LinkKeeper:
             self._clearing.start(self._clear_away(link, error), "thalovant-link-lost")
 
     async def _clear_away(self, link: Link, error: ThalovantConnectionError) -> None:
-        link.error = meaning = await self._dialer.meaning_of_loss(link, error)
-        self._note(meaning)
         async with self._carrier:
+            link.error = meaning = await self._dialer.meaning_of_loss(link, error)
+            self._note(meaning)
             await link.close()
         self._on_lost(str(meaning))
         if self._auto_reconnect and not self._closed and self._given_up is None and self._redial_task is None:

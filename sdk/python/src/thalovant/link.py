@@ -82,6 +82,7 @@ class Link:
         self._is_open = False  # `open` has returned
         self._heard = False  # a frame of the hub has authenticated
         self.stretched: bytes | None = None
+        self.hung_up_on = False  # right after the handshake, without a word
         self.dropped = False  # ended by itself, not by `close`
         self.error: ThalovantConnectionError | None = None
         self.opened_at: float | None = None
@@ -182,7 +183,9 @@ class Link:
 
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
         young = self.ready_at is None or time.monotonic() - self.ready_at <= REFUSAL_WINDOW
-        refusing = loss.close_code in REFUSING_CODES and young and not self._heard
+        young = young and not self._heard
+        self.hung_up_on = loss.hung_up and young and self.ready_at is not None
+        refusing = loss.close_code in REFUSING_CODES and young
         if loss.refused or refusing:
             return ThalovantHubRefusedError(f"{loss.text} It does not accept this identity.")
         return ThalovantConnectionError(loss.text)

@@ -24,12 +24,14 @@ class Loss:
     """Why an open carrier ended by itself, in a sentence for people.
 
     `close_code` is the WebSocket close code, if there was one; whether it means a refusal depends on the session
-    (contract 10.1). `refused` is True when the carrier itself was told that the credentials are not accepted.
+    (contract 10.1). `refused` is True when the carrier itself was told that the credentials are not accepted, `hung_up`
+    when the other side closed it in good order and could not say why (MQTT 3.1.1).
     """
 
     text: str
     close_code: int | None = None
     refused: bool = False
+    hung_up: bool = False
 
 
 OnFrame: TypeAlias = Callable[[bytes | str, bool | None], None]

@@ -214,7 +214,8 @@ class _Connection(asyncio.Protocol):
         return answer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(Loss("The broker closed the connection." if exc is None else f"The connection broke: {exc}."))
+        text = "The broker closed the connection." if exc is None else f"The connection broke: {exc}."
+        self._lost(Loss(text, hung_up=exc is None))
         if not self._closed.done():
             self._closed.set_result(None)
 
