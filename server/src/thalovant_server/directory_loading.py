@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from thalovant_server import hub_spec
+from thalovant_server import client_spec, hub_spec
 from thalovant_server.directory import CredentialEntry, Directory, HubEntry, Stretch
 from thalovant_server.errors import DataDamagedError
 from thalovant_server.store import credentials, hubs
@@ -62,4 +62,5 @@ def credential_entry(live: LiveCredential) -> CredentialEntry:
         psk=live.psk,
         pinned_key=live.pinned_key,
         active=live.active,
+        permissions=client_spec.permissions(live.spec),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from thalovant_server import hub_spec
+from thalovant_server import client_spec, hub_spec
 from thalovant_server.control.answers import check_etag, etag, time_text
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.hubs import owner_of_new, visible_hub
@@ -120,6 +120,7 @@ def _checked(body: NewClient) -> _Wanted:
     version = given.get("version", "1")
     if not isinstance(version, str) or not 1 <= len(version) <= 64:
         raise ForbiddenTextError("spec.version", 'must be a text such as "1"')
+    client_spec.check_allowed_types(given)
     spec = {**_without_secrets(given), "version": version, "siteId": site_id}
     return _Wanted(body, site_id, spec, _secret(given, "apiKey"), _secret(given, "password"))
 
@@ -204,6 +205,7 @@ def _entry(services: Services, credential_id: int, client: ClientRecord, credent
         topic_prefix=credential.topic_prefix,
         mqtt_password_hash=credentials.hash_mqtt_password(services.database.sealer, credential.mqtt_password),
         active=client.active,
+        permissions=client_spec.permissions(client.spec),
     )
 
 

@@ -8,6 +8,7 @@ A sealed value is bound to its credential by the topic prefix, which no other cr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -52,6 +53,7 @@ class LiveCredential:
     pinned_key: bytes | None
     mqtt_password_hash: bytes | None = field(repr=False)
     psk: bytes | None = field(repr=False)
+    spec: dict[str, Any]
 
 
 async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -> int:
@@ -91,9 +93,10 @@ async def all_of_them(connection: AsyncConnection, sealer: Sealer) -> list[LiveC
         credentials.c.id, credentials.c.client_id, clients.c.hub_id, credentials.c.access_key,
         clients.c.name.label("client_name"), clients.c.site_id, credentials.c.topic_prefix, clients.c.active,
         credentials.c.pinned_key, credentials.c.mqtt_password_hash, credentials.c.sealed_psk.label("psk"),
+        clients.c.spec,
     ).join(clients, clients.c.id == credentials.c.client_id).order_by(credentials.c.id)  # fmt: skip
     rows = (await connection.execute(query)).all()
-    return [_live(sealer, LiveCredential(*row)) for row in rows]
+    return [_live(sealer, LiveCredential(**row._mapping)) for row in rows]
 
 
 class CredentialKeeper:
