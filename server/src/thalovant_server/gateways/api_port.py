@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("thalovant.api_port")
 
 CONTROL = "/v1/"
+NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane below /hubs/<hub-id>."
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 # How long HTTPS pollers may take to fetch the last frames when the server goes down.
 LAST_POLL_SECONDS = 1.0
@@ -131,7 +132,7 @@ class ApiPort:
         elif path == "/healthz":
             await answer(send, 204)
         else:
-            await answer_problem(send, 404, "Not Found", "not_found")
+            await answer_problem(send, 404, NOWHERE, "not_found")
 
 
 class ApiProtocol(HttpToolsProtocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -49,10 +50,11 @@ async def answer_json(send: Send, status: int, value: object, headers: tuple[tup
 
 
 async def answer_problem(
-    send: Send, status: int, title: str, code: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    send: Send, status: int, detail: str, code: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    """Send a problem+json response (RFC 9457)."""
-    problem = {"type": "about:blank", "title": title, "status": status, "code": code}
+    """Send a problem+json response (RFC 9457; contract control plane 1.5)."""
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
     await answer(send, status, orjson.dumps(problem), content_type=PROBLEM, headers=headers)
 
 

@@ -73,10 +73,10 @@ class HttpsGateway:
         hub_id, name = split_path(scope["path"])
         method = METHODS.get(name)
         if method is None:
-            await answer_problem(send, 404, "Not Found", "not_found")
+            await answer_problem(send, 404, "Nothing is served here.", "not_found")
         elif scope["method"] != method:
             allow = ((b"allow", method.encode()),)
-            await answer_problem(send, 405, "Method Not Allowed", "method_not_allowed", allow)
+            await answer_problem(send, 405, "This address takes another method.", "method_not_allowed", allow)
         else:
             await self._admitted(hub_id, name, scope, receive, send)
 
