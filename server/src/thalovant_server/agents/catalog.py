@@ -14,16 +14,18 @@ from thalovant_server.agents.echo import EchoAgent
 from thalovant_server.agents.python import PythonAgent
 from thalovant_server.errors import SettingsError
 
+DEFAULT = "default"  # the name an operator gives to the agent of every hub that names none
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 
 class Catalog:
-    """Names → agents. `echo` is always among them, and serves hubs that name none."""
+    """Names → agents. `echo` is always among them; hubs that name none get the one called `default`, else `echo`."""
 
-    def __init__(self, agents: Iterable[Agent] = (), *, default: str = EchoAgent.name) -> None:
+    def __init__(self, agents: Iterable[Agent] = (), *, default: str | None = None) -> None:
         self._agents: dict[str, Agent] = {EchoAgent.name: EchoAgent()}
         for agent in agents:
             self._add(agent)
+        default = default or (DEFAULT if DEFAULT in self._agents else EchoAgent.name)
         if default not in self._agents:
             raise SettingsError(f"there is no agent {default!r} to be the default")
         self._default = default
