@@ -149,3 +149,11 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataDirectoryError, match="lock"):
         DataDirectory(tmp_path / "data")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_password_file_that_was_taken_away_is_not_made_anew(filled: Path) -> None:
+    (filled / "admin-password").unlink()
+    directory = DataDirectory(filled)
+    assert directory.admin_password() == ""
+    assert not (filled / "admin-password").exists()
+    directory.close()

@@ -106,7 +106,7 @@ class DataDirectory:
                 raise DataDirectoryError(
                     self.path,
                     f"its certificate authority does not fit: {error}. Move {AUTHORITY_CERTIFICATE} and "
-                    f"{AUTHORITY_KEY} away to have a new authority made; identities created before then need the new ca_pem",
+                    f"{AUTHORITY_KEY} away to have a new authority made; identities created before need the new ca_pem",
                 ) from error
             _write_secret(key, made.private_key)
             _write(certificate, made.certificate)
@@ -120,11 +120,16 @@ class DataDirectory:
         return path
 
     def admin_password(self) -> str:
-        """Return the first admin's password, made at the first start; whoever changed it since knows better."""
+        """Return the first admin's password, made at the first start; "" when its owner has taken the file away."""
         path = self.file(ADMIN_PASSWORD)
-        if not path.exists():
+        if self._may_make(path):
             _write_secret(path, secrets.token_urlsafe(PASSWORD_CHARACTERS * 3 // 4) + "\n")
-        return _read(path).strip()
+        if not path.exists():
+            return ""
+        password = _read(path).strip()
+        if not password:
+            raise DataDamagedError(path, "it is empty; remove it if the password is known")
+        return password
 
     def _begin(self) -> bool:
         """Tell whether this is the first start, or one that was cut off and goes on now."""
