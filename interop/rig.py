@@ -63,11 +63,15 @@ class Published:
 
 
 def mosquitto(program: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start mosquitto_pub or mosquitto_sub."""
+    """Start mosquitto_pub, mosquitto_sub or mosquitto_rr; each line it writes is there at once."""
     environment = dict(os.environ)
     if shutil.which("mosquitto_sub") is None:
         environment["PATH"] = f"{UNPACKED_MOSQUITTO / 'bin'}:{environment['PATH']}"
         environment["LD_LIBRARY_PATH"] = ":".join(str(folder) for folder in (UNPACKED_MOSQUITTO / "lib").glob("*"))
     return subprocess.Popen(
-        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        ["stdbuf", "-oL", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
     )

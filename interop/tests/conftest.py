@@ -30,11 +30,12 @@ def published(server: ServerProcess, tmp_path: Path) -> Iterator[Published]:
     driver.close()
 
 
-@pytest.fixture
-def api(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThalovantControlPlane]:
-    """Our own control plane client, signed in as the admin."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    with ThalovantControlPlane(server.ready["api_url"]) as plane:
-        plane.login(*server.admin)
-        yield plane
+@pytest.fixture(scope="module")
+def api(server: ServerProcess) -> Iterator[ThalovantControlPlane]:
+    """The control plane client, signed in as the admin; this process trusts the server meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        with ThalovantControlPlane(server.ready["api_url"]) as plane:
+            plane.login(*server.admin)
+            yield plane

@@ -31,14 +31,14 @@ REFUSED_PUBLISHES = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def identities(api: ThalovantControlPlane, server: ServerProcess) -> tuple[Any, Any]:
     """An identity of one's own, and a neighbour's."""
     hub = server.ready["hub_id"]
     return tuple(api.create_client_identity(hub, name=name).identity.mqtt for name in ("own", "neighbour"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(server: ServerProcess) -> list[str]:
     """The options that every call shares."""
     host, port = server.ready["mqtt_endpoint"].removeprefix("mqtts://").rsplit(":", 1)
@@ -78,7 +78,7 @@ def test_a_clear_hello_is_answered_in_its_own_spelling(
         "-t", f"{prefix}/{spelling}", "-e", f"{prefix}/{answer}", "-m", HELLO,
     ))  # fmt: skip
     assert code == 0, output
-    hello = json.loads(output)
+    hello = json.loads(output.splitlines()[0])
     assert hello["msg_type"] == "hello"
     assert hello["payload"]["node_id"]
 

@@ -94,11 +94,11 @@ class ServerProcess:
         """E-mail and password of the admin account."""
         return self.ready["admin_email"], Path(self.ready["admin_password_file"]).read_text().strip()
 
-    def wait_for_line(self, text: str, timeout: float = 10.0) -> str:
-        """Wait until the server wrote a line that holds ``text``; return that line."""
+    def wait_for_line(self, text: str, timeout: float = 10.0, *, after: int = 0) -> str:
+        """Wait until the server wrote a line that holds ``text``, past its first ``after`` lines; return that line."""
 
         def found() -> str | None:
-            return next((line for line in self.output if text in line), None)
+            return next((line for line in self.output[after:] if text in line), None)
 
         with self._news:
             if not self._news.wait_for(found, timeout):
