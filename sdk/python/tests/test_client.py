@@ -738,6 +738,7 @@ def test_a_dropped_link_is_dialled_again_and_subscriptions_stay(
     async def scene() -> None:
         async with make(carrier) as client:
             client.on("news", seen.append)
+            await passes(lambda: len(hub.hellos) == 1)
             first = client._keeper.link
             hub.cut()
             await passes(lambda: client._keeper.link not in (None, first))

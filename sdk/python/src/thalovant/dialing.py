@@ -50,7 +50,7 @@ class Dialer:
         self._handshake_timeout = handshake_timeout
         self._announce = announce
         self._link: Link | None = None
-        self._hang_ups = 0  # links in a row that were closed right after an XX handshake, without a word
+        self._hang_ups = 0  # links closed right after an XX handshake, without a word, since one that worked
 
     @property
     def phase(self) -> ThalovantConnectionPhase:
@@ -140,8 +140,8 @@ class Dialer:
     async def _worth_another(self, link: Link, error: ThalovantConnectionError, psks: Mapping[str, bytes]) -> bool:
         """Whether to try XX at once, with a freshly stretched password: KK or a cached key may be what failed."""
         session = link.session
-        if self._hang_ups == 1:
-            return True
+        if link.hung_up_on:
+            return self._hang_ups == 1
         if session.pattern is None or link.ready_at is not None:
             return False  # the failure has nothing to do with keys
         cached = session.node_id in psks
@@ -171,7 +171,10 @@ class Dialer:
         return await self._loss_meaning(link, error)
 
     def _count_hang_up(self, link: Link) -> None:
-        self._hang_ups = self._hang_ups + 1 if link.hung_up_on and link.session.pattern == "XXpsk2" else 0
+        if link.heard:
+            self._hang_ups = 0
+        elif link.hung_up_on and link.session.pattern == "XXpsk2":
+            self._hang_ups += 1
 
     async def _loss_meaning(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
         """A refusal right after an XX handshake means that the hub knows this client by another key (contract 10.1).
@@ -179,8 +182,9 @@ class Dialer:
         Over MQTT it can only hang up: once may be an accident; twice, with XX again although the first handshake would
         have made this client's key known, is not.
         """
-        refused = type(error) is ThalovantHubRefusedError and link.ready_at is not None
-        if not (refused and link.session.pattern == "XXpsk2") and self._hang_ups < 2:
+        xx_done = link.ready_at is not None and link.session.pattern == "XXpsk2"
+        refused = xx_done and type(error) is ThalovantHubRefusedError
+        if not refused and not (link.hung_up_on and self._hang_ups > 1):
             return error
         other = await asyncio.to_thread(other_key_folder, self._identity, self._state.folder)
         used = self._state.folder

@@ -80,7 +80,7 @@ class Link:
         self._stretching: asyncio.Task[None] | None = None
         self._deadline: asyncio.Timeout | None = None
         self._is_open = False  # `open` has returned
-        self._heard = False  # a frame of the hub has authenticated
+        self.heard = False  # a frame of the hub has authenticated
         self.stretched: bytes | None = None
         self.hung_up_on = False  # right after the handshake, without a word
         self.dropped = False  # ended by itself, not by `close`
@@ -135,7 +135,7 @@ class Link:
             outputs = session.receive(data) if sealed is None else session.receive_sealed(data)
         else:
             outputs = session.receive_clear(data)
-        self._heard = self._heard or (inside and session.state == "ready")
+        self.heard = self.heard or (inside and session.state == "ready")
         self._perform(outputs)
 
     def _note_opening(self) -> None:
@@ -183,7 +183,7 @@ class Link:
 
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
         young = self.ready_at is None or time.monotonic() - self.ready_at <= REFUSAL_WINDOW
-        young = young and not self._heard
+        young = young and not self.heard
         self.hung_up_on = loss.hung_up and young and self.ready_at is not None
         refusing = loss.close_code in REFUSING_CODES and young
         if loss.refused or refusing:
