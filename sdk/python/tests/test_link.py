@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ends of a link are refusals: equal to the recorded rule of `vectors/link-keeping.json`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thalovant import link as link_module
+from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
+from thalovant.link import HandshakeTimeoutError, Link
+from thalovant.protocol.noise import generate_private_key
+from thalovant.protocol.session import ClientSession
+from thalovant.transports.base import Loss
+
+CLOSES = json.loads((Path(__file__).parents[3] / "contract/vectors/link-keeping.json").read_text())["closes"]
+# Our carriers know the code at the moment they know the loss; a code cannot come late.
+AT_ONCE = [close for close in CLOSES if close["code_late_ms"] == 0]
+
+
+class Carrier:
+    """A carrier without a wire."""
+
+    protocol = "wss"
+    speaks_first = False
+    expecting = False
+    address = "wss://hub.example:443"
+    socket_opened_at = None
+    congested = False
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.closed = 0
+
+    async def open(self, on_frame: Any, on_lost: Any) -> None:
+        self.on_frame, self.on_lost = on_frame, on_lost
+
+    def send_clear(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def send_sealed(self, frames: list[bytes]) -> None:
+        self.sent += frames
+
+    def ready(self) -> None: ...
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def make(carrier: Carrier) -> Link:
+    session = ClientSession(static_private=generate_private_key(), site_id="kitchen", session_id="s")
+    return Link(carrier, session, "s", "kitchen", "password", on_message=print, on_lost=print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("close", AT_ONCE)
+def test_which_close_is_a_refusal(close: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        link.heard = close["after_authenticated_frame"]
+        after = close["ms_after_handshake"]
+        monkeypatch.setattr(link_module.time, "monotonic", lambda: 1000.0 + (after or 0) / 1000)
+        link.ready_at = None if after is None else 1000.0
+        error = link._error_of(Loss("The hub closed the connection.", close["code"]))
+        assert isinstance(error, ThalovantHubRefusedError) is close["refused"]
+
+    asyncio.run(main())
+
+
+def test_what_the_carrier_calls_a_refusal_is_one() -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        assert isinstance(link._error_of(Loss("HTTP 403", refused=True)), ThalovantHubRefusedError)
+        assert type(link._error_of(Loss("gone"))) is ThalovantConnectionError
+
+    asyncio.run(main())
+
+
+def test_a_loss_during_the_handshake_ends_the_opening() -> None:
+    async def main() -> None:
+        carrier = Carrier()
+        link = make(carrier)
+        opening = asyncio.create_task(link.open(5.0))
+        await asyncio.sleep(0)
+        carrier.on_lost(Loss("gone"))
+        carrier.on_lost(Loss("gone twice"))
+        with pytest.raises(ThalovantConnectionError, match=r"gone$"):
+            await opening
+        carrier.on_frame(b"late", True)
+        await link.close()
+        assert carrier.closed == 1 and carrier.sent == []
+
+    asyncio.run(main(), debug=True)
+
+
+def test_a_hub_that_says_nothing_is_a_timeout() -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        with pytest.raises(HandshakeTimeoutError, match="did not answer"):
+            await link.open(0.01)
+        await link.close()
+
+    asyncio.run(main(), debug=True)
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"", b"\x00", "not json", b'{"msg_type": "bus", "payload": {}}', "[]", b"\xff" * 70_000]
+)
+@pytest.mark.parametrize("sealed", [True, False, None])
+def test_rubbish_before_the_handshake_fails_cleanly(rubbish: Any, sealed: bool | None) -> None:
+    async def main() -> None:
+        carrier = Carrier()
+        link = make(carrier)
+        opening = asyncio.create_task(link.open(5.0))
+        await asyncio.sleep(0)
+        carrier.on_frame(rubbish, sealed)
+        with pytest.raises(ThalovantConnectionError):
+            await opening
+        await link.close()
+
+    asyncio.run(main(), debug=True)
