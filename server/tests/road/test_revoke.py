@@ -41,8 +41,8 @@ def test_a_deleted_client_loses_its_live_session_and_is_refused(
             await lost.close()
 
     asyncio.run(main())
-    with pytest.raises(ThalovantConnectionError):
-        ThalovantClient(made.identity, protocol=carrier).connect(timeout=10)
+    with pytest.raises(ThalovantConnectionError), ThalovantClient(made.identity, protocol=carrier):
+        pytest.fail("a deleted client was let in")
 
 
 def test_turning_a_protocol_off_ends_that_carrier_only(api: ThalovantControlPlane) -> None:

@@ -152,7 +152,11 @@ class AsyncThalovantClient:
         return self._identity
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:  # there will be no __aexit__
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: Any) -> None:
@@ -198,7 +202,7 @@ class AsyncThalovantClient:
             raise ThalovantTimeoutError(f"Ending the connection took longer than {timeout:g} s.") from None
 
     async def wait_closed(self, timeout: float | None = None) -> None:
-        """Wait until the client is closed or has given its connection up for good.
+        """Wait until the client is closed, has given its connection up, or, without `auto_reconnect`, has lost it.
 
         Raises `ThalovantTimeoutError` when `timeout` seconds pass first.
         """

@@ -66,7 +66,7 @@ class LinkKeeper:
         self._closed = False
         self._given_up: ThalovantConnectionError | None = None
         self.gone = asyncio.Event()
-        """Set once there will be no link any more: closed, or given up."""
+        """Set once there is no link and none will be dialled by itself: closed, given up, or lost and not kept."""
         self._info = ThalovantConnectionInfo()
         self._last_error: str | None = None
 
@@ -149,6 +149,7 @@ class LinkKeeper:
                 self._info = ThalovantConnectionInfo("connecting", started_at)
                 link = await self._dialer.dial(self._on_message, self._lost)
             self.link, self._last_error = link, None
+            self.gone.clear()
             self._info = _measured(link, started, started_at)
             return link
         except Exception as error:
@@ -170,6 +171,8 @@ class LinkKeeper:
             self._note(meaning)
             await link.close()
         self._on_lost(str(meaning))
+        if not self._auto_reconnect:
+            self.gone.set()
         if self._auto_reconnect and not self._closed and self._given_up is None and self._redial_task is None:
             self._redial_task = self._tasks.start(self._redial(), "thalovant-redial")
 

@@ -100,7 +100,11 @@ class ThalovantClient:
         return self._core.identity
 
     def __enter__(self) -> Self:
-        self.connect()
+        try:
+            self.connect()
+        except BaseException:  # there will be no __exit__
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: Any) -> None:
