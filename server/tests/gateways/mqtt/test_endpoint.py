@@ -37,6 +37,19 @@ def test_a_client_logs_in_and_is_forgotten_when_it_leaves(rig: SimpleNamespace) 
     run(main())
 
 
+def test_a_socket_past_the_bound_is_closed_and_the_others_stay(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(limits=Limits(connections=1)) as endpoint:
+            first = await endpoint.login("a")
+            second = await endpoint.dial()
+            assert await second.gone()
+            assert await first.ask(mqtt.Pingreq()) == mqtt.Pingresp()
+            first.abort()
+            await endpoint.gateway.close(5)
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     "fields",
     [

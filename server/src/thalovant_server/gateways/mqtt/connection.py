@@ -100,7 +100,8 @@ class MqttConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.remote = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
         self._timer = self._loop.call_later(self._gateway.bounds.connect_seconds, self._too_late)
-        self._gateway.opened(self)
+        if not self._gateway.opened(self):
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._over:

@@ -111,9 +111,13 @@ class MqttGateway:
 
     # -- what a connection calls ------------------------------------------------------------------------------
 
-    def opened(self, connection: MqttConnection) -> None:
-        """A socket was accepted."""
+    def opened(self, connection: MqttConnection) -> bool:
+        """A socket was accepted; False when there are too many already."""
+        if len(self._open) >= self.limits.connections:
+            log.warning("refused", carrier="mqtt", code="too_many_connections", remote=connection.remote)
+            return False
         self._open.add(connection)
+        return True
 
     def closed(self, connection: MqttConnection) -> None:
         """Its transport is closed."""
