@@ -221,6 +221,21 @@ def test_an_ask_ends_at_its_deadline_and_says_so_to_our_hub(hub: Any, make: Any)
     play(scene)
 
 
+@pytest.mark.parametrize(("capabilities", "told"), [(["handled"], {"timeout_ms": 31_000}), (None, None)])
+def test_our_hub_is_told_how_long_the_asker_waits(hub: Any, make: Any, capabilities: Any, told: Any) -> None:
+    hub.script.answer, hub.script.capabilities = None, capabilities
+
+    async def scene() -> None:
+        async with make(reply_settle_seconds=0.01) as client:
+            asked = asyncio.create_task(client.ask("long", timeout=30.0))
+            turn = await next_turn(hub)
+            assert turn.payload["context"].get("thalovant") == told
+            turn.answer("done")
+            assert (await asked).text == "done"
+
+    play(scene)
+
+
 def test_a_cancelled_ask_is_cancelled_at_our_hub_only(hub: Any, make: Any) -> None:
     hub.script.answer = None
 

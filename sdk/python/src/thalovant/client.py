@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncThalovantClient"]
 
 ANNOUNCE = {"sdk": f"python/{__version__}", "capabilities": ["handled"]}
+HUB_GRACE = 1.0  # seconds a hub of ours lets an agent go on past our own deadline, so that ours strikes first
 CANCEL_EVENT = "thalovant.ask.cancel"
 
 _TRANSPORTS: dict[HubProtocol, Callable[..., Transport]] = {
@@ -267,6 +268,8 @@ class AsyncThalovantClient:
             pipeline=pipeline,
             location=location,
         )
+        if link.handled_is_last:
+            payload["context"].setdefault("thalovant", {"timeout_ms": round((timeout + HUB_GRACE) * 1000)})
         message = HiveMessage("bus", payload)
         while True:
             outcome = await self._ask_on(link, message, request_id, deadline_at)
