@@ -18,7 +18,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with the agents of the tests."""
     agents = ("late=python:interop_agents:late_part", "sleepy=python:interop_agents:sleepy")
     folder = tmp_path_factory.mktemp("server")
-    with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}) as running:
+    with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}, strict=True) as running:
         yield running
 
 

@@ -149,7 +149,7 @@ def test_two_hubs_share_one_state_folder_on_every_carrier(
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_after_a_restart_the_next_session_is_kk(carrier: str, tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "data", environment={"PYTHONPATH": str(AGENTS)}) as server:
+    with ServerProcess(tmp_path / "data", environment={"PYTHONPATH": str(AGENTS)}, strict=True) as server:
         published = Published(server, tmp_path / "home")
         email, password = server.admin
         file, noise = tmp_path / "identity.json", tmp_path / "noise"

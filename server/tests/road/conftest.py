@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("road")
     names = ("sleepy", "parts", "raises", "forever")
     agents = [f"{name}=python:road_agents:{name}" for name in names]
-    with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}) as running:
+    with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}, strict=True) as running:
         yield running
 
 

@@ -30,7 +30,7 @@ def up(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_start_says_where_things_are_and_what_to_type_next(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "data") as server:
+    with ServerProcess(tmp_path / "data", strict=True) as server:
         said = "".join(server.output)
         assert set(server.ready) >= READY_KEYS
         assert stat.S_IMODE(server.ready_file.stat().st_mode) & 0o077 == 0
@@ -43,7 +43,7 @@ def test_the_first_start_says_where_things_are_and_what_to_type_next(tmp_path: P
 
 
 def test_no_secret_file_is_readable_by_others(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "data") as server:
+    with ServerProcess(tmp_path / "data", strict=True) as server:
         public = {"ca.pem", "ca-bundle.pem", "tls.crt"}
         for path in server.data.rglob("*"):
             if path.is_file() and path.name not in public:
@@ -51,7 +51,7 @@ def test_no_secret_file_is_readable_by_others(tmp_path: Path) -> None:
 
 
 def test_a_second_up_names_the_process_that_runs(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "data") as server:
+    with ServerProcess(tmp_path / "data", strict=True) as server:
         second = up("--data", str(server.data), "--api-port", "0", "--mqtt-port", "0")
         assert second.returncode == 1
         assert f"process {server.pid}" in second.stderr
@@ -145,5 +145,5 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
 
 
 def test_the_ready_file_is_json_of_addresses_and_names_no_secret(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path / "data") as server:
+    with ServerProcess(tmp_path / "data", strict=True) as server:
         assert server.admin[1] not in json.dumps(server.ready)

@@ -22,7 +22,9 @@ AGENTS = Path(__file__).parent / "agents"
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
     """A server that the test may kill."""
     agents = ("sleepy=python:road_agents:sleepy",)
-    with ServerProcess(tmp_path / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}) as running:
+    with ServerProcess(
+        tmp_path / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}, strict=True
+    ) as running:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,13 +26,25 @@ from typing import Any, Self
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 READY_MARK = "Thalovant is ready"
+COMPLAINT = re.compile(r"Warning:|Traceback|never retrieved|never awaited|level=critical|logger=asyncio")
+# An agent's failure is the agent's; a slow callback may be a busy machine's.
+NO_COMPLAINT = re.compile(r"event=agent_failed|event=\"Executing ")
 
 
 class ServerProcess:
     """One `thalovant-server up` on free ports.
 
+    Args:
+        data: its data directory.
+        agents: each `name=python:module:function`.
+        options: further options of `thalovant-server up`.
+        environment: variables added to this process's own.
+        cwd: where it runs.
+        strict: run Python in development mode, and judge the log: see :meth:`complaints`.
+
     Raises:
-        RuntimeError: the server ended before it was ready; carries what it said.
+        RuntimeError: the server ended before it was ready; carries what it said. With ``strict`` also when a block
+            ends and the server did not end cleanly or complained.
     """
 
     def __init__(
@@ -42,8 +55,10 @@ class ServerProcess:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        strict: bool = False,
     ) -> None:
         self.data = data
+        self._python_options = ("-X", "dev") if strict else ()
         self.ready: dict[str, Any] = {}
         self.output: list[str] = []
         """Every line it wrote so far, standard output and standard error together."""
@@ -121,11 +136,16 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.stop()
+        code = self.stop() if self._process is not None and self._process.poll() is None else 0
+        if self._python_options and error is None and (code or self.complaints()):
+            raise RuntimeError(f"the server ended with {code} and these complaints:\n" + "".join(self.complaints()))
+
+    def complaints(self) -> list[str]:
+        """Return the lines of its log that no server in order writes: warnings of Python, tracebacks, faults."""
+        return [line for line in self.output if COMPLAINT.search(line) and not NO_COMPLAINT.search(line)]
 
     def _arguments(self, agents: Sequence[str], options: Sequence[str]) -> list[str]:
-        command = [sys.executable, "-m", "thalovant_server", "up", "--data", str(self.data)]
+        command = [sys.executable, *self._python_options, "-m", "thalovant_server", "up", "--data", str(self.data)]
         command += ["--ready-file", str(self.ready_file)]
         for agent in agents:
             command += ["--agent", agent]
