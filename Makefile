@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV = $$(cat .cache/uv-path)
 READY := $(VENV)/.ready
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
 PUBLISHED := .cache/published/.ready
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
 
