@@ -11,11 +11,17 @@ from typing import Any
 
 CARRIERS = ("mqtt", "wss", "https")
 LINES = """\
+The same against a server that stays. In one terminal:
+
+    make install && . .venv/bin/activate
+    thalovant-server up --data data       # leave it running; it prints the line for `thalovant login`
+
+In another, after `thalovant login …` as printed there, this is Python:
+
     from thalovant import ThalovantClient, ThalovantControlPlane
 
     api = ThalovantControlPlane()
-    api.login("{email}", "the password in DIR/admin-password")
-    identity = api.create_client_identity("{hub}", name="my-first-device").identity
+    identity = api.create_client_identity(api.list_hubs()["data"][0], name="my-first-device").identity
     with ThalovantClient(identity, protocol="mqtt") as client:
         print(client.ask("Reply over MQTT.").text)
 """
@@ -34,9 +40,8 @@ def main() -> None:
             identity = create_identity(server)
             for carrier in CARRIERS:
                 ask(identity, carrier)
-            print("\nThe lines that do the same against a server that stays (`thalovant-server up --data DIR`):\n")
-            print(LINES.format(email=server.ready["admin_email"], hub=server.ready["hub_id"]))
-        print("The server has stopped and its directory is gone.")
+        print("\nThe server has stopped and its directory is gone.\n")
+        print(LINES)
 
 
 def create_identity(server: Any) -> Any:

@@ -19,6 +19,12 @@ def test_loopback_needs_no_public_host() -> None:
     assert Settings(data=DATA, host="localhost").advertised_host == "localhost"
 
 
+def test_two_listeners_need_two_ports() -> None:
+    with pytest.raises(SettingsError, match="--api-port and --mqtt-port are both 9443"):
+        Settings(data=DATA, api_port=9443, mqtt_port=9443)
+    assert Settings(data=DATA, api_port=0, mqtt_port=0).api_port == 0
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "hub.example"])
 def test_beyond_loopback_the_line_to_type_is_told(host: str) -> None:
     with pytest.raises(SettingsError, match=f"--host {host} --public-host NAME"):

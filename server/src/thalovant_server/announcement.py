@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,10 +35,10 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             f"  authority        {ready['ca_file']}",
             f"  admin            {ready['admin_email']}, password in {ready['admin_password_file']}",
             "",
-            "Next, in another terminal:",
+            f"Next, in another terminal{_activate()}:",
             "",
             f"  {shlex.join(login)}",
-            f"  thalovant identity create {hub} --name my-first-device",
+            f"  thalovant identity create {hub} --name kitchen-light",
             '  thalovant ask "Is anybody there?" --protocol mqtt',
             "",
             "From another machine, log in with --ca-fingerprint instead of --ca (SHA-256 of the authority):",
@@ -46,6 +47,13 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             "Ctrl-C stops it.",
         ]
     )
+
+
+def _activate() -> str:
+    """How that terminal finds the command `thalovant`, when it is in a virtual environment."""
+    if sys.prefix == sys.base_prefix:
+        return ""
+    return f" (first: . {shlex.quote(str(Path(sys.prefix) / 'bin/activate'))})"
 
 
 def _fingerprint(ca_file: str) -> str:

@@ -38,6 +38,8 @@ class Settings:
     def __post_init__(self) -> None:
         for host in self.public_hosts:
             _check_host(host)
+        if self.api_port == self.mqtt_port != 0:
+            raise SettingsError(f"--api-port and --mqtt-port are both {self.api_port}: give each its own")
         if not self.public_hosts and not _is_loopback(self.host):
             raise SettingsError(
                 f"--host {self.host} is reachable from other machines, and no name is known by which they reach it. "
