@@ -166,6 +166,17 @@ def test_parts_far_apart_are_all_kept_until_handled() -> None:
     assert ask.outcome.utterances == ("part 0", "part 1", "part 2")
 
 
+def test_our_hub_silent_to_the_end_and_our_hub_done_without_a_word_are_told_apart() -> None:
+    silent, wordless = new_ask(handled_is_last=True), new_ask(handled_is_last=True)
+    silent.tick(DEADLINE)
+    wordless.receive("ovos.utterance.handled", {}, ECHO, 0.1)
+    assert isinstance(silent.outcome, Failed) and isinstance(wordless.outcome, Failed)
+    assert silent.outcome.kind == wordless.outcome.kind == "timeout"
+    assert f"within {DEADLINE:g} s" in silent.outcome.text
+    assert "longer timeout" in silent.outcome.text
+    assert "said nothing" in wordless.outcome.text
+
+
 def test_at_the_deadline_what_was_said_is_not_thrown_away() -> None:
     ask = new_ask(handled_is_last=True)
     ask.receive("speak", {"utterance": "half"}, ECHO, 1.0)

@@ -64,6 +64,7 @@ MAX_TEXT_CHARS = 16 * 1024 * 1024
 MAX_ASKS = 10_000
 UNTRACKED_SEND_GRACE = 10.0
 
+NOTHING_SAID = "The hub's agent is done and said nothing. Whoever runs the hub finds the ask in its log."
 NO_REPLY = "Hub finished the query but did not emit a speak reply."
 LINK_LOST = "HiveMind transport stopped"
 
@@ -117,6 +118,7 @@ class Ask:
     """One request in flight. Feed it the events that carry its request id, in the order they came."""
 
     __slots__ = (
+        "_began_at",
         "_chars",
         "_deadline_at",
         "_dropped",
@@ -148,6 +150,7 @@ class Ask:
         """Start waiting at `now`; `settle` and `empty_wait` in seconds, defaults as in contract 9.3."""
         self.request_id = request_id
         self._session_id = session_id
+        self._began_at = now
         self._deadline_at = max(deadline_at, now)
         self._settle = settle
         self._empty_wait = empty_wait
@@ -183,6 +186,9 @@ class Ask:
             self._answer(handled=not self._handled_is_last)
         elif self._unmatched is not None:
             self._fail("unanswered", spoken_text(self._unmatched.data), self._unmatched)
+        elif self._handled_is_last:
+            waited = f"{round(self._deadline_at - self._began_at, 1):g}"
+            self._fail("timeout", f"No answer within {waited} s. If the agent needs longer, ask with a longer timeout.")
         else:
             self._fail("timeout", NO_REPLY)
 
@@ -267,7 +273,7 @@ class Ask:
         elif self._unmatched is not None:
             self._fail("unanswered", spoken_text(self._unmatched.data), self._unmatched)
         else:
-            self._fail("timeout", NO_REPLY)
+            self._fail("timeout", NOTHING_SAID)
 
     def _answer(self, *, handled: bool, failure_event: Heard | None = None) -> None:
         self._outcome = Answered(
