@@ -303,7 +303,8 @@ def test_at_most_64_publishes_are_under_way_and_the_order_holds(play: Any) -> No
         assert transport.congested
         drained = asyncio.create_task(transport.drain())
         first = [await broker.next(Publish) for _ in range(mqtt.MAX_UNDER_WAY)]
-        await asyncio.sleep(0.02)
+        broker.send(Publish(b"elsewhere", b"x", 1, 7))  # its answer comes behind everything that was written before
+        assert isinstance(await broker.packets.get(), packets.Puback)
         assert broker.packets.empty() and not drained.done()
         broker.acknowledges = True
         broker.send(*(packets.Puback(packet.packet_id) for packet in first))
@@ -343,6 +344,76 @@ def test_a_dead_link_is_noticed_by_pings(play: Any, monkeypatch: Any) -> None:
         broker.pongs = False
         assert "ping" in (await watcher.loss()).text
         await transport.close()
+
+    play(scene)
+
+
+def test_closing_says_goodbye_to_a_frozen_broker_for_its_patience_only(play: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(mqtt, "CLOSE_PATIENCE", 0.05)
+
+    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+        broker.acknowledges = False
+        transport = make(send_timeout=3600)
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        transport.ready()
+        transport.send_sealed([b"x"] * (mqtt.MAX_UNDER_WAY + 1))
+        async with asyncio.timeout(5):
+            await transport.close()
+        assert watcher.losses.empty()
+
+    play(scene)
+
+
+def test_closing_ends_the_wait_when_the_link_is_lost_meanwhile(play: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(mqtt, "CLOSE_PATIENCE", 3600)
+
+    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+        broker.acknowledges = False
+        transport = make()
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        transport.send_sealed([b"x"])
+        closing = asyncio.create_task(transport.close())
+        await broker.next(Publish)
+        assert broker.writer is not None
+        broker.writer.transport.abort()
+        async with asyncio.timeout(5):
+            await closing
+
+    play(scene)
+
+
+def test_a_lost_link_is_closed_without_waiting(play: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(mqtt, "CLOSE_PATIENCE", 3600)
+
+    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+        broker.acknowledges = False
+        transport = make()
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        transport.ready()
+        transport.send_sealed([b"x"])
+        broker.send(b"\x00\x00")
+        await watcher.loss()
+        async with asyncio.timeout(5):
+            await transport.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_is_sent_just_before_closing_arrives_ahead_of_the_goodbye(play: Any, qos: int) -> None:
+    frames = [str(number).encode() * 1000 for number in range(500)]
+
+    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+        broker.suback = encode(Suback(1, (qos,)))
+        transport = make(qos=qos)
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        transport.ready()
+        transport.send_sealed(frames)
+        await transport.close()
+        sent = [await broker.next(Publish) for _ in range(len(frames) + 2)]
+        assert [packet.payload for packet in sent] == [b"online", *frames, b"offline"]
+        assert [packet.retain for packet in sent] == [True, *(False for _ in frames), True]
+        await broker.next(packets.Disconnect)
 
     play(scene)
 

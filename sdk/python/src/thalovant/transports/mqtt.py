@@ -10,7 +10,6 @@ frames (they belong to no session), and knows neither sessions nor asks.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import ssl
 import time
@@ -38,7 +37,7 @@ KEEPALIVE = 60  # seconds, told to the broker
 PING_AFTER = 30.0  # seconds without having written anything
 PING_PATIENCE = 10.0  # seconds for the broker's answer; then the link is dead
 WATCH_EVERY = 5.0
-CLOSE_PATIENCE = 1.0
+CLOSE_PATIENCE = 1.0  # seconds for the whole goodbye
 MAX_PACKET = 1_048_576
 MAX_UNDER_WAY = 64
 
@@ -72,13 +71,16 @@ class Transport:
 
     @property
     def address(self) -> str:
+        """The name under which the hub's key is pinned (contract 4.2)."""
         return pin_name(self._identity, "mqtt")
 
     def session_id(self) -> str:
+        """The session id of this client, always the same (contract 10.3)."""
         return self._session_id
 
     @property
     def socket_opened_at(self) -> float | None:
+        """`time.monotonic()` when the socket (with TLS) was up."""
         return self._connection.opened_at if self._connection else None
 
     async def open(self, on_frame: OnFrame, on_lost: OnLost) -> None:
@@ -100,10 +102,12 @@ class Transport:
             raise
 
     def send_clear(self, data: bytes) -> None:
+        """Queue a clear frame."""
         if self._connection is not None:
             self._connection.publish(self._connection.c2s, data, self._qos)
 
     def send_sealed(self, frames: list[bytes]) -> None:
+        """Queue sealed frames, in this order."""
         connection = self._connection
         if connection is not None:
             for frame in frames:
@@ -116,14 +120,16 @@ class Transport:
 
     @property
     def congested(self) -> bool:
+        """Whether publishes wait for acknowledgements, or the socket takes nothing."""
         return self._connection is not None and self._connection.congested
 
     async def drain(self) -> None:
+        """Wait until nothing waits; returns at once on a lost carrier."""
         if self._connection is not None:
             await self._connection.drain()
 
     async def close(self) -> None:
-        """Wait for what is under way (up to the send timeout), publish `offline`, send DISCONNECT, and close."""
+        """Wait for what is under way, publish `offline`, send DISCONNECT, and close: all within about a second."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -167,7 +173,7 @@ class _Connection(asyncio.Protocol):
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._out: list[bytes] = []
         self._under_way: dict[int, float] = {}  # packet id: when it was written; oldest first
-        self._waiting: deque[tuple[bytes, bytes, bool]] = deque()
+        self._waiting: deque[tuple[bytes, bytes]] = deque()
         self._last_id = _SUBSCRIBE_ID
         self._room: asyncio.Future[None] | None = None
         self._paused = False
@@ -220,26 +226,32 @@ class _Connection(asyncio.Protocol):
             self._closed.set_result(None)
 
     async def close(self) -> None:
-        await self._acknowledged(self._send_timeout)
+        """Say goodbye within `CLOSE_PATIENCE`; a broker that takes longer finds the connection reset."""
+        try:
+            if not self._over:
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self._say_goodbye()
+        except TimeoutError:
+            pass  # the last will says `offline` then
+        finally:
+            self.abandon()
+
+    async def _say_goodbye(self) -> None:
+        await self._acknowledged()
         if self._online:
             self.say(OFFLINE)
-            await self._acknowledged(CLOSE_PATIENCE)
+            await self._acknowledged()
         if not self._over and self._transport is not None:
             self._out.append(encode(packets.Disconnect()))
             self._flush()
             self._transport.close()
-        self._stop()
-        if self._transport is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._closed), CLOSE_PATIENCE)
-        self.abandon()
+            self._stop()
+            await self._closed
 
-    async def _acknowledged(self, seconds: float) -> None:
+    async def _acknowledged(self) -> None:
         """Wait for the broker to take what is under way: asyncio may lose it when TLS is closed under it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._under_way and not self._over:
-                    await self._next_room()
+        while self._under_way and not self._over:
+            await self._next_room()
 
     def abandon(self) -> None:
         """End it without goodbye."""
@@ -310,11 +322,11 @@ class _Connection(asyncio.Protocol):
         if qos == 0:
             self._write(encode_publish(topic, payload, qos=0))
         elif self._waiting or len(self._under_way) >= MAX_UNDER_WAY:
-            self._waiting.append((topic, payload, False))
+            self._waiting.append((topic, payload))
         else:
-            self._publish_at_once(topic, payload, retain=False)
+            self._publish_at_once(topic, payload)
 
-    def _publish_at_once(self, topic: bytes, payload: bytes, *, retain: bool) -> None:
+    def _publish_at_once(self, topic: bytes, payload: bytes, *, retain: bool = False) -> None:
         if self._over:
             return
         packet_id = self._free_id()
@@ -330,8 +342,7 @@ class _Connection(asyncio.Protocol):
 
     def _send_waiting(self) -> None:
         while self._waiting and len(self._under_way) < MAX_UNDER_WAY:
-            topic, payload, retain = self._waiting.popleft()
-            self._publish_at_once(topic, payload, retain=retain)
+            self._publish_at_once(*self._waiting.popleft())
         self._make_room()
 
     def _write(self, data: bytes) -> None:
