@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import pytest
 
 from thalovant.addresses import authorization_value
@@ -265,6 +267,75 @@ def test_sealed_frames_that_are_none_lose_the_link(play: Any, answer: Any) -> No
         hub.answers["get_binary_messages"] = [answer if answer else (200, {"status": "x"}, "")]
         transport.ready()
         await watcher.loss()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("error", [httpx2.InvalidURL("x"), httpx2.StreamError("x"), OSError("x"), ValueError("x")])
+def test_whatever_ends_the_polling_loses_the_link(play: Any, monkeypatch: Any, error: Exception) -> None:
+    async def scene(transport: https.Transport, hub: Hub, watcher: Watcher) -> None:
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+
+        async def fail(*_: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(https._Hub, "clear_frames", fail)
+        loss = await watcher.loss()
+        assert type(error).__name__ in loss.text and not loss.refused
+
+    play(scene)
+
+
+def test_an_owner_that_cannot_take_a_frame_loses_the_link(play: Any) -> None:
+    async def scene(transport: https.Transport, hub: Hub, watcher: Watcher) -> None:
+        def fail(data: bytes | str, sealed: bool | None) -> None:
+            raise ValueError("our fault")
+
+        hub.answers["get_messages"] = [{"messages": ["hello"]}]
+        await transport.open(fail, watcher.losses.put_nowait)
+        assert "ValueError" in (await watcher.loss()).text
+
+    play(scene)
+
+
+@pytest.mark.parametrize("error", [httpx2.InvalidURL("x"), httpx2.StreamError("x"), httpx2.DecodingError("x")])
+def test_whatever_stops_the_admission_is_a_connection_error(play: Any, monkeypatch: Any, error: Exception) -> None:
+    async def scene(transport: https.Transport, hub: Hub, watcher: Watcher) -> None:
+        async def fail(_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(https._Hub, "connect", fail)
+        with pytest.raises(ThalovantConnectionError, match="could not be"):
+            await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("size", [1000, 1001])
+def test_an_answer_is_read_up_to_its_limit(play: Any, monkeypatch: Any, size: int) -> None:
+    monkeypatch.setattr(https, "MAX_ANSWER", 1000)
+    text = "x" * (size - len(json.dumps({"messages": [""]})))
+
+    async def scene(transport: https.Transport, hub: Hub, watcher: Watcher) -> None:
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        hub.answers["get_messages"] = [{"messages": [text]}]
+        if size <= 1000:
+            assert await watcher.frame() == (text, False)
+        else:
+            assert "more than 1000 bytes" in (await watcher.loss()).text
+            assert watcher.frames.empty()
+
+    play(scene)
+
+
+def test_nothing_compressed_is_asked_for_or_taken(play: Any) -> None:
+    async def scene(transport: https.Transport, hub: Hub, watcher: Watcher) -> None:
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        assert hub.seen[0][2]["accept-encoding"] == "identity"
+        swollen = gzip.compress(json.dumps({"messages": ["x" * 100_000]}).encode())
+        hub.answers["get_messages"] = [(200, swollen, "content-encoding: gzip\r\n")]
+        await watcher.loss()
+        assert watcher.frames.empty()
 
     play(scene)
 

@@ -40,7 +40,7 @@ IDLE_PAUSE = 0.1
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.02
 CLOSE_PATIENCE = 1.0
-MAX_ANSWER = 64 * 1_048_576
+MAX_ANSWER = 64 * 1_048_576  # bytes; the largest message there may be has 43 MiB in base64
 MAX_WAITING = 64
 
 for _name in ("httpx2", "httpcore2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy"):
@@ -75,13 +75,16 @@ class Transport:
 
     @property
     def address(self) -> str:
+        """The name under which the hub's key is pinned (contract 4.2)."""
         return pin_name(self._identity, "https")
 
     def session_id(self) -> str:
+        """A new session id."""
         return f"thalovant-python-{secrets.token_hex(16)}"
 
     @property
     def socket_opened_at(self) -> float | None:
+        """`time.monotonic()` when the hub had answered /connect."""
         return self._connection.opened_at if self._connection else None
 
     async def open(self, on_frame: OnFrame, on_lost: OnLost) -> None:
@@ -94,9 +97,15 @@ class Transport:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await hub.connect()
-        except (TimeoutError, httpx2.TransportError) as error:
+        except (OSError, httpx2.HTTPError) as error:  # TimeoutError is among them
             await hub.aclose()
             raise unreachable(self._where, _cause(error), self._connect_timeout) from None
+        except (httpx2.InvalidURL, httpx2.StreamError) as error:
+            await hub.aclose()
+            raise ThalovantConnectionError(f"{self._where} could not be asked: {type(error).__name__}.") from None
+        except ThalovantHubRefusedError as error:
+            await hub.aclose()
+            raise ThalovantHubRefusedError(f"{error} Create a fresh identity.") from None
         except BaseException:
             await hub.aclose()
             raise
@@ -105,7 +114,7 @@ class Transport:
     def _hub(self, context: ssl.SSLContext) -> _Hub:
         client = httpx2.AsyncClient(
             verify=context,
-            headers={"User-Agent": self._useragent},
+            headers={"User-Agent": self._useragent, "Accept-Encoding": "identity"},
             timeout=self._send_timeout,
             follow_redirects=False,
             limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
@@ -114,10 +123,12 @@ class Transport:
         return _Hub(client, self._base, query, self._where)
 
     def send_clear(self, data: bytes) -> None:
+        """Queue a clear frame."""
         if self._connection is not None:
             self._connection.put({"message": data.decode()})
 
     def send_sealed(self, frames: list[bytes]) -> None:
+        """Queue sealed frames, in this order."""
         connection = self._connection
         if connection is not None:
             for frame in frames:
@@ -130,9 +141,11 @@ class Transport:
 
     @property
     def congested(self) -> bool:
+        """Whether 64 frames or more wait to be posted."""
         return self._connection is not None and self._connection.congested
 
     async def drain(self) -> None:
+        """Wait until fewer frames wait; returns at once on a lost carrier."""
         if self._connection is not None:
             await self._connection.drain()
 
@@ -175,15 +188,23 @@ class _Hub:
             raise ThalovantConnectionError("The hub's answer holds a frame that is not base64.") from None
 
     async def _asked(self, method: str, name: str, form: dict[str, str] | None = None) -> dict[str, Any]:
-        answer = await self._client.request(method, self._addresses[name], data=form)
-        if answer.status_code in (401, 403):
-            raise ThalovantHubRefusedError(
-                f"{self._where} does not accept these credentials (HTTP {answer.status_code}). Create a fresh identity."
-            )
-        body = _body(answer)
-        if answer.status_code != 200 or "error" in body:
-            raise ThalovantConnectionError(_failure(self._where, name, answer.status_code, body.get("error")))
+        async with self._client.stream(method, self._addresses[name], data=form) as answer:
+            status, content = answer.status_code, await self._content(answer)
+        if status in (401, 403):
+            raise ThalovantHubRefusedError(f"{self._where} does not accept these credentials (HTTP {status}).")
+        body = _body(content)
+        if status != 200 or "error" in body:
+            raise ThalovantConnectionError(_failure(self._where, name, status, body.get("error")))
         return body
+
+    async def _content(self, answer: httpx2.Response) -> bytes:
+        """The body, as it came: nothing was allowed to be compressed, so nothing can swell."""
+        content = bytearray()
+        async for part in answer.aiter_raw():
+            content += part
+            if len(content) > MAX_ANSWER:
+                raise ThalovantConnectionError(f"{self._where} answered with more than {MAX_ANSWER} bytes.")
+        return bytes(content)
 
 
 class _Connection:
@@ -234,6 +255,8 @@ class _Connection:
             self._lost(Loss(str(error)))
         except httpx2.HTTPError as error:
             self._lost(Loss(f"The connection to the hub broke: {type(_cause(error)).__name__}."))
+        except Exception as error:  # noqa: BLE001 - whatever ends this task has ended the link
+            self._lost(Loss(f"The HTTPS carrier failed: {type(error).__name__}."))
         finally:
             if not self._over:
                 await self._hub.aclose()
@@ -293,9 +316,9 @@ def _cause(error: BaseException) -> BaseException:
     return found or error
 
 
-def _body(answer: httpx2.Response) -> dict[str, Any]:
+def _body(content: bytes) -> dict[str, Any]:
     try:
-        body = orjson.loads(answer.content)
+        body = orjson.loads(content)
     except ValueError:
         body = None
     return body if isinstance(body, dict) else {}
