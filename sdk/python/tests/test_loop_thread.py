@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from thalovant import loop_thread
-from thalovant.loop_thread import HandlerThread, LoopThread
+from thalovant.loop_thread import HandlerThread, LoopEndedError, LoopThread
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,49 @@ def test_work_runs_on_a_thread_of_its_own_and_its_result_comes_back() -> None:
     loop.close()
     loop.close()
     assert not loop.running
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_closed_loop_never_starts_again(started: bool) -> None:
+    loop = LoopThread("t")
+
+    async def work() -> None: ...
+
+    if started:
+        loop.run(work())
+    loop.close()
+    with pytest.raises(LoopEndedError):
+        loop.run(work())
+    assert not loop.running
+
+
+def test_an_abandoned_loop_never_starts_again() -> None:
+    loop = LoopThread("t")
+
+    async def work() -> None: ...
+
+    loop.abandon(work)
+    with pytest.raises(LoopEndedError):
+        loop.run(work())
+
+
+def test_of_many_calls_that_meet_the_end_each_one_returns() -> None:
+    async def work() -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    def call(loop: LoopThread) -> int | None:
+        try:
+            return loop.run(work())
+        except (LoopEndedError, concurrent.futures.CancelledError):
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(30):
+            loop = LoopThread("t")
+            calls = [pool.submit(call, loop) for _ in range(8)]
+            loop.close()
+            assert {call.result(5) for call in calls} <= {1, None}
 
 
 def test_errors_come_back() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
-import inspect
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from thalovant.client import AsyncThalovantClient
 from thalovant.errors import ThalovantConnectionError, ThalovantRuntimeError, ThalovantTimeoutError
 from thalovant.events import ThalovantEvent
 from thalovant.protocol.messages import bus
@@ -145,6 +143,32 @@ def test_after_close_calls_are_refused(make: Any) -> None:
             call()
 
 
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_call_that_meets_another_threads_close_starts_nothing(make: Any, monkeypatch: Any, connected: bool) -> None:
+    """The call has looked whether the client is closed; then the other thread's `close` runs to its end."""
+    client = make()
+    if connected:
+        client.connect()
+    looked = client._refuse_if_unusable
+
+    def look_and_be_late() -> None:
+        looked()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            pool.submit(client.close).result(5)
+
+    monkeypatch.setattr(client, "_refuse_if_unusable", look_and_be_late)
+    with pytest.raises(ThalovantConnectionError, match="closed"):
+        client.healthcheck()
+
+
+def test_many_threads_may_close_at_once(make: Any) -> None:
+    client = make()
+    client.connect()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for closing in [pool.submit(client.close) for _ in range(8)]:
+            closing.result(5)
+
+
 def test_closing_ends_calls_of_other_threads(hub: Any, make: Any) -> None:
     hub.script.answer = None
     client = make()
@@ -211,19 +235,3 @@ def test_a_forked_child_is_told_to_make_its_own(make: Any) -> None:
         assert "fork" in answers.get()
         child.join(10)
         assert client.ask("still there").text == "still there"
-
-
-def test_both_clients_take_the_same(make: Any) -> None:
-    """Each method of the twin has the parameters of the original, and none is missing."""
-
-    def parameters(function: Any) -> list[tuple[str, Any, Any]]:
-        return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
-
-    public = {name for name in vars(AsyncThalovantClient) if not name.startswith("_")}
-    assert public == {name for name in vars(ThalovantClient) if not name.startswith("_")}
-    for name in public - {"identity"}:
-        twin = getattr(ThalovantClient, name)
-        assert parameters(twin) == parameters(getattr(AsyncThalovantClient, name)), name
-        assert not inspect.iscoroutinefunction(twin)
-    own = parameters(AsyncThalovantClient.__init__)
-    assert parameters(ThalovantClient.__init__) == [entry for entry in own if entry[0] != "session"]

@@ -8,6 +8,7 @@ runs user code on the loop's thread, so that a handler may call back into the cl
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import queue
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["HandlerThread", "LoopThread"]
+__all__ = ["HandlerThread", "LoopEndedError", "LoopThread"]
 
 T = TypeVar("T")
 
@@ -24,15 +25,22 @@ _log = logging.getLogger("thalovant.handlers")
 MAX_WAITING = 10_000
 
 
+class LoopEndedError(RuntimeError):
+    """There is no loop any more, and there will be none: `LoopThread.close` was called."""
+
+
 class LoopThread:
-    """An event loop on a daemon thread; starts on the first `run`, ends with `close`. Safe to call from any
-    thread but its own."""
+    """An event loop on a daemon thread; starts on the first `run`, ends for good with `close`.
+
+    Safe to call from any thread but its own.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended = False  # like the two above, only touched under the lock
 
     @property
     def running(self) -> bool:
@@ -42,16 +50,14 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait for it. An interrupt (Ctrl-C) while waiting cancels it there.
 
-        Raises `RuntimeError` when called on the loop's own thread: it would wait for itself.
+        Raises `RuntimeError` when called on the loop's own thread: it would wait for itself; `LoopEndedError` after
+        `close`, and `concurrent.futures.CancelledError` when `close` ends the work.
         """
         try:
-            loop = self._started()
-            if threading.current_thread() is self._thread:
-                raise RuntimeError("this call would wait for itself; use the asynchronous client here")
+            future = self._submitted(work)
         except BaseException:
             work.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             return future.result()
         except BaseException:
@@ -62,27 +68,36 @@ class LoopThread:
         """Run one last thing, then end as `close` does, without waiting for either; for finalizers."""
         with self._lock:
             loop, self._loop, self._thread = self._loop, None, None
+            self._ended = True
         if loop is not None:
             loop.call_soon_threadsafe(_end_after, loop, last)
 
     def close(self) -> None:
-        """End every task of the loop, the loop and its thread. Does nothing the second time."""
+        """End every task of the loop, the loop and its thread, and start none again. Idle the second time."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
+            self._ended = True
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join()
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def _submitted(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Hand `work` to the loop; under the lock, so that what is handed over is ahead of the loop's end."""
         with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
-                self._thread.start()
-            return self._loop
+            if self._ended:
+                raise LoopEndedError("the loop was closed")
+            if threading.current_thread() is self._thread:
+                raise RuntimeError("this call would wait for itself; use the asynchronous client here")
+            return asyncio.run_coroutine_threadsafe(work, self._loop or self._started())
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
+        self._thread.start()
+        return self._loop
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -8,6 +8,7 @@ a thread of their own and may call the client. It decides nothing; every rule is
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import inspect
 import os
@@ -22,7 +23,7 @@ from thalovant.events import ThalovantEvent
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.identity import ThalovantIdentity
-from thalovant.loop_thread import HandlerThread, LoopThread
+from thalovant.loop_thread import HandlerThread, LoopEndedError, LoopThread
 from thalovant.reply import ThalovantReply
 from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription
 from thalovant.version import USER_AGENT
@@ -122,7 +123,11 @@ class ThalovantClient:
         loop.abandon(self._core.close)
 
     def connect(self, timeout: float | None = None) -> None:
-        """Connect, or do nothing when there is a connection. See `AsyncThalovantClient.connect`."""
+        """Connect, or do nothing when there is a connection. `timeout` covers all of it, in seconds.
+
+        Raises `ThalovantConnectionError` or below it (refused, hub key changed, ...), `ThalovantTimeoutError`, and
+        `ThalovantIdentityError` for damaged Noise state.
+        """
         self._run(self._core.connect(timeout))
 
     def connect_with_info(self, timeout: float | None = None) -> ThalovantConnectionInfo:
@@ -132,10 +137,14 @@ class ThalovantClient:
     def close(self, timeout: float | None = None) -> None:
         """End the connection, everything that waits on it and both threads; for good."""
         self._closed = True
-        if not self._loop.running or self._process != os.getpid():
+        if self._process != os.getpid():
             return
         try:
-            self._loop.run(self._core.close(timeout))
+            if self._loop.running:
+                with contextlib.suppress(
+                    concurrent.futures.CancelledError, LoopEndedError
+                ):  # another close was quicker
+                    self._loop.run(self._core.close(timeout))
         finally:
             self._loop.close()
             self._handlers.close()
@@ -145,7 +154,10 @@ class ThalovantClient:
         self._run(self._core.disconnect(timeout))
 
     def wait_closed(self, timeout: float | None = None) -> None:
-        """Wait until the client is closed or has given its connection up for good."""
+        """Wait until the client is closed, has given its connection up, or, without `auto_reconnect`, has lost it.
+
+        Raises `ThalovantTimeoutError` when `timeout` seconds pass first.
+        """
         if not self._closed:
             self._run(self._core.wait_closed(timeout))
 
@@ -170,7 +182,15 @@ class ThalovantClient:
         pipeline: Sequence[str] | None = None,
         location: Mapping[str, Any] | None = None,
     ) -> ThalovantReply:
-        """Ask the hub and wait for the whole answer. See `AsyncThalovantClient.ask`."""
+        """Ask the hub and wait for the whole answer; `timeout` seconds cover connecting, too (contract 9).
+
+        Against a hub of ours the answer returns as soon as it is complete, and a link that drops meanwhile is dialled
+        again and the same request sent again: the hub answers it once. Against others the windows of contract 9.3
+        hold, and a link that drops after sending is an error.
+
+        Raises `ThalovantTimeoutError`, `ThalovantUnansweredError`, `ThalovantPolicyDeniedError`,
+        `ThalovantRuntimeError`, `ThalovantConnectionError` and below it.
+        """
         return self._run(
             self._core.ask(
                 text,
@@ -186,7 +206,10 @@ class ThalovantClient:
         )
 
     def emit(self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None) -> Any:
-        """Send a bus message and return it. See `AsyncThalovantClient.emit`."""
+        """Send a bus message and return it (a `HiveMessage`); waits for room, not for an answer.
+
+        Raises `ThalovantConnectionError` and below it, `ThalovantRuntimeError` for what JSON cannot hold.
+        """
         return self._run(self._core.emit(event_type, data, context))
 
     def send_utterance(
@@ -198,7 +221,7 @@ class ThalovantClient:
         session_id: str | None = None,
         request_id: str | None = None,
     ) -> Any:
-        """Ask without waiting for the answer; returns the message sent."""
+        """Ask without waiting for the answer; returns the message sent. Raises as `emit`."""
         return self._run(
             self._core.send_utterance(text, lang=lang, context=context, session_id=session_id, request_id=request_id)
         )
@@ -264,7 +287,7 @@ class ThalovantClient:
             raise
         try:
             return self._loop.run(work)
-        except concurrent.futures.CancelledError:
+        except (concurrent.futures.CancelledError, LoopEndedError):
             raise ThalovantConnectionError("The client was closed.") from None
 
     def _refuse_if_unusable(self) -> None:
