@@ -129,7 +129,12 @@ class TestWords:
         assert typed("--version") == Ran(0, f"thalovant {__version__}\n", "")
         assert typed("--help").code == 0
         assert all(name in typed("--help").out for name in ("login", "hubs", "identity", "ask"))
-        assert (typed().code, typed("identity").code) == (2, 2)
+
+    @pytest.mark.parametrize("words", [(), ("identity",)])
+    def test_without_a_command_it_shows_the_help(self, typed: Typed, words: tuple[str, ...]) -> None:
+        ran = typed(*words)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.startswith("Usage: thalovant")
 
     @pytest.mark.parametrize(
         "words",
@@ -147,11 +152,11 @@ class TestWords:
             ("login", "https://h", "--ca", "x", "--ca-fingerprint", "y"),
         ],
     )
-    def test_typed_wrongly_is_two(self, typed: Typed, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_typed_wrongly_is_one(self, typed: Typed, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115, PTH123 - closed with the test
         ran = typed(*words)
         sys.stdin.close()
-        assert (ran.code, ran.out) == (2, "")
+        assert (ran.code, ran.out) == (1, "")
         assert ran.err.startswith("error: ")
         assert len(ran.err.splitlines()) == 1
 

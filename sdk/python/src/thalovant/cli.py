@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `thalovant`: sign in, look at hubs, create an identity, ask. What it does is the SDK's; this is
-only words.
+"""The command `thalovant`: sign in, look at hubs, create an identity, ask.
 
-No secret is an argument (others can read a process's arguments), and none is printed.
+What it does is the SDK's; this is only words. No secret is an argument (others can read a process's arguments),
+and none is printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import typer
 from thalovant.api_address import normalized_root
 from thalovant.api_discovery import find_api, read_ca_file
 from thalovant.bootstrap import BootstrapIdentityResult
-from thalovant.cli_errors import TYPED_WRONGLY, CommandError, run
+from thalovant.cli_errors import CommandError, run
 from thalovant.config import Login, save_login
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantError, ThalovantIdentityError
@@ -76,7 +76,7 @@ def identities(context: typer.Context) -> None:
 def _help_without_a_command(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
-        raise typer.Exit(TYPED_WRONGLY)
+        raise typer.Exit
 
 
 @app.command()
@@ -266,9 +266,7 @@ def _hub(api: ThalovantControlPlane, wanted: str | None) -> dict[str, Any]:
 
 
 def _undo(api: ThalovantControlPlane, result: BootstrapIdentityResult) -> None:
-    """A client whose identity nobody holds is of no use; the error that follows matters more than a failure
-    here.
-    """
+    """Delete a client whose identity nobody holds; the error that follows matters more than a failure here."""
     try:
         if result.client_id:
             api.delete_client(result.client_id)

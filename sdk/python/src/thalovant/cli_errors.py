@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a command ends: one line on standard error and an exit code, never a traceback.
 
-0 done, 1 refused or failed, 2 typed wrongly, 130 interrupted.
+0 done; 1 refused, failed or typed wrongly; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import typer
 from thalovant.errors import ThalovantError
 
 FAILED = 1
-TYPED_WRONGLY = 2
 INTERRUPTED = 130
 
 # Typer carries its own copy of click; its usage errors have one class, known by this one's parent.
@@ -53,7 +52,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, _UsageError):
         say = getattr(error, "format_message", error.__str__)
         _say(f"error: {_one_line(say())} (usage); see --help")
-        return TYPED_WRONGLY
+        return FAILED
     if isinstance(error, ThalovantError):
         _say(f"error: {_with_code(error)}")
         return error.exit_code
