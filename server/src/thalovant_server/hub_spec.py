@@ -15,6 +15,7 @@ from typing import Any
 from thalovant_server.directory import DEFAULT_MAX_MESSAGE
 from thalovant_server.errors import ForbiddenTextError
 from thalovant_server.identifiers import check_name, is_plain_name
+from thalovant_server.spec_keys import plain_key
 
 WIRE_MAX_MESSAGE = 33_554_432
 SMALLEST_MAX_MESSAGE = 1024
@@ -86,7 +87,7 @@ def _check_version(version: object) -> None:
 
 def _check_agent(spec: Mapping[str, Any], agents: Agents) -> None:
     for key in spec:
-        plain = key.lower().replace("_", "").replace("-", "")
+        plain = plain_key(key)
         if plain in _CODE_KEYS or (plain.startswith("agent") and key != "agent"):
             raise ForbiddenTextError(
                 f"spec.{key[:64]}", "is not for the API: agents are declared by the operator, spec.agent names one"

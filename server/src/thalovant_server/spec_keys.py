@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of a spec, compared whatever their spelling, and those among them that hold secrets (contract 3.6).
+
+A spec is the caller's document. It judges no value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SECRET_KEYS = frozenset(
+    {
+        "initialidentify",
+        "initialidentifytoken",
+        "apikey",
+        "accesskey",
+        "password",
+        "cryptokey",
+        "token",
+        "accesstoken",
+        "refreshtoken",
+        "authorization",
+        "clientsecret",
+        "privatekey",
+        "secret",
+        "apisecret",
+        "secretkey",
+        "credentials",
+    }
+)
+"""Never kept in a spec, never sent back in one; spelled as `plain_key` spells."""
+
+
+def plain_key(key: str) -> str:
+    """Return the one spelling of a key: ``apiKey``, ``api_key`` and ``API-Key`` are the same."""
+    return key.lower().replace("_", "").replace("-", "")
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a JSON value without the members that hold secrets, at whatever depth."""
+    if isinstance(value, list):
+        return [without_secrets(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: without_secrets(each) for key, each in value.items() if plain_key(key) not in SECRET_KEYS}
