@@ -46,8 +46,6 @@ def test_look_ups() -> None:
     assert directory.credential("key-2") is None
     assert directory.hub("hub-1") == hub()
     assert directory.hub("slug-1") is None
-    assert directory.credentials_of("client-1") == [credential()]
-    assert directory.credentials_of("client-2") == []
 
 
 def test_the_default_hub_is_the_oldest_active_one() -> None:
@@ -153,6 +151,43 @@ def test_two_keys_at_once_pin_one() -> None:
     uvloop.run(main())
 
 
+def test_a_key_that_was_reset_gives_its_place_to_the_next() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        directory = directory_of([hub()], [replace(credential(), pinned_key=b"a" * 32)], store=store)
+        changes = told(directory)
+        directory.reset_key(1)
+        directory.reset_key(2)  # removed in the meantime: nothing to tell
+        assert changes == [Change("credential", "changed", "hub-1", "client-1", 1)]
+        assert directory.credential("key-1") == credential()
+        assert await directory.pin_key(1, b"b" * 32)
+        assert not await directory.pin_key(1, b"a" * 32)
+
+    uvloop.run(main())
+
+
+def test_a_reset_while_a_key_is_pinned_leaves_no_pin_that_the_store_lacks() -> None:
+    async def main() -> None:
+        class ResetRightAfter(MemoryStore):
+            async def pin_key(self, credential_id: int, key: bytes) -> bytes | None:
+                pinned = await super().pin_key(credential_id, key)
+                if not resets:
+                    resets.append(credential_id)
+                    self.pins.clear()
+                    directory.reset_key(credential_id)
+                return pinned
+
+        resets: list[int] = []
+        store = ResetRightAfter()
+        directory = directory_of([hub()], [credential()], store=store)
+        assert await directory.pin_key(1, b"a" * 32)
+        current = directory.credential_by_id(1)
+        assert current is not None
+        assert store.pins == {1: current.pinned_key} == {1: b"a" * 32}
+
+    uvloop.run(main())
+
+
 def test_a_credential_removed_while_it_is_pinned_is_not_accepted() -> None:
     async def main() -> None:
         class Slow(MemoryStore):
@@ -241,7 +276,7 @@ class DirectoryMachine(RuleBasedStateMachine):
 
     @rule(client=st.integers(1, 3), active=st.booleans())
     def change(self, client: int, active: bool) -> None:
-        for entry in self.directory.credentials_of(f"client-{client}"):
+        for entry in [each for each in self.live.values() if each.client_id == f"client-{client}"]:
             self.live[entry.id] = replace(entry, active=active)
             self.directory.put_credential(self.live[entry.id])
 
@@ -260,9 +295,7 @@ class DirectoryMachine(RuleBasedStateMachine):
     def equals_the_list(self) -> None:
         for number in range(1, self.next_id):
             assert self.directory.credential(f"key-{number}") == self.live.get(number)
-        for client in range(1, 4):
-            expected = [each for each in self.live.values() if each.client_id == f"client-{client}"]
-            assert self.directory.credentials_of(f"client-{client}") == expected
+            assert self.directory.credential_by_id(number) == self.live.get(number)
 
 
 TestDirectoryMachine = DirectoryMachine.TestCase

@@ -123,6 +123,7 @@ class Directory:
         self._by_client: dict[str, dict[int, None]] = {}
         self._by_hub: dict[str, dict[int, None]] = {}
         self._subscribers: list[Callable[[Change], None]] = []
+        self._resets = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stretch")
         self._queue = StretchQueue(self._stretch_one)
 
@@ -158,17 +159,9 @@ class Directory:
         """Return the credential as it is now."""
         return self._credentials.get(credential_id)
 
-    def credentials_of(self, client_id: str) -> list[CredentialEntry]:
-        """Return the live credentials of a client, oldest first."""
-        return [self._credentials[each] for each in self._by_client.get(client_id, ())]
-
     def hub(self, hub_id: str) -> HubEntry | None:
         """Return the hub with this id."""
         return self._hubs.get(hub_id)
-
-    def hubs(self) -> list[HubEntry]:
-        """Return all hubs, oldest first."""
-        return list(self._hubs.values())
 
     def default_hub(self) -> HubEntry | None:
         """Return the hub that the root path serves: the oldest active one (architecture decision 13)."""
@@ -203,7 +196,10 @@ class Directory:
         if current is None:
             return False
         if current.pinned_key is None:
+            resets = self._resets
             pinned = await self._store.pin_key(credential_id, key)
+            if resets != self._resets:  # what the store said may be undone already
+                return await self.pin_key(credential_id, key)
             current = self._update(credential_id, pinned_key=pinned)
         return current is not None and _same(current.pinned_key, key)
 
@@ -245,6 +241,14 @@ class Directory:
         if credential.psk is None:
             self._queue.later(credential.id)
         self._tell(Change("credential", action, credential.hub_id, credential.client_id, credential.id))
+
+    def reset_key(self, credential_id: int) -> None:
+        """Take in that no key is pinned for a credential any longer; sessions that are open stay."""
+        self._resets += 1
+        entry = self._credentials.get(credential_id)
+        if entry is not None:
+            self._credentials[credential_id] = replace(entry, pinned_key=None)
+            self._tell(Change("credential", "changed", entry.hub_id, entry.client_id, credential_id))
 
     def remove_client(self, client_id: str) -> None:
         """Forget a client: each of its credentials is removed."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from thalovant_server.directory import Change
 from thalovant_server.directory_loading import open_directory
 from thalovant_server.testing.control import ENDPOINTS, World
 from thalovant_server.testing.directory import cheap_stretch
@@ -223,6 +224,55 @@ def test_a_removed_client_is_cut_at_once(in_world: Run) -> None:
     in_world(scenario)
 
 
+def test_a_pinned_key_is_reset_for_good_and_told(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        client, directory = await world.make_client(), world.services.directory
+        access_key = client["initial_identify"]["access_key"]
+        entry = directory.credential(access_key)
+        assert entry is not None
+        assert await directory.pin_key(entry.id, b"a" * 32)
+        assert not await directory.pin_key(entry.id, b"b" * 32)
+        world.changes.clear()
+        for _ in range(2):  # may be repeated
+            answer = await world.call("POST", f"/v1/clients/{client['id']}/credentials/1/reset-key")
+            assert (answer.status_code, answer.content) == (204, b"")
+        told = Change("credential", "changed", entry.hub_id, client["id"], entry.id)
+        assert world.changes == [told, told]
+        loaded = await open_directory(world.services.database, node_id="unused", stretch=cheap_stretch)
+        for each in (directory, loaded):
+            found = each.credential(access_key)
+            assert found is not None
+            assert found.pinned_key is None
+        await loaded.stop()
+        assert await directory.pin_key(entry.id, b"b" * 32)
+        assert not await directory.pin_key(entry.id, b"a" * 32)
+        assert (await world.call("GET", f"/v1/clients/{client['id']}")).json()["etag"] == client["etag"]
+
+    in_world(scenario)
+
+
+def test_a_key_is_reset_by_its_owner_only_and_only_where_there_is_one(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        client, bob = await world.make_client(), await world.add_account("bob")
+        entry = world.services.directory.credential(client["initial_identify"]["access_key"])
+        assert entry is not None
+        assert await world.services.directory.pin_key(entry.id, b"a" * 32)
+        path = f"/v1/clients/{client['id']}/credentials"
+        for unknown in ("0", "-1", "2", "9" * 40):
+            answer = await world.call("POST", f"{path}/{unknown}/reset-key")
+            assert (answer.status_code, answer.json()["code"]) == (404, "credential_not_found")
+        answer = await world.call("POST", "/v1/clients/client-none/credentials/1/reset-key")
+        assert (answer.status_code, answer.json()["code"]) == (404, "client_not_found")
+        assert (await world.call("POST", f"{path}/one/reset-key")).status_code == 422
+        assert (await world.call("POST", f"{path}/1/reset-key", token=None)).status_code == 401
+        assert (await world.call("POST", f"{path}/1/reset-key", token=bob)).status_code == 404
+        reader = await world.token_for(scope="clients:read")
+        assert (await world.call("POST", f"{path}/1/reset-key", token=reader)).status_code == 403
+        assert not await world.services.directory.pin_key(entry.id, b"b" * 32)
+
+    in_world(scenario)
+
+
 def test_clients_are_listed_by_hub_with_and_without_spec(in_world: Run) -> None:
     async def scenario(world: World) -> None:
         hub = await world.make_hub()
@@ -297,7 +347,10 @@ def test_a_directory_filled_at_start_equals_the_one_fed_by_changes(in_world: Run
         assert entries[0] is not None
         assert await fed.pin_key(entries[0].id, b"p" * 32)
         loaded = await open_directory(world.services.database, node_id="unused", stretch=cheap_stretch)
-        assert loaded.hubs() == fed.hubs()
+        for each in (hub, await world.demo()):
+            assert loaded.hub(each["id"]) == fed.hub(each["id"])
+            assert loaded.hub(each["id"]) is not None
+        assert loaded.default_hub() == fed.default_hub()
         for each in made:
             key = each["initial_identify"]["access_key"]
             assert loaded.credential(key) == fed.credential(key)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from thalovant.protocol.topics import hub_topics
 from thalovant_server import client_spec, hub_spec
 from thalovant_server.control.answers import check_etag, etag, time_text
 from thalovant_server.control.callers import Caller
@@ -33,33 +34,12 @@ from thalovant_server.identifiers import (
     site_id_from,
     topic_prefix,
 )
+from thalovant_server.spec_keys import without_secrets
 from thalovant_server.store import clients, credentials, hubs, idempotency
 from thalovant_server.store.clients import ClientRecord
 from thalovant_server.store.credentials import AccessKeyTakenError, NewCredential
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.hubs import HubRecord
-
-# Never kept in a spec, never sent back in one, whatever the spelling (contract 3.6).
-_SECRET_KEYS = frozenset(
-    {
-        "initialidentify",
-        "initialidentifytoken",
-        "apikey",
-        "accesskey",
-        "password",
-        "cryptokey",
-        "token",
-        "accesstoken",
-        "refreshtoken",
-        "authorization",
-        "clientsecret",
-        "privatekey",
-        "secret",
-        "apisecret",
-        "secretkey",
-        "credentials",
-    }
-)
 
 
 def shown(client: ClientRecord, *, with_spec: bool = True) -> dict[str, Any]:
@@ -121,7 +101,7 @@ def _checked(body: NewClient) -> _Wanted:
     if not isinstance(version, str) or not 1 <= len(version) <= 64:
         raise ForbiddenTextError("spec.version", 'must be a text such as "1"')
     client_spec.check_allowed_types(given)
-    spec = {**_without_secrets(given), "version": version, "siteId": site_id}
+    spec = {**without_secrets(given), "version": version, "siteId": site_id}
     return _Wanted(body, site_id, spec, _secret(given, "apiKey"), _secret(given, "password"))
 
 
@@ -135,19 +115,6 @@ def _text(spec: dict[str, Any], key: str) -> str | None:
 def _secret(spec: dict[str, Any], key: str) -> str:
     given = _text(spec, key)
     return new_secret() if given is None else check_machine_secret(f"spec.{key}", given)
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_secrets(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    kept = {key: each for key, each in value.items() if _plain(key) not in _SECRET_KEYS}
-    return {key: _without_secrets(each) for key, each in kept.items()}
-
-
-def _plain(key: str) -> str:
-    return key.lower().replace("_", "").replace("-", "")
 
 
 async def _make(services: Services, transaction: Transaction, caller: Caller, wanted: _Wanted, now: int) -> Made:
@@ -228,15 +195,15 @@ def initial_identify(
 
 
 def _mqtt_block(credential: NewCredential, password: str, endpoints: Endpoints) -> dict[str, Any]:
-    prefix = credential.topic_prefix
+    topics, _ = hub_topics(credential.topic_prefix)
     return {
         "endpoint": endpoints.mqtt_url,
         "username": credential.access_key,
         "password": password,
-        "topic_prefix": prefix,
-        "c2s_topic": f"{prefix}/c2s",
-        "s2c_topic": f"{prefix}/s2c",
-        "status_topic": f"{prefix}/status",
+        "topic_prefix": credential.topic_prefix,
+        "c2s_topic": topics.c2s,
+        "s2c_topic": topics.s2c,
+        "status_topic": topics.status,
         "qos": 1,
         "tls": True,
     }
@@ -274,5 +241,23 @@ async def remove(services: Services, caller: Caller, client_id: str, if_match: s
         await idempotency.forget_answers_about(connection, [client_id])
         await clients.remove(connection, client_id)
         transaction.after_commit(partial(services.directory.remove_client, client_id))
+
+    await services.database.write(work)
+
+
+async def reset_key(services: Services, caller: Caller, client_id: str, number: int) -> None:
+    """Forget the key that is pinned for one credential: the next one to come with its password is pinned anew.
+
+    Raises:
+        ApiError: 404, there is no such client, or none of its credentials has this number.
+    """
+
+    async def work(transaction: Transaction) -> None:
+        client = await visible_client(transaction.connection, caller, client_id)
+        known = 1 <= number <= client.credentials_made
+        found = await credentials.reset_key(transaction.connection, client_id, number) if known else None
+        if found is None:
+            raise ApiError(404, "Credential not found", "credential_not_found")
+        transaction.after_commit(partial(services.directory.reset_key, found))
 
     await services.database.write(work)

@@ -99,6 +99,14 @@ async def all_of_them(connection: AsyncConnection, sealer: Sealer) -> list[LiveC
     return [_live(sealer, LiveCredential(**row._mapping)) for row in rows]
 
 
+async def reset_key(connection: AsyncConnection, client_id: str, number: int) -> int | None:
+    """Forget the key that is pinned for a client's ``number``-th credential; return its id, None when there is none."""
+    mine = (credentials.c.client_id == client_id, credentials.c.number == number)
+    change = update(credentials).where(*mine).values(pinned_key=None).returning(credentials.c.id)
+    row = (await connection.execute(change)).first()
+    return None if row is None else int(row.id)
+
+
 class CredentialKeeper:
     """Writes what the data plane learns of a credential: the `CredentialStore` of the directory."""
 

@@ -74,3 +74,10 @@ async def remove_client(
     """Remove a client; it is cut off at once. Needs the client's etag as If-Match."""
     await clients.remove(services, caller, client_id, if_match)
     return Response(status_code=204, headers=HEADERS)
+
+
+@router.post("/v1/clients/{client_id}/credentials/{number}/reset-key", status_code=204)
+async def reset_key(services: GivenServices, caller: ClientsWriter, client_id: str, number: int) -> Response:
+    """Forget the Noise key pinned for a credential, the first being 1: the next key is pinned anew. May be repeated."""
+    await clients.reset_key(services, caller, client_id, number)
+    return Response(status_code=204, headers=HEADERS)
