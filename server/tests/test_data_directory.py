@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from thalovant_server import data_directory
 from thalovant_server.certificates import KeyPair
@@ -112,6 +115,127 @@ def test_damage_is_named_and_nothing_is_made_in_its_place(name: str, damage: byt
             directory.close()
     assert "backup" in str(caught.value)
     assert (file.read_bytes() if file.exists() else None) == damage
+
+
+@pytest.mark.parametrize("left", ["ca.pem", "ca.key", "tls.crt", "tls.key", "ca-bundle.pem", "admin-password"])
+def test_what_is_left_without_database_and_key_is_damage_not_a_fresh_start(left: str, filled: Path) -> None:
+    for file in filled.iterdir():
+        if file.name != left:
+            file.unlink()
+    with pytest.raises(DataDamagedError, match=rf"thalovant\.db .*missing, while {left}"):
+        DataDirectory(filled)
+    assert {file.name for file in filled.iterdir()} == {left, "lock"}
+
+
+@pytest.mark.parametrize("name", [*SECRETS, "thalovant.db", "thalovant.db-wal"])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_secret_that_others_can_reach_is_refused_with_the_line_to_type(name: str, mode: int, filled: Path) -> None:
+    (filled / name).touch()
+    (filled / name).chmod(mode)
+    with pytest.raises(DataDirectoryError) as caught:
+        DataDirectory(filled)
+    assert f"`chmod 600 {filled / name}`" in str(caught.value)
+    (filled / name).chmod(0o600)
+    DataDirectory(filled).close()
+
+
+def test_all_open_secrets_are_told_in_one_line(filled: Path) -> None:
+    for name in SECRETS:
+        (filled / name).chmod(0o644)
+    with pytest.raises(DataDirectoryError) as caught:
+        DataDirectory(filled)
+    assert all(str(filled / name) in str(caught.value) for name in SECRETS)
+
+
+@pytest.mark.parametrize("name", [*SECRETS, "thalovant.db"])
+def test_a_secret_that_is_a_link_is_refused(name: str, filled: Path, tmp_path: Path) -> None:
+    (filled / name).rename(tmp_path / "elsewhere")
+    (filled / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataDirectoryError, match=rf"{name} is a symbolic link"):
+        DataDirectory(filled)
+
+
+@pytest.mark.parametrize("name", [*SECRETS, "thalovant.db", "ca.pem", "tls.crt", "ca-bundle.pem", "first-start"])
+def test_a_directory_in_the_place_of_a_file_is_told(name: str, filled: Path) -> None:
+    (filled / name).unlink(missing_ok=True)
+    (filled / name).mkdir(mode=0o700)
+    with pytest.raises(DataDirectoryError, match=rf"{name}.* is a directory.*(Restore|Move it away)"):
+        DataDirectory(filled)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(filled: Path) -> None:
+    (filled / "seal.key").unlink()
+    os.mkfifo(filled / "seal.key", 0o600)
+    with pytest.raises(DataDamagedError, match="no regular file"):
+        DataDirectory(filled)
+
+
+def test_a_refused_directory_is_free_for_another_process(filled: Path) -> None:
+    (filled / "seal.key").chmod(0o644)
+    with pytest.raises(DataDirectoryError):
+        DataDirectory(filled)
+    (filled / "seal.key").chmod(0o600)
+    DataDirectory(filled).close()
+
+
+@pytest.mark.parametrize("name", ["tls.key", "ca-bundle.pem"])
+def test_a_directory_that_came_after_the_start_is_told_too(name: str, filled: Path) -> None:
+    directory = DataDirectory(filled)
+    (filled / name).unlink()
+    (filled / name).mkdir()
+    with pytest.raises(DataDirectoryError, match=name):
+        fill(directory)
+    directory.close()
+    assert not list(filled.glob(".*"))
+
+
+def test_a_full_disk_is_told_and_leaves_no_scratch_file(filled: Path) -> None:
+    directory = DataDirectory(filled)
+    before, authority = (filled / "ca-bundle.pem").read_text(), directory.authority(())
+    with no_room(), pytest.raises(DataDirectoryError, match=r"ca-bundle\.pem cannot be written .*disk has room"):
+        directory.bundle(authority)
+    assert not list(filled.glob(".*"))
+    assert (filled / "ca-bundle.pem").read_text() == before
+    directory.close()
+
+
+def test_a_full_disk_at_the_first_start_is_told(path: Path) -> None:
+    with no_room(), pytest.raises(DataDirectoryError, match="lock cannot be taken"):
+        DataDirectory(path)
+    DataDirectory(path).close()
+
+
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """Let no file of this process grow: the write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_key_that_needs_a_password_is_damage_and_asks_nobody(filled: Path) -> None:
+    loaded = serialization.load_pem_private_key((filled / "tls.key").read_bytes(), password=None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (filled / "tls.key").write_bytes(loaded.private_bytes(*form, locked))
+    directory = DataDirectory(filled)
+    with pytest.raises(DataDamagedError, match=r"tls\.key"):
+        fill(directory)
+    directory.close()
+
+
+@pytest.mark.parametrize("name", ["ca.key", "ca.pem"])
+def test_a_first_start_that_was_cut_off_between_the_authoritys_halves_goes_on(name: str, path: Path) -> None:
+    cut = DataDirectory(path)
+    cut.authority(())
+    cut.file(name).unlink()
+    cut.close()
+    again = DataDirectory(path)
+    fill(again)
+    again.close()
 
 
 def test_a_missing_database_is_damage_not_a_fresh_start(filled: Path) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data directory: which files a server keeps, who may read them, and which process owns them.
 
-One process owns a directory at a time (architecture decision 12). Secret files are 0600 and are written whole or
-not at all. A file that is damaged, or missing beside others that are there, is an error that names it: a start
+One process owns a directory at a time (architecture decision 12). Secret files are 0600, and refused when others
+can read them. A file that is damaged, or missing beside others that are there, is an error that names it: a start
 never silently forgets.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from thalovant_server import certificates
 from thalovant_server.certificates import KeyPair
+from thalovant_server.data_files import check_kind, check_private, read_text, remove, write_private_text, write_text
 from thalovant_server.errors import DataDamagedError, DataDirectoryError, DataDirectoryInUseError
 
 SEAL_KEY_BYTES = 32
@@ -33,6 +34,13 @@ ADMIN_PASSWORD = "admin-password"  # noqa: S105 - the name of a file
 LOCK = "lock"
 FIRST_START = "first-start"  # there while the first start is under way: what it made so far may be incomplete
 
+REMADE_FILES = (SERVER_CERTIFICATE, SERVER_KEY, BUNDLE, FIRST_START)
+PUBLIC_FILES = (AUTHORITY_CERTIFICATE, SERVER_CERTIFICATE, BUNDLE)
+PRIVATE_FILES = (
+    SEAL_KEY, AUTHORITY_KEY, SERVER_KEY, ADMIN_PASSWORD, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"
+)  # fmt: skip
+_PAIR = (DATABASE, SEAL_KEY)  # one is worth nothing without the other
+
 _SYSTEM_BUNDLES = (  # where distributions keep their certificates, should OpenSSL not know
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -44,7 +52,8 @@ class DataDirectory:
     """The files below one directory, opened by at most one process.
 
     Raises:
-        DataDirectoryError: the directory cannot be made or used.
+        DataDirectoryError: the directory cannot be made or used, or others can read a secret in it.
+        DataDamagedError: a file is missing beside others, or is no file.
         DataDirectoryInUseError: another process owns it; names its pid.
     """
 
@@ -55,11 +64,16 @@ class DataDirectory:
         except OSError as error:
             raise DataDirectoryError(self.path, f"it cannot be made ({error.strerror})") from error
         self._lock = self._take_lock()
-        self.is_new = self._begin()
+        try:
+            self._check_files()
+            self.is_new = self._begin()
+        except BaseException:
+            self.close()
+            raise
 
     def finish_first_start(self) -> None:
         """Say that all of the first start is on the disk; from now on a missing file is damage."""
-        self.file(FIRST_START).unlink(missing_ok=True)
+        remove(self.file(FIRST_START))
 
     def close(self) -> None:
         """Give the directory free for another process."""
@@ -73,9 +87,9 @@ class DataDirectory:
         """Return the 32-byte key under which secrets in the database are sealed, made at the first start."""
         path = self.file(SEAL_KEY)
         if self._may_make(path):
-            _write_secret(path, secrets.token_hex(SEAL_KEY_BYTES) + "\n")
+            write_private_text(path, secrets.token_hex(SEAL_KEY_BYTES) + "\n")
         try:
-            key = bytes.fromhex(_read(path).strip())
+            key = bytes.fromhex(read_text(path).strip())
         except ValueError:
             key = b""
         if len(key) != SEAL_KEY_BYTES:
@@ -85,14 +99,14 @@ class DataDirectory:
     def authority(self, public_hosts: tuple[str, ...]) -> KeyPair:
         """Return the local certificate authority, made at the first start."""
         certificate, key = self.file(AUTHORITY_CERTIFICATE), self.file(AUTHORITY_KEY)
-        if not certificate.exists() and not key.exists():
+        missing = [path for path in (certificate, key) if not path.exists()]
+        if len(missing) == 2 or (missing and self.is_new):  # a first start may have been cut off between the two
             made = certificates.make_authority(public_hosts)
-            _write_secret(key, made.private_key)
-            _write(certificate, made.certificate)
-        for path in (certificate, key):
-            if not path.exists():
-                raise DataDamagedError(path, "it is missing, while its other half is there")
-        pair = KeyPair(_read(certificate), _read(key))
+            write_private_text(key, made.private_key)
+            write_text(certificate, made.certificate)
+        elif missing:
+            raise DataDamagedError(missing[0], "it is missing, while its other half is there")
+        pair = KeyPair(read_text(certificate), read_text(key))
         self._check_authority(pair)
         return pair
 
@@ -108,25 +122,25 @@ class DataDirectory:
                     f"its certificate authority does not fit: {error}. Move {AUTHORITY_CERTIFICATE} and "
                     f"{AUTHORITY_KEY} away to have a new authority made; identities created before need the new ca_pem",
                 ) from error
-            _write_secret(key, made.private_key)
-            _write(certificate, made.certificate)
+            write_private_text(key, made.private_key)
+            write_text(certificate, made.certificate)
         self._check_loads(certificate, key)
         return certificate, key
 
     def bundle(self, authority: KeyPair) -> Path:
         """Write the system's certificates and ours into one file, for programs that take a single bundle."""
         path = self.file(BUNDLE)
-        _write(path, _system_certificates() + authority.certificate)
+        write_text(path, _system_certificates() + authority.certificate)
         return path
 
     def admin_password(self) -> str:
         """Return the first admin's password, made at the first start; "" when its owner has taken the file away."""
         path = self.file(ADMIN_PASSWORD)
         if self._may_make(path):
-            _write_secret(path, secrets.token_urlsafe(PASSWORD_CHARACTERS * 3 // 4) + "\n")
+            write_private_text(path, secrets.token_urlsafe(PASSWORD_CHARACTERS * 3 // 4) + "\n")
         if not path.exists():
             return ""
-        password = _read(path).strip()
+        password = read_text(path).strip()
         if not password:
             raise DataDamagedError(path, "it is empty; remove it if the password is known")
         return password
@@ -136,14 +150,19 @@ class DataDirectory:
         marker = self.file(FIRST_START)
         if marker.exists():
             return True
-        there = [name for name in (DATABASE, SEAL_KEY) if self.file(name).exists()]
+        there = [name for name in (*PRIVATE_FILES, *PUBLIC_FILES) if self.file(name).exists()]
         if not there:
-            _write(marker, "")
+            write_text(marker, "")
             return True
-        for name in (DATABASE, SEAL_KEY):
+        for name in _PAIR:
             if name not in there:
                 raise DataDamagedError(self.file(name), f"it is missing, while {there[0]} is there")
         return False
+
+    def _check_files(self) -> None:
+        for name in (*PRIVATE_FILES, *PUBLIC_FILES, FIRST_START):
+            check_kind(self.file(name), remade=name in REMADE_FILES)
+        check_private(map(self.file, PRIVATE_FILES))
 
     def _may_make(self, path: Path) -> bool:
         return self.is_new and not path.exists()
@@ -155,14 +174,23 @@ class DataDirectory:
         except OSError as error:
             raise DataDirectoryError(self.path, f"{path.name} cannot be opened ({error.strerror})") from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._own(lock)
         except OSError as error:
-            owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
             os.close(lock)
+            raise DataDirectoryError(self.path, f"{path.name} cannot be taken ({error.strerror})") from error
+        except DataDirectoryInUseError:
+            os.close(lock)
+            raise
+        return lock
+
+    def _own(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
             raise DataDirectoryInUseError(self.path, owner) from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return lock
 
     def _check_authority(self, pair: KeyPair) -> None:
         for path, check in (
@@ -178,51 +206,34 @@ class DataDirectory:
         hosts = (*certificates.LOOPBACK_HOSTS, *public_hosts)
         now = datetime.datetime.now(datetime.UTC)
         try:
-            return certificates.serves(_read(certificate), authority.certificate, hosts, now)
+            return certificates.serves(read_text(certificate), authority.certificate, hosts, now)
         except ValueError as error:
             raise DataDamagedError(certificate, "it is not a PEM certificate") from error
 
     def _check_loads(self, certificate: Path, key: Path) -> None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        try:  # with a password given, a key that needs one fails and asks nobody
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
         except ssl.SSLError as error:
             raise DataDamagedError(key, f"it does not fit {certificate.name}, or is no PEM key") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii")
-    except UnicodeDecodeError as error:
-        raise DataDamagedError(path, "it is not text") from error
-    except OSError as error:
-        raise DataDirectoryError(path.parent, f"{path.name} cannot be read ({error.strerror})") from error
-
-
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: a new one is renamed over the old one once it is on the disk."""
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _write_secret(path: Path, text: str) -> None:
-    _write(path, text, mode=0o600)
+        except OSError as error:
+            raise DataDirectoryError(
+                self.path,
+                f"{key.name} or {certificate.name} cannot be read ({error.strerror}). Remove both: they are made anew",
+            ) from error
 
 
 def _system_certificates() -> str:
     """Return the certificates the system trusts; a distribution's bundle may hold comments in any script."""
     named = ssl.get_default_verify_paths()
     for name in (os.environ.get("SSL_CERT_FILE"), named.cafile, named.openssl_cafile, *_SYSTEM_BUNDLES):
-        if name and Path(name).is_file() and Path(name).name != BUNDLE:
-            text = Path(name).read_text("utf-8", "replace").encode("ascii", "replace").decode()
+        text = _bundle_at(Path(name)) if name and Path(name).name != BUNDLE else ""
+        if text:
             return text if text.endswith("\n") else text + "\n"
     return ""
+
+
+def _bundle_at(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").encode("ascii", "replace").decode() if path.is_file() else ""
+    except OSError:  # not for us: the next one may be
+        return ""

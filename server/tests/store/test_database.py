@@ -249,3 +249,9 @@ def test_a_newer_servers_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_url_is_refused() -> None:
     with pytest.raises(SettingsError, match="SQLite"):
         uvloop.run(Database.open("postgresql://somewhere/else", SEALER, create=True))
+
+
+def test_a_file_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"t\.db cannot be made \(Not a directory\).*owns the directory"):
+        uvloop.run(open_new(tmp_path / "file" / "t.db"))

@@ -169,13 +169,23 @@ def _path_of(location: Path | str) -> Path:
 
 def _make_or_check(path: Path, create: bool) -> None:
     if create and (not path.exists() or path.stat().st_size == 0):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(path)
     elif not path.exists():
         raise DataDamagedError(path, "it is missing")
     elif path.stat().st_size == 0:
         raise DataDamagedError(path, "it is empty")
     else:
         _check_whole(path)
+
+
+def _make(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StorageError(
+            f"The database {path} cannot be made ({error.strerror}). See that the disk has room and that the user who "
+            "runs the server owns the directory, then start again."
+        ) from error
 
 
 def _check_whole(path: Path) -> None:
