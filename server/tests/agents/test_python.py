@@ -146,18 +146,120 @@ def test_what_it_raises_comes_through(function):
         ask(function)
 
 
-def leaves(text):
-    sys.exit(3)
+class OddError(BaseException):
+    """No `Exception`."""
 
 
-async def leaves_later(text):
-    sys.exit(3)
+def every_kind_that_raises(error):
+    def at_once(text):
+        raise error
+
+    async def later(text):
+        raise error
+
+    def between(text):
+        yield "one"
+        raise error
+
+    async def later_between(text):
+        yield "one"
+        raise error
+
+    async def in_what_it_gives(text):
+        return between(text)
+
+    return [at_once, later, between, later_between, in_what_it_gives]
 
 
-@pytest.mark.parametrize("function", [leaves, leaves_later])
-def test_an_agent_cannot_end_the_process(function):
-    with pytest.raises(AgentError, match="end the process"):
-        ask(function)
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), OddError()])
+def test_an_agent_cannot_end_the_process(error, kind):
+    with pytest.raises(AgentError, match=f"{type(error).__name__}.*end the process"):
+        ask(every_kind_that_raises(error)[kind])
+
+
+@pytest.mark.parametrize("kind", [0, 2, 4])
+def test_a_generator_exit_on_a_thread_is_the_functions_own(kind):
+    with pytest.raises(AgentError, match="GeneratorExit"):
+        ask(every_kind_that_raises(GeneratorExit())[kind])
+
+
+def test_what_an_asynchronous_generator_raises_when_it_is_closed_is_contained():
+    async def stubborn(text):
+        try:
+            yield "one"
+            yield "two"
+        finally:
+            raise KeyboardInterrupt
+
+    async def main():
+        agent = PythonAgent("a", stubborn)
+        parts = agent.answer(request())
+        assert await anext(parts) == "one"
+        with pytest.raises(AgentError, match="KeyboardInterrupt"):
+            await parts.aclose()
+        await asyncio.sleep(0)
+        await agent.close()
+
+    uvloop.run(main())
+
+
+def test_a_real_cancellation_passes():
+    async def main():
+        agent, began = PythonAgent("a", lambda text: forever()), asyncio.Event()
+
+        async def forever():
+            began.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(anext(agent.answer(request())))
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await agent.close()
+
+    uvloop.run(main())
+
+
+def test_what_can_be_iterated_is_iterated_on_a_thread_whoever_gave_it():
+    def steps():
+        yield threading.current_thread().name
+        yield threading.current_thread().name
+
+    async def gives_iterator(text):
+        return steps()
+
+    def gives_awaitable(text):
+        return gives_iterator(text)
+
+    for function in (gives_iterator, gives_awaitable):
+        names = ask(function)
+        assert len(names) == 2
+        assert all(name.startswith("agent-a-") for name in names)
+
+
+def test_an_asynchronous_generator_is_closed_with_its_listener():
+    closed = []
+
+    async def endless(text):
+        try:
+            while True:
+                yield "x"
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    async def main():
+        for function in (endless, lambda text: endless(text)):
+            agent = PythonAgent("a", function)
+            parts = agent.answer(request())
+            await anext(parts)
+            await parts.aclose()
+            await agent.close()
+        return list(closed)
+
+    assert uvloop.run(main()) == [True, True]
 
 
 @pytest.mark.parametrize("function", [lambda: None, lambda a, b, c: None, lambda *, text: None])

@@ -16,9 +16,10 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from thalovant_server.agents.base import AgentError, AgentRequest
 from thalovant_server.agents.threads import DaemonPool
@@ -28,6 +29,8 @@ from thalovant_server.errors import SettingsError
 THREADS = 64
 # Parts a thread may be ahead of the loop; then it waits.
 AHEAD = 64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +81,18 @@ class PythonAgent:
         """Call the function and yield its text.
 
         Raises:
-            AgentError: the function gave something other than text, or tried to end the process.
+            AgentError: the function gave something other than text, or tried to end the process or the task.
         """
-        parts = self._on_loop(request) if self._asynchronous else self._on_thread(request)
+        parts = self._on_loop(request) if self._asynchronous else self._on_thread(lambda: self._call(request))
         try:
-            async for part in parts:
+            while True:
+                try:
+                    part = await self._contain(anext(parts))
+                except StopAsyncIteration:
+                    break
                 yield self._text(part)
-        except SystemExit as error:
-            raise AgentError(f"the agent {self.name} tried to end the process") from error
         finally:
-            await parts.aclose()
+            await self._contain(parts.aclose())
 
     async def close(self) -> None:
         """Let the free threads end."""
@@ -101,30 +106,65 @@ class PythonAgent:
             raise AgentError(f"the agent {self.name} answered with {type(part).__name__}, not with text")
         return part
 
-    async def _on_loop(self, request: AgentRequest) -> AsyncGenerator[object, None]:
-        result = self._call(request)
-        async for part in _unfold(result):
-            yield part
+    async def _contain(self, step: Awaitable[T]) -> T:
+        """Await one step of the function; what would end the loop or look like a cancellation is an `AgentError`."""
+        try:
+            return await step
+        except (Exception, GeneratorExit):  # GeneratorExit: this very step is being closed
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            raise self._stray(error) from error
 
-    async def _on_thread(self, request: AgentRequest) -> AsyncGenerator[object, None]:
-        """Run the function on a thread; its parts come over one by one, the thread at most `AHEAD` in front."""
+    def _stray(self, error: BaseException) -> AgentError:
+        return AgentError(f"the agent {self.name} raised {type(error).__name__}, but it may not end the process")
+
+    async def _on_loop(self, request: AgentRequest) -> AsyncGenerator[object, None]:
+        async with aclosing(self._unfold(self._call(request))) as parts:
+            async for part in parts:
+                yield part
+
+    async def _on_thread(self, call: Callable[[], Any]) -> AsyncGenerator[object, None]:
+        """Make the call on a thread; its parts come over one by one, the thread at most `AHEAD` in front."""
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[_Part | _End | _Fault] = asyncio.Queue()
         over = asyncio.Event()
-        job = _Job(lambda: self._call(request), loop.call_soon_threadsafe, inbox, over)
+        job = _Job(call, loop.call_soon_threadsafe, inbox, over)
         self._pool.submit(job.run)
         try:
             while isinstance(item := await inbox.get(), _Part):
                 yield item.value
                 job.room.release()
             if isinstance(item, _Fault):
-                raise item.error
-            async for part in _unfold(item.result):
-                yield part
+                # On a thread there is no cancellation and no closing: whatever is no `Exception` is the function's.
+                raise item.error if isinstance(item.error, Exception) else self._stray(item.error)
+            async with aclosing(self._unfold(item.result)) as parts:
+                async for part in parts:
+                    yield part
         finally:
             # Only now is the client's place free: else one client could block every thread with short deadlines.
             if job.stop():
                 await over.wait()
+
+    async def _unfold(self, result: Any) -> AsyncGenerator[object, None]:
+        """The parts in what a function returned: text, None, something to await, or something to iterate."""
+        if inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, Iterator):  # its steps may block, whoever made it
+            async with aclosing(self._on_thread(lambda: result)) as parts:
+                async for part in parts:
+                    yield part
+        elif hasattr(result, "__aiter__"):
+            try:
+                async for part in result:
+                    yield part
+            finally:
+                if hasattr(result, "aclose"):
+                    await result.aclose()
+        elif result is not None:
+            yield result
 
 
 class _Job:
@@ -179,24 +219,6 @@ class _Job:
             self._tell(*call)
         except RuntimeError:  # the loop is closed: the process is going down
             self._stopped = True
-
-
-async def _unfold(result: Any) -> AsyncGenerator[object, None]:
-    """The parts in what a function returned: text, None, something to await, or something to iterate."""
-    if inspect.isawaitable(result):
-        result = await result
-    if isinstance(result, Iterator):
-        for part in result:
-            yield part
-    elif hasattr(result, "__aiter__"):
-        try:
-            async for part in result:
-                yield part
-        finally:
-            if hasattr(result, "aclose"):
-                await result.aclose()
-    elif result is not None:
-        yield result
 
 
 def _is_asynchronous(function: Callable[..., Any]) -> bool:
