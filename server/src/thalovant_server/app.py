@@ -35,7 +35,7 @@ from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub.hub import Hub
 from thalovant_server.settings import Settings
-from thalovant_server.shutdown import Shutdown
+from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.server_row import ServerIdentity
@@ -103,7 +103,7 @@ class Server:
     def _open_data(self) -> DataDirectory:
         data = DataDirectory(self._settings.data)
 
-        async def close(_: float) -> None:
+        async def close(_: Drain) -> None:
             data.close()
 
         self._shutdown.at_end("data directory", close)
@@ -131,7 +131,7 @@ class Server:
                 backlog=1024,
                 start_serving=False,
             )
-        self._shutdown.at_end("connections", lambda seconds: _end_connections(seconds, hub, mqtt, mqtt_server, api))
+        self._shutdown.at_end("connections", lambda drain: _end_connections(drain, hub, mqtt, mqtt_server, api))
         with _PortFault("--api-port", settings.listen_host, settings.api_port):
             await api.start(settings.listen_host, settings.api_port, tls)
         mqtt_port = mqtt_server.sockets[0].getsockname()[1]
@@ -140,12 +140,12 @@ class Server:
 
 
 async def _end_connections(
-    seconds: float, hub: Hub, mqtt: MqttGateway, mqtt_server: asyncio.AbstractServer, api: ApiPort
+    drain: Drain, hub: Hub, mqtt: MqttGateway, mqtt_server: asyncio.AbstractServer, api: ApiPort
 ) -> None:
     """Stop accepting, let asks under way end, then close what is open."""
     mqtt_server.close()
     api.stop_accepting()
-    await hub.stop(seconds)
+    await hub.stop(drain.seconds, drain.hurry)
     await asyncio.gather(mqtt.close(CLOSE_SECONDS), api.close(CLOSE_SECONDS))
 
 

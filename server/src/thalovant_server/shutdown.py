@@ -10,13 +10,23 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
-End = Callable[[float], Awaitable[None]]
-"""Ends one part; takes the seconds it may spend on draining."""
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How long a part may let what is under way go on: so many seconds, and no longer once `hurry` is set."""
+
+    seconds: float
+    hurry: asyncio.Event
+
+
+End = Callable[[Drain], Awaitable[None]]
+"""Ends one part. It is never cut off itself: one that drains must heed `Drain.hurry`."""
 
 
 class Shutdown:
@@ -24,6 +34,7 @@ class Shutdown:
 
     def __init__(self, drain_seconds: float) -> None:
         self._wished = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._drain_seconds = drain_seconds
         self._ends: list[tuple[str, End]] = []
 
@@ -34,9 +45,9 @@ class Shutdown:
             loop.add_signal_handler(number, self.request)
 
     def request(self) -> None:
-        """Wish that the process stops. A second wish leaves no time for draining."""
+        """Wish that the process stops. A second wish ends the draining, also the one that is under way."""
         if self._wished.is_set():
-            self._drain_seconds = 0.0
+            self._hurry.set()
         self._wished.set()
 
     async def wait(self) -> None:
@@ -49,11 +60,12 @@ class Shutdown:
 
     async def run(self) -> None:
         """End every part. One that fails is logged and keeps no other from ending."""
-        deadline = asyncio.get_running_loop().time() + self._drain_seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_seconds
         while self._ends:
             name, end = self._ends.pop()
-            left = max(0.0, min(deadline - asyncio.get_running_loop().time(), self._drain_seconds))
+            left = 0.0 if self._hurry.is_set() else max(0.0, deadline - loop.time())
             try:
-                await end(left)
+                await end(Drain(left, self._hurry))
             except Exception:
                 log.exception("part did not end cleanly", part=name)

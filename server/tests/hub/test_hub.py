@@ -220,6 +220,18 @@ def test_a_client_removed_in_the_middle_of_its_handshake_is_cut(run_rig):
     run_rig(main)
 
 
+def test_a_client_whose_removal_is_committed_but_not_told_yet_is_revoked_and_no_mismatch(run_rig):
+    async def main(rig):
+        async def gone(_credential_id, _key):
+            return None
+
+        rig.store.pin_key = gone
+        why = await rig.device().open().ends()
+        assert why.code == "revoked"
+
+    run_rig(main)
+
+
 def test_a_carrier_that_is_turned_off_ends_its_own_sessions_only(run_rig):
     async def main(rig):
         key = generate_private_key()
@@ -432,6 +444,20 @@ def test_going_down_tells_everybody(run_rig):
         assert (device.closed_with.code, device.closed_with.ws_code) == ("restart", 1012)
         assert refusal_of(rig, "key-1", "h1", "wss").code == "restart"
         assert rig.hub.connections == 0
+
+    run_rig(main)
+
+
+def test_no_session_begins_while_asks_end_even_on_a_link_that_was_admitted_before(run_rig):
+    async def main(rig):
+        device = rig.device(carrier="mqtt")
+        admitted = rig.hub.admit("key-1", "h1", "mqtt")
+        await rig.hub.stop(0)
+        with pytest.raises(Refused) as caught:
+            rig.hub.connect(device, admitted, None)
+        assert caught.value.code == "restart"
+        assert rig.hub.connections == 0
+        assert device.inbox == []
 
     run_rig(main)
 

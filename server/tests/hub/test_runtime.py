@@ -209,6 +209,86 @@ def test_a_client_cancels_its_own_ask_only(run_rig, gate):
     with_agent(run_rig, main, gate)
 
 
+def cancel(device, request_id="r1"):
+    device.send(bus("thalovant.ask.cancel", {"request_id": request_id}))
+
+
+def test_a_cancelled_ask_runs_again_when_it_is_asked_again(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q", "r1")
+        await device.hears(1)
+        cancel(device)
+        device.ask("q", "r1")  # before the cancelled agent has had its last word
+        await gate.until(lambda gate: gate.cancelled == 1 and len(gate.runs) == 2)
+        gate.opened.set()
+        await device.hears(5)
+        assert device.types == ["speak", TIMEOUT, "speak", "speak", HANDLED]
+        device.ask("q", "r1")
+        await device.hears(8)
+        assert len(gate.runs) == 2
+        assert rig.hub.runtime.remembered == 1
+
+    with_agent(run_rig, main, gate)
+
+
+def test_nothing_of_a_cancelled_ask_is_remembered(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q", "r1")
+        await device.hears(1)
+        cancel(device)
+        await gate.until(lambda gate: gate.now == 0)
+        await asyncio.sleep(0)
+        assert (rig.hub.runtime.remembered, rig.hub.budget.used, rig.clock.armed) == (0, 0, 0)
+
+    with_agent(run_rig, main, gate)
+
+
+def test_one_connections_cancel_leaves_the_answer_to_the_others(run_rig, gate):
+    async def main(rig):
+        key = generate_private_key()
+        one = await rig.device(key=key, session_id="a").open().ready()
+        other = await rig.device(key=key, session_id="b").open().ready()
+        for device in (one, other):
+            device.ask("q", "r1")
+            await device.hears(1)
+        cancel(one)
+        await one.hears(2)
+        assert one.heard[-1].payload["data"]["code"] == "cancelled"
+        gate.opened.set()
+        await other.hears(3)
+        assert (other.types, one.types) == (["speak", "speak", HANDLED], ["speak", TIMEOUT])
+        assert (len(gate.runs), gate.cancelled) == (1, 0)
+
+    with_agent(run_rig, main, gate)
+
+
+def test_a_cancel_over_a_new_connection_stops_what_only_a_lost_one_heard(run_rig, gate):
+    async def main(rig):
+        key = generate_private_key()
+        first = await rig.device(key=key).open().ready()
+        first.ask("q", "r1")
+        await first.hears(1)
+        first.connection.lost()
+        cancel(await rig.device(key=key).open().ready())
+        await gate.until(lambda gate: gate.cancelled == 1)
+
+    with_agent(run_rig, main, gate)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit(), BaseException("odd")])
+def test_no_error_of_an_agent_ends_the_loop(run_rig, error):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        for number in range(2):
+            device.ask("q", f"r{number}")
+            await device.hears(2 * number + 2)
+        assert [m.payload["data"].get("code") for m in device.heard] == [None, "agent_failed"] * 2
+
+    with_agent(run_rig, main, Broken(error, "before"))
+
+
 @pytest.mark.parametrize("error", [ValueError("secret insides"), asyncio.CancelledError(), KeyError("x")])
 def test_an_agent_that_raises_is_reported_without_its_insides(run_rig, error, capsys):
     async def main(rig):
@@ -366,5 +446,54 @@ def test_stopping_lets_a_turn_end_that_ends_in_time(run_rig, gate):
         await stopping
         await device.hears(3)
         assert device.types == ["speak", "speak", HANDLED]
+
+    with_agent(run_rig, main, gate)
+
+
+def test_stopping_lets_turns_end_that_waited_for_a_place(run_rig, gate):
+    async def main(rig):
+        device, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        for number in range(4):
+            device.ask("q", f"r{number}")
+        other.ask("q")
+        await gate.until(lambda gate: len(gate.runs) == 1)
+        stopping = asyncio.create_task(rig.hub.stop(60))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await asyncio.wait_for(stopping, 10)
+        await device.hears(12)
+        await other.hears(3)
+        assert device.types == ["speak", "speak", HANDLED] * 4
+        assert gate.cancelled == 0
+
+    with_agent(run_rig, main, gate, limits=Limits(turns_running=1, agent_running=1))
+
+
+def test_a_hurry_ends_the_drain_at_once(run_rig, gate):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q", "r1")
+        device.ask("q", "r2")
+        await device.hears(1)
+        hurry = asyncio.Event()
+        stopping = asyncio.create_task(rig.hub.stop(3600, hurry))
+        await asyncio.sleep(0)
+        assert not stopping.done()
+        hurry.set()
+        await asyncio.wait_for(stopping, 10)
+        await device.hears(3)
+        assert sorted(m.payload["context"]["request_id"] for m in device.heard[1:]) == ["r1", "r2"]
+        assert {m.payload["data"]["code"] for m in device.heard[1:]} == {"restart"}
+        assert device.closed_with.code == "restart"
+
+    with_agent(run_rig, main, gate, limits=Limits(turns_running=1))
+
+
+def test_nothing_is_left_of_a_drain(run_rig, gate):
+    async def main(rig):
+        before = asyncio.all_tasks()
+        await rig.hub.stop(3600, asyncio.Event())
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
 
     with_agent(run_rig, main, gate)

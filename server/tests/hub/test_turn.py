@@ -169,3 +169,26 @@ def test_whatever_happens_each_listener_hears_one_ending_and_it_is_the_last(step
     for ear in ears:
         assert ear.heard[-1] == ending
         assert ear.heard[:-1] in (turn.parts, []) if turn.failure else ear.heard[:-1] == turn.parts
+
+
+def test_one_that_is_detached_hears_its_own_end_and_the_others_theirs():
+    turn, one, other = Turn(ask()), Ear(streams=True), Ear(streams=False)
+    turn.attach(one, ask())
+    turn.attach(other, ask())
+    turn.add("one")
+    assert turn.detach(one, FAILURE)
+    turn.add("two")
+    turn.finish()
+    assert one.heard == ["one", FAILURE.sentence]
+    assert other.heard == ["one", "two", HANDLED]
+
+
+def test_nobody_waits_when_the_rest_is_gone_and_a_stranger_detaches_nobody():
+    turn, one, gone = Turn(ask()), Ear(streams=True), Ear(streams=True)
+    turn.attach(one, ask())
+    turn.attach(gone, ask())
+    assert turn.detach(Ear(streams=True), FAILURE)
+    gone.closed = True
+    assert not turn.detach(one, FAILURE)
+    assert not turn.detach(gone, FAILURE)
+    assert (one.heard, gone.heard) == ([FAILURE.sentence], [])

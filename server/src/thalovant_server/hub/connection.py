@@ -163,7 +163,7 @@ class Connection:
     @property
     def handshaking(self) -> bool:
         """True once the client has sent its first Noise message, or later: sealed frames make sense."""
-        return self._session.state not in {"new", "offered", "failed"}
+        return self._session.handshaking
 
     @property
     def buffered(self) -> int:

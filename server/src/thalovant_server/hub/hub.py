@@ -104,7 +104,13 @@ class Hub:
         """Begin a session for an admitted credential; HELLO and offer leave through the link at once.
 
         `user_agent` begins the peer name (contract section 6.3); None puts the access key there, as on MQTT.
+
+        Raises:
+            Refused: the server goes down. Right after `admit` for a new session it is never raised.
         """
+        if self._stopping:  # on MQTT a session can begin long after `admit`
+            log.debug("refused", code=refusal.RESTARTING.code, carrier=link.carrier, client_id=credential.client_id)
+            raise Refused(refusal.RESTARTING)
         current = self._directory.credential(credential.access_key) or credential
         self._make_room(link.carrier, current)
         connection = Connection(self, link, current, user_agent or current.access_key, next(self._numbers))
@@ -122,10 +128,13 @@ class Hub:
         """Live connections, ready or not."""
         return sum(len(each) for each in self._by_hub.values())
 
-    async def stop(self, seconds: float) -> None:
-        """Take nothing new, let asks under way end for so long, then end every connection with "restart"."""
+    async def stop(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Take nothing new, let asks under way end, then end every connection with "restart".
+
+        The asks have so many seconds, and no more once `hurry` is set.
+        """
         self._stopping = True
-        await self.runtime.stop(seconds)
+        await self.runtime.stop(seconds, hurry)
         for connection in [each for group in list(self._by_hub.values()) for each in group]:
             connection.end(refusal.RESTARTING)
         self._unsubscribe()
@@ -176,7 +185,7 @@ class Hub:
             case policy.Allow(ask=Ask() as ask):
                 self._ask(connection, credential, hub, ask)
             case policy.Allow(ask=Cancel(request_id=request_id)):
-                self.runtime.cancel(credential.client_id, request_id)
+                self.runtime.cancel(connection, credential.client_id, request_id)
             case policy.Deny() as denial:
                 self._deny(connection, denial)
             case policy.Close(frame_type=frame_type):
@@ -337,9 +346,15 @@ class Hub:
     async def _commit_pin(self, connection: Connection, key: bytes) -> None:
         try:
             accepted = await self._directory.pin_key(connection.credential.id, key)
+            if not accepted and not self._is_pinned(connection.credential.id):
+                raise CredentialGone  # its removal is committed; the directory may not have been told yet
             connection.provide_pin(accepted)
         except Exception as error:  # noqa: BLE001 - as above
             connection.end(self._why(error, "pin"))
+
+    def _is_pinned(self, credential_id: int) -> bool:
+        current = self._directory.credential_by_id(credential_id)
+        return current is not None and current.pinned_key is not None
 
     def _why(self, error: Exception, what: str) -> Refusal:
         if isinstance(error, CredentialGone):

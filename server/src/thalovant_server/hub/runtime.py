@@ -3,7 +3,8 @@
 
 The key of a turn is (client, request id, digest of type and data). The same ask again, over whatever connection,
 hears the same answer and runs the agent no second time; the same id with other content is a new turn. A turn is
-remembered until its deadline plus a minute. When the memory is full, the turns that ended first are forgotten first
+remembered until its deadline plus a minute, unless it was cancelled or the server went down: then there is no answer
+to repeat, and the same ask is a new turn. When the memory is full, the turns that ended first are forgotten first
 (a client's own, then anybody's); a turn that runs is never forgotten.
 
 It will not know carriers or permissions. A lost link cancels nothing.
@@ -39,6 +40,8 @@ FAILED = Failure("agent_failed", "The agent of this hub failed to answer. Try ag
 TOO_LONG = Failure("answer_too_long", "The agent's answer is longer than this hub passes on.")
 CANCELLED = Failure("cancelled", "The ask was cancelled.")
 GOING_DOWN = Failure("restart", "The server went down before the answer was complete. Ask again.")
+# These say nothing about the ask itself, so the same ask again must run.
+PASSING = (CANCELLED, GOING_DOWN)
 
 TooMany = tuple[str, str]
 TOO_MANY: TooMany = ("too_many_requests", "too many asks at once: wait for answers, then ask again")
@@ -133,22 +136,24 @@ class Runtime:
         self._start_waiting(client)
         return None
 
-    def cancel(self, client_id: str, request_id: str) -> None:
-        """Cancel the client's own turns of that request id that have not ended."""
+    def cancel(self, asker: Asker, client_id: str, request_id: str) -> None:
+        """`asker` waits no more for its client's turns of that request id; one that nobody waits for is cancelled."""
         client = self._clients.get(client_id)
         for turn in list(client.turns.values()) if client else ():
-            if turn.key and turn.key[0] == request_id and not turn.done:
+            if turn.key and turn.key[0] == request_id and not turn.done and not turn.detach(asker, CANCELLED):
                 self._abandon(turn, CANCELLED)
 
     def refuse_new(self) -> None:
         """Take no new turns from now on; the same ask again still joins its turn."""
         self._stopping = True
 
-    async def stop(self, seconds: float) -> None:
-        """Let running turns end for so long, then cancel them; each listener hears how its ask ended."""
+    async def stop(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Let turns end, those that wait for a place too; then cancel them. Each listener hears how its ask ended.
+
+        They have so many seconds, and no more once `hurry` is set.
+        """
         self.refuse_new()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        await self._drain(seconds, hurry or asyncio.Event())
         for client in list(self._clients.values()):
             for turn in [*client.turns.values(), *client.waiting]:
                 self._abandon(turn, GOING_DOWN)
@@ -163,6 +168,19 @@ class Runtime:
             self._forget(turn)
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    async def _drain(self, seconds: float, hurry: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        ends = {loop.create_task(self._idle(), name="drain"), loop.create_task(hurry.wait(), name="hurry")}
+        try:
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ends:
+                task.cancel()
+
+    async def _idle(self) -> None:
+        while self._tasks:  # each that ends may start one that waited
+            await asyncio.wait(self._tasks)
 
     def _no_room(self, client: _Client, ask: Ask) -> TooMany | None:
         if self._stopping:
@@ -194,7 +212,9 @@ class Runtime:
             except AnswerTooLongError as error:
                 self._log_failure(turn, error)
                 turn.fail(TOO_LONG)
-            except (Exception, asyncio.CancelledError) as error:
+            except GeneratorExit:  # either this task is thrown away, or an agent raised it: `_ran` tells
+                raise
+            except BaseException as error:  # one that left here could end the loop, and the server with it
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     raise
@@ -229,8 +249,11 @@ class Runtime:
         self._tasks.discard(task)
         turn.client.running -= 1
         turn.task = None
-        if not turn.done:
-            turn.fail(GOING_DOWN)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log_failure(turn, error)
+            turn.fail(FAILED)
+        turn.fail(GOING_DOWN)  # which changes nothing when it has ended
         self._ended(turn)
         self._start_waiting(turn.client)
         self._drop_if_empty(turn.client)
@@ -244,6 +267,8 @@ class Runtime:
         if turn.done:
             return
         turn.fail(failure)
+        if failure in PASSING:
+            self._unname(turn)  # now: the agent may take its time to stop
         if turn.task is not None:
             turn.task.cancel()
             return
@@ -259,7 +284,7 @@ class Runtime:
         kept = turn.size + TURN_OVERHEAD
         self._budget.give(turn.cost)
         turn.cost = 0
-        if turn.key is None or not self._budget.take(kept):
+        if turn.key is None or turn.failure in PASSING or not self._budget.take(kept):
             self._forget(turn)
             return
         turn.cost = kept
@@ -289,9 +314,14 @@ class Runtime:
             self._remembered_bytes -= turn.cost
         self._budget.give(turn.cost)
         turn.cost = 0
+        self._unname(turn)
+        self._drop_if_empty(turn.client)
+
+    def _unname(self, turn: _Work) -> None:
+        """From now on the same ask is a new turn."""
         if turn.key is not None and turn.client.turns.get(turn.key) is turn:
             del turn.client.turns[turn.key]
-        self._drop_if_empty(turn.client)
+        turn.key = None
 
     def _drop_if_empty(self, client: _Client) -> None:
         if client.empty and self._clients.get(client.id) is client:

@@ -71,6 +71,13 @@ class Turn:
         if asker.streams:
             self._tell(listener)
 
+    def detach(self, asker: Asker, failure: Failure) -> bool:
+        """Tell `asker` that for it the ask ends so; return whether anybody else still waits for the answer."""
+        for listener in [each for each in self._listeners if each.asker is asker]:
+            self._listeners.remove(listener)
+            self._dismiss(listener, failure)
+        return any(not listener.asker.closed for listener in self._listeners)
+
     def add(self, part: str) -> None:
         """The next part. Empty ones say nothing and are left out."""
         if self.done or not part:
@@ -103,7 +110,7 @@ class Turn:
         """Send one listener what it has not heard yet; to one that gathers, nothing but a whole answer."""
         if listener.asker.closed:
             return
-        replies = listener.replies = listener.replies or Replies(listener.asker.peer, listener.ask)
+        replies = self._replies(listener)
         messages: list[HiveMessage] = []
         if listener.asker.streams or (self.done and self.failure is None):
             messages += [replies.speak(part) for part in self.parts[listener.sent :]]
@@ -112,6 +119,14 @@ class Turn:
             messages.append(replies.handled() if self.failure is None else replies.failed(self.failure))
         if messages:
             listener.asker.send(messages)
+
+    def _dismiss(self, listener: _Listener, failure: Failure) -> None:
+        if not listener.asker.closed:
+            listener.asker.send([self._replies(listener).failed(failure)])
+
+    def _replies(self, listener: _Listener) -> Replies:
+        listener.replies = listener.replies or Replies(listener.asker.peer, listener.ask)
+        return listener.replies
 
 
 class Replies:
