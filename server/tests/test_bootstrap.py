@@ -36,7 +36,7 @@ async def start(folder: Path, key: bytes = KEY) -> tuple[FirstStart, list[str]]:
     database = await Database.open(path, Sealer(key, folder / "seal.key"), create=not path.exists())
     try:
         hasher = PasswordHasher(CHEAP)
-        first = await ensure_first_start(database, admin_password=password, demo_agent="echo", hasher=hasher)
+        first = await ensure_first_start(database, admin_password=password, hasher=hasher)
         directory = await open_directory(database, node_id=first.server.node_id, stretch=cheap_stretch)
         await directory.stop()
         return first, asked
@@ -131,6 +131,4 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 
 async def ensure_again(database: Database) -> FirstStart:
-    return await ensure_first_start(
-        database, admin_password=lambda: "unused", demo_agent=None, hasher=PasswordHasher(CHEAP)
-    )
+    return await ensure_first_start(database, admin_password=lambda: "unused", hasher=PasswordHasher(CHEAP))

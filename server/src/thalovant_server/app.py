@@ -114,7 +114,7 @@ class Server:
         sealer = Sealer(seal_key, data.file(data_directory.SEAL_KEY))
         database = await Database.open(data.file(data_directory.DATABASE), sealer, create=data.is_new)
         self._shutdown.at_end("database", lambda _: database.close())
-        first = await ensure_first_start(database, admin_password=lambda: password, demo_agent=None, hasher=hasher)
+        first = await ensure_first_start(database, admin_password=lambda: password, hasher=hasher)
         return database, first.server
 
     async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ssl.SSLContext) -> Endpoints:

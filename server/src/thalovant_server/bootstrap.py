@@ -36,16 +36,14 @@ class FirstStart:
 
 
 async def ensure_first_start(
-    database: Database, *, admin_password: Callable[[], str], demo_agent: str | None, hasher: PasswordHasher
+    database: Database, *, admin_password: Callable[[], str], hasher: PasswordHasher
 ) -> FirstStart:
     """Return the server's identity; at the first start make it, the admin account and the hub `demo` first.
 
     Args:
         database: an open database.
-        admin_password: returns the admin's password, already on the disk where its owner finds it; called
-        at the
+        admin_password: returns the admin's password, already on the disk where its owner finds it; called at the
             first start only.
-        demo_agent: the name of the agent that answers in the hub `demo`.
         hasher: for the admin's password.
 
     Raises:
@@ -58,25 +56,21 @@ async def ensure_first_start(
         return FirstStart(found, is_new=False)
     phc = await asyncio.to_thread(hasher.derive, admin_password())
     identity = ServerIdentity(secrets.token_urlsafe(NODE_ID_BYTES), generate_private_key())
-    await database.write(partial(_make, database=database, identity=identity, phc=phc, agent=demo_agent))
+    await database.write(partial(_make, database=database, identity=identity, phc=phc))
     return FirstStart(identity, is_new=True)
 
 
-async def _make(
-    transaction: Transaction, *, database: Database, identity: ServerIdentity, phc: str, agent: str | None
-) -> None:
+async def _make(transaction: Transaction, *, database: Database, identity: ServerIdentity, phc: str) -> None:
     connection, time = transaction.connection, now()
     admin = AccountRecord(new_id("user"), ADMIN_EMAIL, phc, "Administrator", ADMIN, True, time)
     await server_row.add(connection, database.sealer, identity, time)
     await accounts.add(connection, admin)
-    await hubs.add(connection, _demo_hub(admin.id, agent, time))
+    await hubs.add(connection, _demo_hub(admin.id, time))
 
 
-def _demo_hub(owner_id: str, agent: str | None, time: int) -> dict[str, object]:
+def _demo_hub(owner_id: str, time: int) -> dict[str, object]:
     everything_on = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}
     spec = {"version": "1", "catalog": {"title": "Demo"}, "protocols": everything_on}
-    if agent is not None:
-        spec["agent"] = agent
     return {
         "id": new_id("hub"),
         "slug": DEMO_SLUG,
@@ -86,7 +80,7 @@ def _demo_hub(owner_id: str, agent: str | None, time: int) -> dict[str, object]:
         "active": True,
         "visibility": hubs.PUBLIC,
         "capacity_profile": "standard",
-        "spec": hub_spec.checked_spec(spec, lambda: [agent] if agent else []),
+        "spec": hub_spec.checked_spec(spec, lambda: ()),
         "revision": 1,
         "created_at": time,
         "updated_at": time,

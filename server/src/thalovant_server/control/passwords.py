@@ -50,14 +50,6 @@ class PasswordHasher:
         self._under_way = 0
         self._nobody = _phc_of_nobody(cost)
 
-    async def hash(self, password: str) -> str:
-        """Return the PHC string to keep for a password.
-
-        Raises:
-            Overloaded: too many are waiting.
-        """
-        return await self._run(lambda: self.derive(password))
-
     async def verify(self, password: str, phc: str | None) -> bool:
         """Tell whether ``phc`` was made of ``password``; None costs the same and is never right.
 
@@ -68,7 +60,7 @@ class PasswordHasher:
         return right and phc is not None
 
     def derive(self, password: str) -> str:
-        """Return the PHC string of a password; blocking."""
+        """Return the PHC string to keep for a password; blocking."""
         cost = self._cost
         kdf = Argon2id(
             salt=os.urandom(SALT_BYTES),

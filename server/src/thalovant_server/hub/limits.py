@@ -6,6 +6,8 @@ It will not enforce them: each layer takes the number that concerns it. One obje
 
 from dataclasses import dataclass
 
+from thalovant_server.directory import DEFAULT_MAX_MESSAGE
+
 KIB = 1024
 MIB = 1024 * 1024
 
@@ -37,7 +39,7 @@ class Limits:
     frame_bytes: int = 256 * KIB
     http_body_bytes: int = MIB
     # Hub setting `max_message` lowers or raises this per hub, up to the wire's 32 MiB.
-    message_bytes: int = 4 * MIB
+    message_bytes: int = DEFAULT_MAX_MESSAGE
     # Frames kept while a key is stretched or a pin is committed: message 3, a hello and the first asks.
     waiting_bytes: int = 64 * KIB
     # Everything held for clients: unfinished messages, waiting and remembered turns, unread answers.

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.store.rows import record_of
 from thalovant_server.store.tables import accounts
 
 ADMIN = "admin"
-USER = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,3 @@ async def by_email(connection: AsyncConnection, email: str) -> AccountRecord | N
     """Return the account with this e-mail address, in whatever case it was typed."""
     query = select(accounts).where(accounts.c.email == fold_email(email))
     return record_of(AccountRecord, (await connection.execute(query)).first())
-
-
-async def set_password(connection: AsyncConnection, account_id: str, password_phc: str) -> None:
-    """Replace an account's password."""
-    change = update(accounts).where(accounts.c.id == account_id).values(password_phc=password_phc)
-    await connection.execute(change)
