@@ -48,8 +48,7 @@ def check_name(field: str, text: str, *, longest: int = NAME_LENGTH) -> str:
     """Return ``text`` when it may serve as a name.
 
     Raises:
-        ForbiddenTextError: it is blank, too long, not composed (NFC), or holds `+ # / $` or control
-        characters.
+        ForbiddenTextError: it is blank, too long, not composed (NFC), or holds `+ # / $` or control characters.
     """
     if not text.strip():
         raise ForbiddenTextError(field, "must not be blank")
@@ -63,12 +62,10 @@ def check_name(field: str, text: str, *, longest: int = NAME_LENGTH) -> str:
 
 
 def check_machine_secret(field: str, text: str) -> str:
-    """Return ``text`` when it is long and plain enough to be checked by a keyed hash (architecture decision
-    6).
+    """Return ``text`` when it is long and plain enough for a keyed hash to check it (architecture decision 6).
 
     Raises:
-        ForbiddenTextError: it is not 32 to 256 characters of A-Z a-z 0-9 _ -. The text itself is not
-        repeated.
+        ForbiddenTextError: it is not 32 to 256 characters of A-Z a-z 0-9 _ -. The text itself is not repeated.
     """
     shortest, longest = SECRET_LENGTHS
     if not shortest <= len(text) <= longest or not _SECRET.fullmatch(text):

@@ -49,8 +49,7 @@ async def identify(services: GivenServices, bearer: _Bearer) -> Caller:
     """Return who calls.
 
     Raises:
-        ApiError: 401 `invalid_token`: no bearer token, an unknown, expired or revoked one, or its account
-        is off.
+        ApiError: 401 `invalid_token`: no bearer token, an unknown, expired or revoked one, or its account is off.
     """
     found = await _find(services, bearer.credentials if bearer else "")
     if found is None:

@@ -64,9 +64,8 @@ async def once(
     """Return the JSON answer: of ``make`` the first time, of the first time from then on.
 
     Raises:
-        ApiError: 409 `idempotency_key_reused`, the key came with another payload; 409
-        `idempotency_result_gone`,
-            what was made the first time is removed. And what ``make`` raises; then nothing is kept.
+        ApiError: 409 `idempotency_key_reused`, the key came with another payload; 409 `idempotency_result_gone`, what
+            was made the first time is removed. And what ``make`` raises; then nothing is kept.
     """
     if request.key is None:
         return orjson.dumps((await make())[1])
