@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from thalovant_server import certificates
 from thalovant_server.certificates import KeyPair, make_authority, make_server_certificate, serves
@@ -66,6 +67,8 @@ def test_another_authority_is_not_trusted(authority: KeyPair, tmp_path: Path) ->
 def test_the_constraint_is_critical_and_a_stolen_key_cannot_pass_for_a_bank(tmp_path: Path) -> None:
     """Sign a foreign name past our own check: the client's TLS refuses it."""
     narrow, wide = make_authority(), make_authority(("bank.example",))
+    issuer = x509.load_pem_x509_certificate(narrow.certificate.encode())
+    assert issuer.extensions.get_extension_for_class(x509.NameConstraints).critical
     forged = KeyPair(narrow.certificate, narrow.private_key)
     check = certificates._covers
     certificates._covers = lambda issuer, host: True  # type: ignore[assignment]
