@@ -106,6 +106,7 @@ class Session:
         self._writer: FrameWriter | None = None
         self.pattern = ""
         hub.sessions.append(self)
+        hub.connections.append(carrier)
 
     def greet(self) -> None:
         script = self.hub.script
@@ -140,6 +141,7 @@ class Session:
     def _first(self, envelope: clear.NoiseEnvelope) -> None:
         script, pattern, suite = self.hub.script, envelope.pattern or "", envelope.suite or ""
         self.pattern = pattern
+        self.hub.patterns.append(pattern)
         self._handshake = handshake = noise.Handshake.responder(
             pattern,
             suite,
@@ -198,7 +200,10 @@ class ScriptedHub:
         self.messages: queue.Queue[HiveMessage] = queue.Queue()
         self.presence: queue.Queue[str] = queue.Queue()
         self.hellos: list[dict[str, Any]] = []
+        self.hello: queue.Queue[dict[str, Any]] = queue.Queue()
         self.sessions: list[Session] = []
+        self.patterns: list[str] = []
+        self.connections: list[str] = []
         self.requests: list[str] = []
         self.logins: list[packets.Connect] = []
         self.user_agents: list[str] = []
@@ -296,6 +301,7 @@ class ScriptedHub:
     def receive(self, session: Session, message: HiveMessage) -> None:
         if message.msg_type == "hello":
             self.hellos.append(message.payload)
+            self.hello.put(message.payload)
             return
         name, data, context = message.bus_parts()
         if name != "recognizer_loop:utterance":

@@ -59,6 +59,29 @@ async def next_turn(hub: Any) -> Any:
     return await asyncio.to_thread(hub.turns.get, True, 5)
 
 
+async def next_hello(hub: Any) -> Any:
+    """The sealed HELLO of the next session; the hub can speak in it from then on."""
+    return await asyncio.to_thread(hub.hello.get, True, 5)
+
+
+def loss_of(client: Any) -> asyncio.Event:
+    """Set once the link that the client has now is lost; ask for it before the loss."""
+    lost, now = asyncio.Event(), client._keeper.link
+    tell = now._on_lost
+
+    def hear(*arguments: Any) -> None:
+        tell(*arguments)
+        lost.set()
+
+    now._on_lost = hear
+    return lost
+
+
+async def lost(event: asyncio.Event) -> None:
+    async with asyncio.timeout(5):
+        await event.wait()
+
+
 async def passes(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
@@ -117,7 +140,7 @@ def test_our_hub_is_waited_for_to_the_last_part(hub: Any, make: Any) -> None:
             asked = asyncio.create_task(client.ask("count"))
             turn = await next_turn(hub)
             heard = asyncio.create_task(client.wait_for_event("speak"))
-            await passes(lambda: "speak" in client._subscriptions)
+            await asyncio.sleep(0)  # it listens from its first step on
             turn.say("speak", {"utterance": "one"})
             await heard
             turn.answer("two")
@@ -267,7 +290,7 @@ def test_events_reach_their_handlers(hub: Any, make: Any, carrier: Any) -> None:
             subscription = client.on("news", seen.append)
             await client.ask("hello")
             waiting = asyncio.create_task(client.wait_for_event("news", predicate=lambda event: event.data["n"] == 2))
-            await passes(lambda: len(client._subscriptions._by_name["news"]) == 2)
+            await asyncio.sleep(0)  # it listens from its first step on
             for number in (1, 2):
                 hub.tell_all(bus("news", {"n": number}, {"source": "hive", "destination": "me"}))
             assert (await waiting).data == {"n": 2}
@@ -394,7 +417,7 @@ def test_a_predicate_that_fails_is_heard_of(hub: Any, make: Any) -> None:
     async def scene() -> None:
         async with make() as client:
             waiting = asyncio.create_task(client.wait_for_event("speak", predicate=lambda event: event.data["none"]))
-            await passes(lambda: "speak" in client._subscriptions)
+            await asyncio.sleep(0)  # it listens from its first step on
             await client.ask("hello")
             with pytest.raises(KeyError):
                 await waiting
@@ -439,10 +462,12 @@ def test_a_known_hub_is_met_with_kk(hub: Any, make: Any, carrier: Any) -> None:
 
 
 @every_carrier
+@pytest.mark.parametrize("hangs_up", [True, False])
 def test_a_hub_with_another_key_is_refused_and_the_pin_stays(
-    hub: Any, make: Any, tmp_path: Any, carrier: Any, monkeypatch: Any
+    hub: Any, make: Any, tmp_path: Any, carrier: Any, hangs_up: bool, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(link, "KK_PATIENCE", 0.1)
+    hub.script.hangs_up = hangs_up
 
     async def scene() -> None:
         async with make(carrier):
@@ -450,9 +475,13 @@ def test_a_hub_with_another_key_is_refused_and_the_pin_stays(
         pins = next((tmp_path / "noise").glob("*.pins.json"))
         before = pins.read_text()
         hub.script.static_private = noise.generate_private_key()
+        hub.patterns.clear()
+        hub.connections.clear()
         client = make(carrier)
         with pytest.raises(ThalovantHubKeyChangedError, match=str(pins)):
             await client.connect()
+        assert hub.patterns == ["KKpsk0", "XXpsk2"]
+        assert hub.connections == [carrier, carrier]
         with pytest.raises(ThalovantHubKeyChangedError):
             await client.ask("hello")
         assert pins.read_text() == before
@@ -461,6 +490,62 @@ def test_a_hub_with_another_key_is_refused_and_the_pin_stays(
         await client.close()
 
     play(scene)
+
+
+@every_carrier
+@pytest.mark.parametrize("knows_the_client", [True, False])
+def test_a_hub_that_restarts_with_another_key_ends_a_live_client(
+    hub: Any, make: Any, carrier: Any, knows_the_client: bool, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(keeping, "FIRST_REDIAL", 0.01)
+    hub.script.hangs_up = True
+
+    async def scene() -> None:
+        client = make(carrier)
+        assert (await client.ask("hello")).text == "hello"
+        await asyncio.to_thread(hub.run, hub.stop())
+        hub.script.static_private = noise.generate_private_key()
+        if not knows_the_client:
+            hub.pin = None  # its store is gone, too: it offers XX only
+        await asyncio.to_thread(hub.run, hub.start())
+        await client.wait_closed(10)
+        with pytest.raises(ThalovantHubKeyChangedError):
+            await client.ask("hello")
+        await client.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_credential_that_was_removed_is_a_refusal_and_no_question_of_keys(
+    hub: Any, make: Any, known: bool, asks: bool, monkeypatch: Any
+) -> None:
+    if not asks:
+        monkeypatch.setattr(link, "REFUSAL_WINDOW", 0.0)
+    seen: list[str] = []
+
+    async def scene() -> None:
+        if known:
+            async with make("https"):
+                pass
+        client = make("https", auto_reconnect=False)
+        await client.connect()
+        if asks:
+            await client.ask("hello")
+        else:
+            link_now = client._keeper.link
+            link_now.opened_at = link_now.ready_at  # as if the round trips took no time
+        hub.script.knows_key = False
+        await client.wait_closed(5)
+        seen.append((await client.healthcheck()).last_error or "")
+        with pytest.raises(ThalovantHubRefusedError, match="Create a fresh identity") as caught:
+            await client.ask("hello")
+        assert type(caught.value) is ThalovantHubRefusedError
+        await client.close()
+
+    play(scene)
+    assert "removed or rotated" in seen[0] and "another key" not in seen[0]
 
 
 @every_carrier
@@ -572,7 +657,7 @@ def test_connect_keeps_its_own_deadline(hub: Any, make: Any) -> None:
             await client.connect(0.05)
         with pytest.raises(ThalovantTimeoutError):
             await client.ask("hello", timeout=0.05)
-        assert (await client.connection_info()).phase == "open"
+        await passes(lambda: client._keeper.phase == "open")  # the dial goes on without them
         await client.close()
         assert (await client.connection_info()).phase == "closed"
 
@@ -753,13 +838,15 @@ def test_a_dropped_link_is_dialled_again_and_subscriptions_stay(
     async def scene() -> None:
         async with make(carrier) as client:
             client.on("news", seen.append)
-            await passes(lambda: len(hub.hellos) == 1)
+            await next_hello(hub)
             first = client._keeper.link
+            heard = asyncio.create_task(client.wait_for_event("news"))
             hub.cut()
-            await passes(lambda: client._keeper.link not in (None, first))
-            await passes(lambda: len(hub.hellos) == 2)
+            await next_hello(hub)
+            assert client._keeper.link not in (None, first)
             hub.tell_all(bus("news"))
-            await passes(lambda: len(seen) == 1)
+            await heard
+            assert len(seen) == 1
 
     play(scene)
 
@@ -767,8 +854,9 @@ def test_a_dropped_link_is_dialled_again_and_subscriptions_stay(
 def test_without_auto_reconnect_a_dropped_link_stays_down_until_asked(hub: Any, make: Any) -> None:
     async def scene() -> None:
         async with make(auto_reconnect=False) as client:
+            down = loss_of(client)
             hub.cut()
-            await passes(lambda: client._keeper.link is None)
+            await lost(down)
             assert client._keeper._redial_task is None
             assert (await client.ask("hello")).text == "hello"
 
@@ -778,8 +866,9 @@ def test_without_auto_reconnect_a_dropped_link_stays_down_until_asked(hub: Any, 
 def test_a_call_dials_at_once_after_a_drop(hub: Any, make: Any) -> None:
     async def scene() -> None:
         async with make() as client:  # the redial by itself would come after 2.5 s at the earliest
+            down = loss_of(client)
             hub.cut()
-            await passes(lambda: client._keeper.link is None)
+            await lost(down)
             async with asyncio.timeout(2):
                 assert (await client.ask("hello")).text == "hello"
 
@@ -790,8 +879,9 @@ def test_a_hub_that_lost_the_session_is_met_again(hub: Any, make: Any) -> None:
     async def scene() -> None:
         async with make("mqtt") as client:
             await client.ask("hello")
+            down = loss_of(client)
             hub.soon(hub.sessions[0].greet)  # what a restarted hub does behind a broker
-            await passes(lambda: client._keeper.link is None)
+            await lost(down)
             assert (await client.ask("again")).text == "again"
 
     play(scene)
@@ -802,8 +892,9 @@ def test_a_broken_frame_ends_the_link_and_nothing_else(hub: Any, make: Any, carr
     async def scene() -> None:
         async with make(carrier) as client:
             await client.ask("hello")
+            down = loss_of(client)
             hub.soon(hub.sessions[0].send_raw, "sealed", b"\x00" * 40)
-            await passes(lambda: client._keeper.link is None)
+            await lost(down)
             assert (await client.ask("again")).text == "again"
 
     play(scene)
@@ -812,8 +903,9 @@ def test_a_broken_frame_ends_the_link_and_nothing_else(hub: Any, make: Any, carr
 def test_a_text_frame_inside_a_session_ends_it(hub: Any, make: Any) -> None:
     async def scene() -> None:
         async with make() as client:
+            down = loss_of(client)
             hub.soon(hub.sessions[0].send_raw, "clear", b'{"msg_type": "bus", "payload": {}}')
-            await passes(lambda: client._keeper.link is None)
+            await lost(down)
             assert (await client.ask("again")).text == "again"
 
     play(scene)

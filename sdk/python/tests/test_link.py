@@ -79,6 +79,31 @@ def test_what_the_carrier_calls_a_refusal_is_one() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("opened_at", "ready_at", "heard", "at_once"),
+    [
+        (None, None, False, False),  # no handshake: no word on keys
+        (999.9, 1000.0, False, True),
+        (999.9, 1000.0, True, False),
+        (998.0, 999.0, False, True),  # round trips are slow there, so the refusal takes its time
+        (900.0, 900.1, False, False),
+    ],
+)
+def test_when_a_refusal_of_a_polled_hub_is_about_the_handshake(
+    opened_at: float | None, ready_at: float | None, heard: bool, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        monkeypatch.setattr(link_module.time, "monotonic", lambda: 1000.5)
+        link.opened_at, link.ready_at, link.heard = opened_at, ready_at, heard
+        error = link._error_of(Loss("HTTP 403.", refused=True))
+        assert isinstance(error, ThalovantHubRefusedError)
+        assert link.refused_at_once is at_once
+        assert ("removed or rotated" in str(error)) is (ready_at is not None and not at_once)
+
+    asyncio.run(main())
+
+
 def test_a_loss_during_the_handshake_ends_the_opening() -> None:
     async def main() -> None:
         carrier = Carrier()

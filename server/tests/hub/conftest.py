@@ -94,7 +94,6 @@ class Device:
         self.password = password or f"password-{credential.id}"
         self.session = ClientSession(
             static_private=key or generate_private_key(),
-            access_key=credential.access_key,
             site_id="kitchen",
             session_id=session_id,
             pinned=pinned,

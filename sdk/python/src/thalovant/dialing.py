@@ -107,7 +107,6 @@ class Dialer:
         identity, session_id = self._identity, self._transport.session_id()
         session = ClientSession(
             static_private=keys.private,
-            access_key=identity.access_key,
             site_id=identity.site_id,
             session_id=session_id,
             pinned=keys.pinned,
@@ -182,8 +181,7 @@ class Dialer:
         Over MQTT it can only hang up: once may be an accident; twice, with XX again although the first handshake would
         have made this client's key known, is not.
         """
-        xx_done = link.ready_at is not None and link.session.pattern == "XXpsk2"
-        refused = xx_done and type(error) is ThalovantHubRefusedError
+        refused = link.refused_at_once and link.session.pattern == "XXpsk2"
         if not refused and not (link.hung_up_on and self._hang_ups > 1):
             return error
         other = await asyncio.to_thread(other_key_folder, self._identity, self._state.folder)

@@ -83,6 +83,7 @@ class Link:
         self.heard = False  # a frame of the hub has authenticated
         self.stretched: bytes | None = None
         self.hung_up_on = False  # right after the handshake, without a word
+        self.refused_at_once = False  # right after the handshake, before anything of the hub authenticated
         self.dropped = False  # ended by itself, not by `close`
         self.error: ThalovantConnectionError | None = None
         self.opened_at: float | None = None
@@ -182,13 +183,28 @@ class Link:
         self._fail(self._error_of(loss))
 
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
-        young = self.ready_at is None or time.monotonic() - self.ready_at <= REFUSAL_WINDOW
-        young = young and not self.heard
+        young = self._is_young(polled=loss.refused)
         self.hung_up_on = loss.hung_up and young and self.ready_at is not None
-        refusing = loss.close_code in REFUSING_CODES and young
-        if loss.refused or refusing:
+        refusing = loss.refused or (loss.close_code in REFUSING_CODES and young)
+        if not refusing:
+            return ThalovantConnectionError(loss.text)
+        self.refused_at_once = young and self.ready_at is not None
+        if young:
             return ThalovantHubRefusedError(f"{loss.text} It does not accept this identity.")
-        return ThalovantConnectionError(loss.text)
+        return ThalovantHubRefusedError(
+            f"{loss.text} The session was up: its credential was removed or rotated since. Create a fresh identity."
+        )
+
+    def _is_young(self, *, polled: bool) -> bool:
+        """Whether the hub may still be judging the handshake: nothing of it has authenticated, and little time passed.
+
+        A polling carrier needs some round trips to hear of it; the handshake has shown how long those are.
+        """
+        if self.ready_at is None or self.heard:
+            return not self.heard
+        shaking_hands = self.ready_at - (self.opened_at or self.ready_at)
+        window = max(REFUSAL_WINDOW, 2 * shaking_hands) if polled else REFUSAL_WINDOW
+        return time.monotonic() - self.ready_at <= window
 
     def _fail(self, error: ThalovantConnectionError) -> None:
         if self.error is not None:

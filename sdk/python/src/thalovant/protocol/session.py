@@ -106,7 +106,6 @@ class ClientSession:
         self,
         *,
         static_private: bytes,
-        access_key: str = "",
         site_id: str,
         session_id: str,
         pinned: bytes | None = None,
@@ -120,10 +119,8 @@ class ClientSession:
         `static_private`: the client's X25519 key, 32 bytes. `pinned`: the hub's key as pinned for this address, or
         None. `psk`: known pre-shared keys by node id. `announce`: goes into the sealed HELLO as `thalovant`, but only
         to a hub that states capabilities. `allow_kk=False` forces XX, for the second attempt after `kk_failed`.
-        `max_message` bounds one inbound message, inflation included, in bytes. `access_key` travels in no frame; it
-        is kept for the owner's book-keeping.
+        `max_message` bounds one inbound message, inflation included, in bytes.
         """
-        self.access_key = access_key
         self.state: State = "hello"
         self.hub_hello: dict[str, Any] = {}
         self.hub_capabilities: frozenset[str] = frozenset()
