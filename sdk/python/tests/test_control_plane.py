@@ -20,7 +20,7 @@ import thalovant.errors as errors
 from thalovant import api_calls
 from thalovant.api_address import normalized_root, path_segment, same_server
 from thalovant.api_session import Pause
-from thalovant.config import Login, ThalovantConfigError, read_login, save_login
+from thalovant.config import Login, ThalovantConfigError, save_login
 from thalovant.control_plane import AsyncThalovantControlPlane, BootstrapIdentityResult, ThalovantControlPlane
 from thalovant.errors import (
     ThalovantAPIError,
@@ -528,28 +528,6 @@ class TestDiscovery:
 
 
 class TestConfigFile:
-    def test_the_rest_of_the_file_stays(self, lonely: Path) -> None:
-        path = lonely / "config.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text("# mine\nprofile: x\ncontrol_plane:\n  api_url: https://old:1\n\n# more\nprofiles: {}\n")
-        path.chmod(0o600)
-        save_login(Login("https://new:1", "-----BEGIN CERTIFICATE-----\nx\n", TOKEN))
-        text = path.read_text()
-        assert "# mine\nprofile: x\n" in text
-        assert "# more\nprofiles: {}\n" in text
-        assert "old" not in text
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert read_login() == Login("https://new:1", "-----BEGIN CERTIFICATE-----\nx\n", TOKEN)
-
-    def test_a_file_in_flow_style_is_written_anew(self, lonely: Path) -> None:
-        path = lonely / "config.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text("{control_plane: {api_url: 'https://old:1'}, profile: x}")
-        path.chmod(0o600)
-        save_login(Login("https://new:1"))
-        assert read_login() == Login("https://new:1")
-        assert "profile: x" in path.read_text()
-
     @pytest.mark.parametrize(
         "text", ["[", "5", "control_plane: 5", "control_plane: {}", "control_plane: {api_url: 'ftp://x'}"]
     )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thalovant.errors import ThalovantIdentityError
-from thalovant.hub_endpoints import HubDataPlaneEndpoints, HubProtocolSettings, select_data_plane_endpoint
+from thalovant.hub_endpoints import HubDataPlaneEndpoints
 from thalovant.identity import MqttBrokerCredentials, ThalovantIdentity
 
 VECTORS = Path(__file__).parents[3] / "contract" / "vectors"
@@ -400,43 +400,6 @@ def test_only_certificates_are_certificates(wrong: object) -> None:
         ThalovantIdentity.from_mapping({**BASE, "ca_pem": wrong})
 
 
-HUB = {"id": "h", "domain": "hub.example"}
-
-
-class TestHubs:
-    def test_a_domain_fills_in_what_is_switched_on_but_never_mqtt(self) -> None:
-        everything = {"spec": {"protocols": {"http": True, "mqtt": {"enabled": "on"}}}}
-        assert HubDataPlaneEndpoints.from_hub(HUB) == HubDataPlaneEndpoints(wss="wss://hub.example")
-        ported = {**HUB, **everything, "domain": "http://hub.example:88/"}
-        assert HubDataPlaneEndpoints.from_hub(ported) == HubDataPlaneEndpoints(
-            "https://hub.example:88", "wss://hub.example:88"
-        )
-
-    @pytest.mark.parametrize("name", ["data_plane_endpoints", "dataPlaneEndpoints", "endpoints"])
-    def test_named_addresses_win(self, name: str) -> None:
-        hub = {**HUB, name: {"ws": "wss://a:1/", "http": "ftp://x", "mqtts": "mqtts://q"}}
-        assert HubDataPlaneEndpoints.from_hub(hub) == HubDataPlaneEndpoints(None, "wss://a:1", "mqtts://q")
-
-    def test_protocols_are_found_where_the_contract_says(self) -> None:
-        group = {"websocket": "off", "https": 1, "mqtt": {"enabled": True}}
-        expected = HubProtocolSettings(False, True, True)
-        for hub in ({"spec": {"protocols": group}}, {"protocols": group}, {"network": group}, group):
-            assert HubProtocolSettings.from_mapping(hub) == expected
-        ignored = {"protocols": {"mqtt": True}, "network": {"http": True}}
-        assert HubProtocolSettings.from_mapping(ignored) == HubProtocolSettings(mqtt=True)
-        assert HubProtocolSettings.from_mapping(None) == HubProtocolSettings()
-        assert HubProtocolSettings.from_mapping(expected.as_dict()) == expected
-        assert expected.https
-
-    def test_the_first_preferred_carrier_that_is_on_and_known_is_taken(self) -> None:
-        endpoints = HubDataPlaneEndpoints(wss="wss://a", mqtt="mqtts://b")
-        settings = HubProtocolSettings(http=True, mqtt=True)
-        chosen = select_data_plane_endpoint(endpoints, settings, ("https", "mqtt", "wss"))
-        assert chosen is not None
-        assert (chosen.protocol, chosen.endpoint) == ("mqtt", "mqtts://b")
-        assert select_data_plane_endpoint(endpoints, settings, ("https",)) is None
-
-
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -461,6 +424,11 @@ NAMES = st.sampled_from(
         "endpoints",
     ]
 )
+
+
+def test_a_group_that_names_no_address_is_none() -> None:
+    identity = ThalovantIdentity.from_mapping({**BASE, "mqtt": BROKER, "endpoints": {"": None}})
+    assert identity.data_plane_endpoints == HubDataPlaneEndpoints(mqtt=BROKER["endpoint"])
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -24,15 +24,8 @@ from thalovant.hub_endpoints import (
 )
 from thalovant.identity import ThalovantIdentity
 from thalovant.operation import OperationResource
+from thalovant.secret_names import without_secrets
 
-# Contract 3.6: dropped from a client resource that is shown, at any depth, case and `_-` ignored.
-_HIDDEN = frozenset(
-    {
-        *("initialidentify", "initialidentifytoken", "apikey", "accesskey", "password", "cryptokey", "token"),
-        *("accesstoken", "refreshtoken", "authorization", "clientsecret", "privatekey", "secret", "apisecret"),
-        *("secretkey", "credentials"),
-    }
-)
 _LOCAL_PORT = 443
 _SECRET_BYTES = 32
 
@@ -68,7 +61,7 @@ class BootstrapIdentityResult:
         return {
             "identity": self.identity.as_dict(include_secrets=include_secrets),
             "hub": dict(self.hub),
-            "client": dict(self.client) if include_secrets else _without_hidden(self.client),
+            "client": dict(self.client) if include_secrets else without_secrets(self.client),
             "selected_protocol": self.selected_protocol,
             "selected_endpoint": self.endpoint.endpoint if self.endpoint else None,
             "operation": asdict(self.operation) if self.operation else None,
@@ -85,9 +78,7 @@ def client_body(
     active: bool,
     connection_type: str | None,
 ) -> dict[str, Any]:
-    """The body of `POST /v1/clients` with new secrets (contract 3.4.2); raises ThalovantAPIError without a
-    hub id.
-    """
+    """The body of `POST /v1/clients` with new secrets (contract 3.4.2). Raises ThalovantAPIError without a hub id."""
     hub_id = hub.get("id")
     if not isinstance(hub_id, str) or not hub_id:
         raise ThalovantAPIError("Hub resource is missing id.")
@@ -196,15 +187,3 @@ def _operation(client: Mapping[str, Any]) -> OperationResource | None:
         return OperationResource.from_dict(payload) if isinstance(payload, Mapping) else None
     except ThalovantAPIError:
         return None  # contract 1.6: one that cannot be read is dropped
-
-
-def _without_hidden(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_hidden(inner) for key, inner in value.items() if not _is_hidden(key)}
-    if isinstance(value, (list, tuple)):
-        return [_without_hidden(inner) for inner in value]
-    return value
-
-
-def _is_hidden(key: object) -> bool:
-    return re.sub(r"[_\-]", "", str(key)).lower() in _HIDDEN

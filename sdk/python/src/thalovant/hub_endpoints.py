@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a hub can be reached and which carriers it has switched on, as the control plane says it (contract
-3.3).
+"""Where a hub can be reached and which carriers it has on, as the control plane says it (contract 3.3).
 
 Values only: nothing here opens a connection, and no MQTT address is ever guessed from a domain.
 """
@@ -92,12 +91,14 @@ class HubProtocolSettings:
 
     @property
     def https(self) -> bool:
+        """Whether the HTTPS carrier is on: `http` under the name of the carrier."""
         return self.http
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any] | None) -> HubProtocolSettings:
-        """Read a hub, an identity, or the group itself (contract 3.3: `spec.protocols`, `protocols`, then
-        `network`).
+        """Read a hub, an identity, or the group itself.
+
+        A hub's group is `spec.protocols`, `protocols`, then `network` (contract 3.3).
         """
         group = _protocol_group(values) if isinstance(values, Mapping) else {}
         standard = cls()
@@ -212,8 +213,8 @@ def _split(text: str) -> SplitResult | None:
 
 def _host_of_domain(domain: object) -> str | None:
     text = domain.strip() if isinstance(domain, str) else ""
-    parts = _split(text if "://" in text else f"https://{text}")
-    return parts.netloc.rpartition("@")[2] if parts and parts.hostname else None
+    address = _address(text if "://" in text else f"https://{text}")
+    return urlsplit(address).netloc.rpartition("@")[2] if address else None
 
 
 def _with_port(url: str, port: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from thalovant.hub_endpoints import (
 from thalovant.mqtt_credentials import MqttBrokerCredentials
 from thalovant.paths import default_config_path
 from thalovant.private_files import PrivateFileError, read_private_text, write_private_text
+from thalovant.secret_names import redacted
 
 __all__ = [
     "DEFAULT_PROTOCOL_PREFERENCE",
@@ -54,10 +54,6 @@ _ALIASES = {
     "default_path": ("default_path", "defaultPath", "hub_http_path", "path", "uri_path"),
 }
 _ENDPOINT_GROUPS = ("data_plane_endpoints", "dataPlaneEndpoints", "endpoints")
-_SECRET_WORDS = re.compile(
-    "password|passwd|secret|token|credential|authorization|apikey|accesskey|cryptokey|privatekey|sessionkey"
-)
-_REDACTED = "<redacted>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,8 +80,7 @@ class ThalovantIdentity:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> ThalovantIdentity:
-        """Read an identity with the names and aliases of contract 3.4.3 and 3.6; unknown names are left
-        alone.
+        """Read an identity with the names and aliases of contract 3.4.3 and 3.6; unknown names are left alone.
 
         Raises ThalovantIdentityError naming the field that is missing or unusable, never its value.
         """
@@ -176,9 +171,7 @@ class ThalovantIdentity:
             raise ThalovantIdentityError(f"The identity was not saved: {error}") from error
 
     def endpoint_base(self) -> str:
-        """The base of the HTTPS carrier, port written; also the name the hub's key is pinned under (contract
-        2, 4.2).
-        """
+        """The base of the HTTPS carrier, port written; the hub's key is pinned under it, too (contract 2, 4.2)."""
         return self.data_plane_endpoints.http_base(self.default_master, self.default_port, self.default_path)
 
     def endpoint_for(self, protocol: HubProtocol) -> str | None:
@@ -205,19 +198,6 @@ class ThalovantIdentity:
         }
         trust = ", ca_pem='<present>'" if self.ca_pem else ""
         return f"ThalovantIdentity({', '.join(f'{name}={value!r}' for name, value in shown.items())}{trust})"
-
-
-def redacted(value: Any) -> Any:
-    """`value` with everything under a key that speaks of a secret replaced, at any depth (contract 3.6)."""
-    if isinstance(value, Mapping):
-        return {key: _REDACTED if _is_secret(key) else redacted(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redacted(inner) for inner in value]
-    return value
-
-
-def _is_secret(key: object) -> bool:
-    return bool(_SECRET_WORDS.search(re.sub(r"[_\-\s]", "", str(key)).lower()))
 
 
 def _first(values: Mapping[str, Any], name: str) -> object:
@@ -253,8 +233,10 @@ def _path(value: object) -> str:
 
 def _endpoints(values: Mapping[str, Any], mqtt: MqttBrokerCredentials | None) -> HubDataPlaneEndpoints:
     named = next((values[name] for name in _ENDPOINT_GROUPS if isinstance(values.get(name), Mapping)), None)
-    found = HubDataPlaneEndpoints.from_mapping(named if named else values)
-    if not named and mqtt is not None and found.mqtt is None:
+    found = HubDataPlaneEndpoints.from_mapping(named)
+    if not (grouped := bool(found.as_dict())):  # a group that names no address is none
+        found = HubDataPlaneEndpoints.from_mapping(values)
+    if not grouped and mqtt is not None and found.mqtt is None:
         found = replace(found, mqtt=HubDataPlaneEndpoints.from_mapping({"mqtt": mqtt.endpoint}).mqtt)
     master = str(_first(values, "default_master") or "").strip()
     if found.wss is None and master.lower().startswith(("wss://", "ws://")):
