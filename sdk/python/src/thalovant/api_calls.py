@@ -75,48 +75,58 @@ def get_profile() -> Call[dict[str, Any]]:
 
 
 def list_public_hubs(limit: int, cursor: str | None) -> Call[dict[str, Any]]:
+    """A page of the public hubs; needs no sign-in (contract 3.2)."""
     return one(ApiRequest("GET", "/v1/public/hubs", {"limit": limit, "cursor": cursor}, signed=False))
 
 
 def get_public_hub(hub_ref: str) -> Call[dict[str, Any]]:
+    """One public hub by slug or id; needs no sign-in (contract 3.2)."""
     return one(ApiRequest("GET", f"/v1/public/hubs/{path_segment(hub_ref)}", signed=False))
 
 
 def list_hubs(limit: int, cursor: str | None, owner_id: str | None) -> Call[dict[str, Any]]:
+    """A page of the hubs of the one who is signed in (contract 3.3)."""
     return one(ApiRequest("GET", "/v1/hubs", {"limit": limit, "cursor": cursor, "owner_id": owner_id}))
 
 
 def get_hub(hub_id: str) -> Call[dict[str, Any]]:
+    """One hub by id (contract 3.3)."""
     return one(ApiRequest("GET", f"/v1/hubs/{path_segment(hub_id)}"))
 
 
 def create_hub(payload: Mapping[str, Any], idempotency_key: str | None) -> Call[dict[str, Any]]:
+    """Make a hub; fields go out in snake case (contract 4.3). A key is made up when none is given."""
     return one(ApiRequest("POST", "/v1/hubs", body=_renamed(payload), headers=_idempotency(idempotency_key)))
 
 
 def update_hub(hub_id: str, payload: Mapping[str, Any], etag: str) -> Call[dict[str, Any]]:
+    """Change a hub that is still as `etag` says (contract 4.3)."""
     path = f"/v1/hubs/{path_segment(hub_id)}"
     return one(ApiRequest("PATCH", path, body=_renamed(payload), headers={"if-match": etag}))
 
 
 def create_client(payload: Mapping[str, Any], idempotency_key: str | None) -> Call[dict[str, Any]]:
+    """Make a client from a body as it is (contract 4.1). A key is made up when none is given."""
     return one(ApiRequest("POST", "/v1/clients", body=dict(payload), headers=_idempotency(idempotency_key)))
 
 
 def list_clients(
     hub_id: str | None, limit: int, cursor: str | None, owner_id: str | None, include_spec: bool
 ) -> Call[dict[str, Any]]:
+    """A page of clients; `include_spec` is only said when it is False (contract 4.1)."""
     query = {"limit": limit, "hub_id": hub_id, "cursor": cursor, "owner_id": owner_id}
     return one(ApiRequest("GET", "/v1/clients", query | ({} if include_spec else {"include_spec": "false"})))
 
 
 def get_client(client_id: str) -> Call[dict[str, Any]]:
+    """One client by id (contract 4.1)."""
     return one(ApiRequest("GET", f"/v1/clients/{path_segment(client_id)}"))
 
 
 def delete_client(client_id: str, etag: str | None) -> Call[None]:
-    """Delete a client (contract 4.1): one that is gone counts as deleted, one 412 is tried again with a fresh
-    etag.
+    """Delete a client (contract 4.1).
+
+    One that is gone counts as deleted; after one 412 it is tried again with a fresh etag.
     """
     path = f"/v1/clients/{path_segment(client_id)}"
     for last in (False, True):
@@ -141,9 +151,7 @@ def create_client_identity(
     connection_type: str | None,
     **client: Any,
 ) -> Call[BootstrapIdentityResult]:
-    """Make a client of a hub and an identity for it (contract 3.4): one GET when only the id is known, one
-    POST.
-    """
+    """Make a client of a hub and an identity for it (contract 3.4): one POST, after a GET for a hub given by id."""
     wanted = tuple(preferred)
     known: Mapping[str, Any] = hub if isinstance(hub, Mapping) else (yield from get_hub(hub))
     body = bootstrap.client_body(known, connection_type=connection_type, **client)
@@ -159,6 +167,7 @@ def create_client_identity(
 
 
 def get_operation(operation_id: str) -> Call[OperationResource]:
+    """One operation by id (contract 4.2). Raises ThalovantAPIError when it cannot be read."""
     answer = yield ApiRequest("GET", f"/v1/operations/{path_segment(operation_id)}")
     return OperationResource.from_dict(answer)
 
@@ -195,8 +204,9 @@ def wait_for_admission(
     poll_interval: float,
     clock: Clock,
 ) -> Call[None]:
-    """Wait until the hub takes a new client (contract 4.2); nothing to wait for, or a 404, counts as
-    admitted.
+    """Wait until the hub takes a new client (contract 4.2).
+
+    Nothing to wait for, or a 404, counts as admitted.
     """
     operation = connection.operation if isinstance(connection, BootstrapIdentityResult) else connection
     if operation is None:

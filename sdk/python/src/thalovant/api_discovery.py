@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which control plane `ThalovantControlPlane()` talks to when nobody says: environment, config file, this
-machine.
+"""Which control plane is talked to when nobody says: that of the environment, the config file, or this machine.
 
 It reads the environment and the config file; it asks no server.
 """

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control plane's HTTP without I/O: a call becomes a request, an answer becomes an object or an error
-(contract 1).
+"""The control plane's HTTP without I/O: calls become requests, answers objects or errors (contract 1).
 
 It holds the token. It sends nothing, follows no redirect, and writes no secret into an error.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control plane's client: sign in, look at hubs, make and delete clients. One class for asyncio, one that
-blocks.
+"""The control plane's client: sign in, look at hubs, make and delete clients.
 
-Both are thin: api_calls says what a call does, api_session what it looks like in HTTP, http_client sends it.
-Nothing is retried here, and a token is never sent to another address than the one it is for.
+One class for asyncio, one that blocks. Both are thin: api_calls says what a call does, api_session what it looks
+like in HTTP, http_client sends it. Nothing is retried here, and a token is never sent to another address than the
+one it is for.
 """
 
 from __future__ import annotations
@@ -139,8 +139,9 @@ class AsyncThalovantControlPlane(_ControlPlane):
         return await self._run(api_calls.login(self._session, email, password, extras))
 
     async def list_public_hubs(self, *, limit: int = 24, cursor: str | None = None) -> dict[str, Any]:
-        """A page of the public, active hubs: `data`, and `meta.next` to hand back as `cursor`. Needs no
-        sign-in.
+        """A page of the public, active hubs; needs no sign-in.
+
+        `data` holds the hubs, `meta.next` is to be handed back as `cursor`.
         """
         return await self._run(api_calls.list_public_hubs(limit, cursor))
 
@@ -163,8 +164,9 @@ class AsyncThalovantControlPlane(_ControlPlane):
         return await self._run(api_calls.create_hub(payload, idempotency_key))
 
     async def update_hub(self, hub_id: str, payload: Mapping[str, Any], *, etag: str) -> dict[str, Any]:
-        """Change a hub that is still as `etag` says (contract 4.3); this is how MQTT is switched on. 412 when
-        it is not.
+        """Change a hub (contract 4.3); this is how MQTT is switched on.
+
+        Raises ThalovantAPIError with status 412 when the hub is no longer as `etag` says.
         """
         return await self._run(api_calls.update_hub(hub_id, payload, etag))
 
@@ -284,8 +286,7 @@ class AsyncThalovantControlPlane(_ControlPlane):
 
 
 class ThalovantControlPlane(_ControlPlane):
-    """The control plane for code that blocks; the same calls, parameters and errors as
-    AsyncThalovantControlPlane.
+    """The control plane for code that blocks: calls, parameters and errors of AsyncThalovantControlPlane.
 
     `session` may be your own `httpx2.Client`.
     """
@@ -328,8 +329,9 @@ class ThalovantControlPlane(_ControlPlane):
         return self._run(api_calls.login(self._session, email, password, extras))
 
     def list_public_hubs(self, *, limit: int = 24, cursor: str | None = None) -> dict[str, Any]:
-        """A page of the public, active hubs: `data`, and `meta.next` to hand back as `cursor`. Needs no
-        sign-in.
+        """A page of the public, active hubs; needs no sign-in.
+
+        `data` holds the hubs, `meta.next` is to be handed back as `cursor`.
         """
         return self._run(api_calls.list_public_hubs(limit, cursor))
 
@@ -350,8 +352,9 @@ class ThalovantControlPlane(_ControlPlane):
         return self._run(api_calls.create_hub(payload, idempotency_key))
 
     def update_hub(self, hub_id: str, payload: Mapping[str, Any], *, etag: str) -> dict[str, Any]:
-        """Change a hub that is still as `etag` says (contract 4.3); this is how MQTT is switched on. 412 when
-        it is not.
+        """Change a hub (contract 4.3); this is how MQTT is switched on.
+
+        Raises ThalovantAPIError with status 412 when the hub is no longer as `etag` says.
         """
         return self._run(api_calls.update_hub(hub_id, payload, etag))
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one module that speaks HTTP for the control plane, on httpx2: one request, one answer, no redirect, no
-retry.
+"""The one module that speaks HTTP for the control plane: one request, one answer, no redirect, no retry.
 
 It keeps no cookie and logs nothing. What a failure means is said here, in words that tell the user what to
 type.
@@ -27,8 +26,9 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE
 
 
 class HttpClient:
-    """Blocking client for one API root. `session` is a caller's own `httpx2.Client`; it is used as it is,
-    never closed.
+    """Blocking client for one API root.
+
+    `session` is a caller's own `httpx2.Client`; it is used as it is, never closed.
     """
 
     def __init__(self, ca_pem: str | None, *, timeout: float, advice: str, session: Any = None) -> None:

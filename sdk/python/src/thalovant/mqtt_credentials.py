@@ -44,8 +44,7 @@ class MqttBrokerCredentials:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any] | None) -> MqttBrokerCredentials | None:
-        """Read the block; None when endpoint, username or password is missing, as every SDK does (contract
-        3.5).
+        """Read the block (contract 3.5); None when endpoint, username or password is missing, as in every SDK.
 
         Raises ThalovantIdentityError for a topic that no broker would take: `+`, `#`, `$`, control
         characters, text that is not in Unicode normal form C.
@@ -63,9 +62,7 @@ class MqttBrokerCredentials:
         return cls(endpoint, username, password, qos=_qos(values.get("qos")), tls=secure, **topics)
 
     def as_dict(self, *, include_secrets: bool = False) -> dict[str, Any]:
-        """Without secrets: `endpoint` (no user info) and `tls`. With them: the whole block, ready to be read
-        again.
-        """
+        """Without secrets `endpoint` (no user info) and `tls`; with them all that `from_mapping` reads."""
         if not include_secrets:
             return {"endpoint": without_user_info(self.endpoint), "tls": self.tls}
         whole: dict[str, Any] = {"endpoint": self.endpoint, "tls": self.tls}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Something the control plane has accepted and is still doing (contract 1.6). Values only; polling is
-control_plane's.
+"""Something the control plane has accepted and is still doing (contract 1.6).
+
+Values only; api_calls does the polling.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ _OPTIONAL = (
 
 @dataclass(frozen=True)
 class OperationResource:
-    """One operation. Times are ISO 8601 text as the server wrote them; `details` and `links` are handed
-    through.
-    """
+    """One operation. Times are ISO 8601 text as the server wrote it; `details` and `links` are handed through."""
 
     id: str
     kind: str
@@ -66,10 +65,12 @@ class OperationResource:
 
     @property
     def is_ready(self) -> bool:
+        """Whether it is done."""
         return self.status == "ready"
 
     @property
     def is_failed(self) -> bool:
+        """Whether it has ended without being done."""
         return self.status in ("failed", "timed_out")
 
 

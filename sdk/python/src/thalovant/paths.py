@@ -8,8 +8,9 @@ from pathlib import Path
 
 
 def config_home() -> Path:
-    """The folder of our configuration: `$XDG_CONFIG_HOME/thalovant`, `%APPDATA%\\Thalovant`,
-    `~/.config/thalovant`.
+    """The folder of our configuration.
+
+    `$XDG_CONFIG_HOME/thalovant`, else `%APPDATA%\\Thalovant` on Windows, else `~/.config/thalovant`.
     """
     chosen = os.environ.get("XDG_CONFIG_HOME", "").strip()
     # The XDG base directory specification: a relative path there is to be ignored.

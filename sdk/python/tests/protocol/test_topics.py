@@ -16,7 +16,6 @@ from thalovant.protocol.topics import (
     below,
     hub_topics,
     topics_for,
-    valid_topic_filter,
     valid_topic_name,
 )
 
@@ -82,16 +81,6 @@ def test_topic_names_that_may_not(topic: str | bytes) -> None:
     assert not valid_topic_name(topic)
 
 
-@pytest.mark.parametrize("topic_filter", ["#", "+", "a/#", "+/+", "/#", "/+", "a/+/b", "sport/tennis/#", b"a"])
-def test_filters_as_in_the_standard(topic_filter: str | bytes) -> None:
-    assert valid_topic_filter(topic_filter)
-
-
-@pytest.mark.parametrize("topic_filter", ["", "a#", "a/#/b", "sport+", "+a/b", "##", "#/", "+#", "a\0", b"\xff"])
-def test_filters_that_the_standard_forbids(topic_filter: str | bytes) -> None:
-    assert not valid_topic_filter(topic_filter)
-
-
 @given(st.text())
 def test_a_prefix_gives_valid_topics_or_the_declared_error(prefix: str) -> None:
     try:
@@ -99,13 +88,8 @@ def test_a_prefix_gives_valid_topics_or_the_declared_error(prefix: str) -> None:
     except TopicError:
         return
     for topic in (topics.c2s, topics.s2c, topics.status):
-        assert valid_topic_name(topic) and valid_topic_filter(topic)
+        assert valid_topic_name(topic)
         assert not topic.startswith("/")
-
-
-@given(st.text() | st.binary())
-def test_a_name_is_always_a_filter_too(topic: str | bytes) -> None:
-    assert valid_topic_filter(topic) or not valid_topic_name(topic)
 
 
 @given(st.text())

@@ -290,8 +290,10 @@ class Handshake:
 
     @property
     def remote_static(self) -> bytes | None:
-        """The other side's static public key: given (KK) or learned (XX). Trust it only once `finished`, or
-        after the message that brought it has been read without an error."""
+        """The other side's static public key: given (KK) or learned (XX).
+
+        Trust it only once `finished`, or after the message that brought it has been read without an error.
+        """
         return None if self._remote_static is None else self._remote_static.public_bytes_raw()
 
     @property

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three topics of a client, in both spellings, and what a topic name or filter may look like.
+"""The three topics of a client, in both spellings, and what a topic name may look like.
 
 Sources: contract 10.3 (the identity's `topic_prefix`), the published page (explicit `c2s_topic`, `s2c_topic`,
-`status_topic`) and MQTT 3.1.1, 4.7. This file matches no topic against a filter: a gateway compares whole
-topics.
+`status_topic`) and MQTT 3.1.1, 4.7. This file knows no filters: a gateway compares whole topics.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ def topics_for(
     s2c_topic: str | None = None,
     status_topic: str | None = None,
 ) -> TopicSet:
-    """The topics of an identity: an explicit one wins, each on its own; else it stands below the prefix
-    (contract 10.3).
+    """The topics of an identity (contract 10.3): an explicit one wins, each on its own, over one below the prefix.
 
     Raises TopicError when a topic is neither given nor to be made, or is not a topic name.
     """
@@ -51,10 +49,9 @@ def topics_for(
 
 
 def hub_topics(prefix: str) -> tuple[TopicSet, TopicSet]:
-    """Both spellings that a hub serves below a prefix: the documented `c2s|s2c|status`, then the derived
-    `in|out|status`.
+    """Both spellings that a hub serves below a prefix.
 
-    Raises TopicError.
+    The documented `c2s|s2c|status` first, then the derived `in|out|status`. Raises TopicError.
     """
     first, second = (
         TopicSet(below(prefix, inbound), below(prefix, outbound), below(prefix, STATUS))
@@ -75,19 +72,6 @@ def valid_topic_name(topic: bytes | str) -> bool:
     """Whether one may publish to it: 1 to 65535 bytes of UTF-8, no wildcard or U+0000 (MQTT 4.7.1, 4.7.3)."""
     text = _text(topic)
     return text is not None and "+" not in text and "#" not in text
-
-
-def valid_topic_filter(topic_filter: bytes | str) -> bool:
-    """Whether one may subscribe to it: as a name, with `+` and `#` as whole segments and `#` only last (MQTT
-    4.7.1).
-    """
-    text = _text(topic_filter)
-    if text is None:
-        return False
-    segments = text.split("/")
-    if "#" in "".join(segments[:-1]):
-        return False
-    return all(segment in ("+", "#") or not {"+", "#"} & set(segment) for segment in segments)
 
 
 def _explicit(topic: str | None) -> str | None:

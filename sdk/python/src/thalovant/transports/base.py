@@ -59,8 +59,10 @@ class Transport(Protocol):
 
     @property
     def socket_opened_at(self) -> float | None:
-        """`time.monotonic()` when the socket (with TLS) was up. Loop time would be too coarse: uvloop's counts whole
-        milliseconds."""
+        """`time.monotonic()` when the socket (with TLS) was up.
+
+        Loop time would be too coarse: uvloop's counts whole milliseconds.
+        """
 
     async def open(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         """Connect and authenticate; the hub's clear frames may arrive from then on.

@@ -73,13 +73,16 @@ class Transport:
 
     @property
     def address(self) -> str:
+        """The name under which the hub's key is pinned (contract 4.2)."""
         return pin_name(self._identity, "wss")
 
     def session_id(self) -> str:
+        """A new session id."""
         return f"thalovant-python-{secrets.token_hex(16)}"
 
     @property
     def socket_opened_at(self) -> float | None:
+        """`time.monotonic()` when the socket (with TLS) was up."""
         return self._connection.opened_at if self._connection else None
 
     async def open(self, on_frame: OnFrame, on_lost: OnLost) -> None:
@@ -118,10 +121,12 @@ class Transport:
         )
 
     def send_clear(self, data: bytes) -> None:
+        """Write a clear frame as a text message."""
         if self._connection is not None:
             self._connection.put(data, text=True)
 
     def send_sealed(self, frames: list[bytes]) -> None:
+        """Write sealed frames as binary messages, in this order."""
         connection = self._connection
         if connection is not None:
             for frame in frames:
@@ -132,6 +137,7 @@ class Transport:
 
     @property
     def congested(self) -> bool:
+        """Whether the socket takes nothing."""
         return self._connection is not None and self._connection.paused
 
     async def drain(self) -> None:

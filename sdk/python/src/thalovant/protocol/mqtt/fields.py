@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data representations that MQTT packets are made of: integers, UTF-8 strings, binary data (MQTT 3.1.1,
-1.5 and 2.2.3).
+"""What MQTT packets are made of: integers, UTF-8 strings, binary data (MQTT 3.1.1, 1.5 and 2.2.3).
 
 The same in every protocol version. This file knows no packet. All reading errors are `MalformedPacketError`,
 without the offending bytes: they may hold a password.
@@ -30,9 +29,7 @@ def checked_text(raw: bytes) -> str:
 
 
 def checked_topic_name(raw: bytes) -> None:
-    """Check the topic of a PUBLISH or will: UTF-8, one character at least, no wildcard (MQTT-3.3.2-2,
-    MQTT-4.7.3-1).
-    """
+    """Check the topic of a PUBLISH or will: UTF-8, not empty, no wildcard (MQTT-3.3.2-2, MQTT-4.7.3-1)."""
     if not raw:
         raise MalformedPacketError("The topic name is empty.")
     if b"+" in raw or b"#" in raw:
@@ -42,9 +39,7 @@ def checked_topic_name(raw: bytes) -> None:
 
 
 def checked_filter(raw: bytes) -> None:
-    """Check that a topic filter is UTF-8 and not empty (MQTT-3.8.3-1, MQTT-4.7.3-1); `topics` knows where
-    wildcards may stand.
-    """
+    """Check that a topic filter is UTF-8 and not empty (MQTT-3.8.3-1, MQTT-4.7.3-1), not where wildcards stand."""
     if not raw:
         raise MalformedPacketError("The topic filter is empty.")
     checked_text(raw)
@@ -83,7 +78,10 @@ def encode_text(text: str) -> bytes:
 
 
 class FieldReader:
-    """Takes one field after the other from a packet's body; `finish` demands that nothing is left."""
+    """Takes one field after the other from a packet's body; `finish` demands that nothing is left.
+
+    Every method raises MalformedPacketError when the body ends within the field it is to take.
+    """
 
     __slots__ = ("_at", "_body")
 
@@ -93,12 +91,15 @@ class FieldReader:
 
     @property
     def more(self) -> bool:
+        """Whether anything is left."""
         return self._at < len(self._body)
 
     def byte(self) -> int:
+        """One byte, 0 to 255."""
         return self._take(1)[0]
 
     def uint16(self) -> int:
+        """Two bytes, most significant first (MQTT 3.1.1, 1.5.2)."""
         return int.from_bytes(self._take(2))
 
     def packet_id(self) -> int:
@@ -109,15 +110,19 @@ class FieldReader:
         return value
 
     def binary(self) -> bytes:
+        """Two bytes of length and so much data."""
         return self._take(self.uint16())
 
     def text(self) -> str:
+        """A UTF-8 string field; malformed as in `checked_text`."""
         return checked_text(self.binary())
 
     def rest(self) -> bytes:
+        """All that is left, maybe nothing."""
         return self._take(len(self._body) - self._at)
 
     def finish(self) -> None:
+        """Raise MalformedPacketError when anything is left."""
         if self.more:
             raise MalformedPacketError("The packet has bytes after its last field.")
 

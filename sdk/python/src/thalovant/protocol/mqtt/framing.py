@@ -39,11 +39,9 @@ class PacketReader:
         return len(self._pending)
 
     def feed(self, data: bytes = b"", at_most: int | None = None) -> list[Packet]:
-        """The packets that `data` completes, in order; at most `at_most` of them, the rest with the next
-        call.
+        """The packets that `data` completes, in order; at most `at_most` of them, the rest with the next call.
 
-        Raises MqttError (MalformedPacketError, PacketTooLargeError, UnsupportedVersionError) as the class
-        says.
+        Raises MqttError (MalformedPacketError, PacketTooLargeError, UnsupportedVersionError) as the class says.
         """
         if self.error is not None:
             raise self.error

@@ -33,8 +33,7 @@ NOT_AUTHORIZED = 5
 
 
 class UnsupportedVersionError(MqttError):
-    """A CONNECT of MQTT, but of a version that this side does not speak. `level` is the protocol level it
-    names.
+    """A CONNECT of MQTT, but of a version that this side does not speak; `level` is the one it names.
 
     A server answers it with CONNACK `UNACCEPTABLE_VERSION` and closes (MQTT-3.1.2-2).
     """
@@ -58,6 +57,8 @@ class Will:
 
 @dataclass(slots=True)
 class Connect:
+    """A client asks to be let in (MQTT 3.1.1, 3.1)."""
+
     client_id: str
     clean_session: bool = True
     keepalive: int = 0
@@ -69,12 +70,16 @@ class Connect:
 
 @dataclass(slots=True)
 class Connack:
+    """The answer to CONNECT: `ACCEPTED` or why not (MQTT 3.1.1, 3.2)."""
+
     session_present: bool
     code: int
 
 
 @dataclass(slots=True)
 class Publish:
+    """A message on a topic, in either direction (MQTT 3.1.1, 3.3)."""
+
     topic: bytes
     payload: bytes = field(repr=False)
     qos: int = 0
@@ -86,26 +91,36 @@ class Publish:
 
 @dataclass(slots=True)
 class Puback:
+    """A PUBLISH with QoS 1 was taken (MQTT 3.1.1, 3.4)."""
+
     packet_id: int
 
 
 @dataclass(slots=True)
 class Pubrec:
+    """QoS 2, first answer: the PUBLISH was taken (MQTT 3.1.1, 3.5)."""
+
     packet_id: int
 
 
 @dataclass(slots=True)
 class Pubrel:
+    """QoS 2, answer to PUBREC: the packet identifier may be let go (MQTT 3.1.1, 3.6)."""
+
     packet_id: int
 
 
 @dataclass(slots=True)
 class Pubcomp:
+    """QoS 2, last answer: it was let go (MQTT 3.1.1, 3.7)."""
+
     packet_id: int
 
 
 @dataclass(slots=True)
 class Subscribe:
+    """A client asks for topics (MQTT 3.1.1, 3.8)."""
+
     packet_id: int
     filters: tuple[tuple[bytes, int], ...]
     """Pairs of filter and requested QoS, at least one."""
@@ -113,6 +128,8 @@ class Subscribe:
 
 @dataclass(slots=True)
 class Suback:
+    """The answer to SUBSCRIBE (MQTT 3.1.1, 3.9)."""
+
     packet_id: int
     codes: tuple[int, ...]
     """One for each filter, in order: the granted QoS or `REFUSED`."""
@@ -120,28 +137,32 @@ class Suback:
 
 @dataclass(slots=True)
 class Unsubscribe:
+    """A client wants topics no longer (MQTT 3.1.1, 3.10)."""
+
     packet_id: int
     filters: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
 class Unsuback:
+    """The answer to UNSUBSCRIBE (MQTT 3.1.1, 3.11)."""
+
     packet_id: int
 
 
 @dataclass(slots=True)
 class Pingreq:
-    pass
+    """A client asks whether the server is there (MQTT 3.1.1, 3.12)."""
 
 
 @dataclass(slots=True)
 class Pingresp:
-    pass
+    """The server is (MQTT 3.1.1, 3.13)."""
 
 
 @dataclass(slots=True)
 class Disconnect:
-    pass
+    """A client leaves in good order; its will is dropped (MQTT 3.1.1, 3.14)."""
 
 
 Packet: TypeAlias = (

@@ -81,11 +81,9 @@ def encode_publish(
     retain: bool = False,
     dup: bool = False,
 ) -> bytes:
-    """The bytes of a PUBLISH (3.3). The fast road: the topic is taken as it is, so pass one that was checked
-    before.
+    """The bytes of a PUBLISH (3.3), the fast road: the topic is taken as it is, so pass one that was checked.
 
-    Raises MalformedPacketError when QoS, DUP and packet identifier do not fit together or a length does not
-    fit.
+    Raises MalformedPacketError when QoS, DUP and packet identifier do not fit together or a length does not fit.
     """
     first = 0x30 | dup << 3 | qos << 1 | retain
     if not qos:
