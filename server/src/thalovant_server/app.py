@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import ssl
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 import uvloop
 
@@ -34,6 +31,7 @@ from thalovant_server.gateways.https import HttpsGateway
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub.hub import Hub
+from thalovant_server.ready_file import ReadyFile
 from thalovant_server.settings import Settings
 from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
@@ -57,8 +55,10 @@ async def _serve(settings: Settings) -> None:
     shutdown = Shutdown(settings.drain_seconds)
     shutdown.listen_to_signals()
     try:
+        ready_file = ReadyFile(settings.ready_file)
         ready = await Server(settings, shutdown).start()
-        _write_ready_file(settings.ready_file, ready)
+        shutdown.at_end("ready file", lambda _: asyncio.to_thread(ready_file.withdraw))
+        ready_file.publish(ready)
         announcement.say(settings, ready)
         await shutdown.wait()
         log.info("stopping", drain_seconds=settings.drain_seconds)
@@ -91,7 +91,7 @@ class Server:
         services = Services(database, directory, endpoints, catalog.names, __version__, hasher=hasher)
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
-        services.endpoints = await self._open_ports(hub, directory, services, tls)
+        await self._open_ports(hub, directory, services, tls)
         data.finish_first_start()
         return _ready(data, directory, services.endpoints)
 
@@ -117,7 +117,7 @@ class Server:
         first = await ensure_first_start(database, admin_password=lambda: password, hasher=hasher)
         return database, first.server
 
-    async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ssl.SSLContext) -> Endpoints:
+    async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ssl.SSLContext) -> None:
         """Bind both ports, learn their numbers, and only then let clients in."""
         settings, mqtt = self._settings, MqttGateway(hub, directory)
         api = ApiPort(control=create_app(services), https=HttpsGateway(hub), wss=WssGateway(hub), limits=hub.limits)
@@ -132,11 +132,12 @@ class Server:
                 start_serving=False,
             )
         self._shutdown.at_end("connections", lambda drain: _end_connections(drain, hub, mqtt, mqtt_server, api))
+        mqtt_port = mqtt_server.sockets[0].getsockname()[1]
         with _PortFault("--api-port", settings.listen_host, settings.api_port):
             await api.start(settings.listen_host, settings.api_port, tls)
-        mqtt_port = mqtt_server.sockets[0].getsockname()[1]
+        # The API accepts by now, but nobody is through a TLS handshake yet: the loop has not turned since.
+        services.endpoints = Endpoints(settings.advertised_host, api.port, mqtt_port, services.endpoints.ca_pem)
         await mqtt_server.start_serving()
-        return Endpoints(settings.advertised_host, api.port, mqtt_port, services.endpoints.ca_pem)
 
 
 async def _end_connections(
@@ -190,16 +191,3 @@ def _ready(data: DataDirectory, directory: Directory, endpoints: Endpoints) -> d
         "admin_email": ADMIN_EMAIL,
         "admin_password_file": str(data.file(data_directory.ADMIN_PASSWORD)),
     }
-
-
-def _write_ready_file(path: Path | None, ready: dict[str, Any]) -> None:
-    """Write the file whole: a program that waits for it never reads half of it."""
-    if path is None:
-        return
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.touch(mode=0o600)
-        scratch.write_bytes(orjson.dumps(ready, option=orjson.OPT_INDENT_2))
-        scratch.replace(path)
-    except OSError as error:
-        raise SettingsError(f"The ready file {path} cannot be written: {error.strerror}") from error
