@@ -22,6 +22,7 @@ from thalovant_server.control.app import create_app
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.services import Services
 from thalovant_server.data_directory import DataDirectory
+from thalovant_server.descriptors import connections_per_port
 from thalovant_server.directory import Directory
 from thalovant_server.directory_loading import open_directory
 from thalovant_server.endpoints import Endpoints
@@ -31,6 +32,7 @@ from thalovant_server.gateways.https import HttpsGateway
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub.hub import Hub
+from thalovant_server.hub.limits import Limits
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.settings import Settings
 from thalovant_server.shutdown import Drain, Shutdown
@@ -85,7 +87,12 @@ class Server:
         database, identity = await self._open_database(data, hasher)
         directory = await open_directory(database, node_id=identity.node_id, stretch=stretch)
         hub = Hub(
-            directory, catalog, static_private=identity.static_private, node_id=identity.node_id, version=__version__
+            directory,
+            catalog,
+            static_private=identity.static_private,
+            node_id=identity.node_id,
+            version=__version__,
+            limits=Limits(connections=connections_per_port()),
         )
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, authority.certificate)
         services = Services(database, directory, endpoints, catalog.names, __version__, hasher=hasher)
