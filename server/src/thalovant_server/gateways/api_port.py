@@ -12,22 +12,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from thalovant_server.gateways.asgi import AsgiApp, Receive, Scope, Send, answer, answer_problem
 from thalovant_server.gateways.https import HttpsGateway
+from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub import refusal
 
 if TYPE_CHECKING:
     from thalovant_server.hub.limits import Limits
-
-log = structlog.get_logger("thalovant.api_port")
 
 CONTROL = "/v1/"
 NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane below /hubs/<hub-id>."
@@ -46,6 +45,7 @@ class ApiPort:
         self.limits = limits
         self.state = ServerState()
         self.sockets = 0
+        self.refusals = RefusalLog("api", time.monotonic)
         self._config = _config(self._dispatch, limits)
         self._server: asyncio.Server | None = None
         self._port: int | None = None
@@ -155,7 +155,8 @@ class ApiProtocol(HttpToolsProtocol):
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self._owner.opened():
-            log.warning("refused", code="too_many_connections")
+            peer = transport.get_extra_info("peername")
+            self._owner.refusals.note(refusal.TOO_MANY_CONNECTIONS, peer[0] if peer else "")
             transport.abort()
             return
         self._begin_head()

@@ -97,7 +97,8 @@ class Hub:
                 raise Refused(refusal.RESTARTING)
             return self._admit(access_key, hub_id, carrier)
         except Refused as refused:
-            log.warning("refused", code=refused.code, carrier=carrier, hub_id=hub_id, remote=remote)
+            # Each single one; the gateways warn, and not 18 times a second.
+            log.debug("refused", code=refused.code, carrier=carrier, hub_id=hub_id, remote=remote)
             raise
 
     def connect(self, link: Link, credential: CredentialEntry, user_agent: str | None) -> Connection:
