@@ -21,6 +21,7 @@ from thalovant_server.directory import CredentialEntry, HubEntry
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.hub.budget import ByteBudget
+from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refusal, Refused
 from thalovant_server.testing.directory import directory_of, mqtt_password_hash
@@ -69,11 +70,12 @@ class FakeHub:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.budget = ByteBudget(limits.process_bytes)
+        self.clock = LoopClock()
         self.sessions: list[FakeConnection] = []
         self.refusal: Refusal | None = None
         self.directory: Any = None
 
-    def admit(self, access_key: str, hub_id: str | None, carrier: str) -> CredentialEntry:
+    def admit(self, access_key: str, hub_id: str | None, carrier: str, remote: str = "") -> CredentialEntry:
         hub = self.directory.hub(hub_id)
         assert hub_id is not None and carrier == "mqtt"
         if self.refusal is not None:

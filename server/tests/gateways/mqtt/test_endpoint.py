@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 import uvloop
 
 from thalovant.protocol.mqtt import packets as mqtt
+from thalovant.protocol.mqtt.v311 import encode
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.hub import refusal
 from thalovant_server.hub.limits import Limits
@@ -578,6 +580,34 @@ def test_what_is_unread_counts_against_the_process(rig: SimpleNamespace) -> None
     run(main())
 
 
+def test_half_a_packet_counts_against_the_process(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(limits=Limits(process_bytes=100_000)) as endpoint:
+            client, other = await endpoint.login("a"), await endpoint.login("b")
+            whole = encode(rig.publish("a", "in", bytes(90_000)))
+            await client.write(whole[:-1])
+            await client.write(whole[-1:] + encode(mqtt.Pingreq()))
+            assert await client.receive() == mqtt.Pingresp()
+            assert endpoint.hub.budget.used == 0
+            await client.write(encode(rig.publish("a", "in", bytes(120_000)))[:-1])
+            assert await client.gone()
+            assert await other.silent()
+
+    run(main())
+
+
+def test_a_few_bytes_of_a_packet_are_not_counted(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(limits=Limits(process_bytes=0)) as endpoint:
+            client = await endpoint.login("a")
+            await client.write(encode(mqtt.Pingreq()) + encode(rig.publish("a", "in", bytes(5_000)))[:4_000])
+            assert await client.receive() == mqtt.Pingresp()
+            await client.write(encode(rig.publish("a", "in", bytes(5_000)))[4_000:])
+            assert await client.silent()
+
+    run(main())
+
+
 def test_a_flood_of_pings_without_reading_is_not_read_any_more_and_dropped(rig: SimpleNamespace) -> None:
     async def main() -> None:
         limits = Limits(close_seconds=0.05)
@@ -643,6 +673,34 @@ def test_all_of_one_loop_turn_leaves_in_one_write(rig: SimpleNamespace) -> None:
             for number in range(1, 9):
                 assert await client.receive() == mqtt.Puback(number)
             assert len(writes) == 1
+
+    run(main())
+
+
+def test_one_refusal_is_one_warning_with_the_address_and_its_repetitions_are_none(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            endpoint.change_hub("h2", active=False)
+            for name, fields in (("a", {"password": b"wrong"}), ("c", {})):
+                for _ in range(3):
+                    client = await endpoint.dial()
+                    assert await client.ask(rig.connect(name, **fields)) == REFUSED
+
+    with structlog.testing.capture_logs() as logs:
+        run(main())
+    warned = [each for each in logs if each["event"] == "refused" and each["log_level"] == "warning"]
+    assert [each["code"] for each in warned] == ["bad_login", "protocol_off"]
+    assert {each["remote"] for each in warned} == {"127.0.0.1"}
+
+
+def test_a_hub_that_stops_begins_no_session_and_says_so_by_closing(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            client = await endpoint.login("a")
+            await endpoint.subscribe(client, "a", "out")
+            endpoint.hub.refusal = refusal.RESTARTING
+            await client.send(rig.publish("a", "in", rig.HELLO))
+            assert await client.gone()
 
     run(main())
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from thalovant.protocol.mqtt import packets as mqtt
 from thalovant.protocol.topics import OFFLINE, ONLINE
+from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.presence import PresenceBoard
+from thalovant_server.hub.limits import Limits
 
 
 def run(main: Any) -> None:
@@ -28,11 +30,11 @@ def test_nothing_is_known_before_anybody_spoke() -> None:
 
 def test_online_while_any_connection_says_so() -> None:
     board = PresenceBoard()
-    assert board.declare(1, "x", ONLINE) == ONLINE
-    assert board.declare(1, "y", ONLINE) == ONLINE
-    assert board.declare(1, "x", OFFLINE) == ONLINE
-    assert board.declare(1, "y", OFFLINE) == OFFLINE
-    assert board.status(1) == OFFLINE
+    told = []
+    for who, status in (("x", ONLINE), ("y", ONLINE), ("x", OFFLINE), ("y", OFFLINE), ("y", OFFLINE)):
+        changed = board.declare(1, who, status)
+        told.append((changed, board.status(1)))
+    assert told == [(True, ONLINE), (False, ONLINE), (False, ONLINE), (True, OFFLINE), (False, OFFLINE)]
     assert board.status(2) is None
 
 
@@ -150,7 +152,14 @@ def test_a_will_is_published_when_the_connection_breaks_and_not_after_disconnect
 
 @pytest.mark.parametrize(
     ("name", "segment", "payload"),
-    [("b", "status", OFFLINE), ("a", "out", OFFLINE), ("a", "in", OFFLINE), ("a", "status", b"gone"), ("a", "x", b"")],
+    [
+        ("b", "status", OFFLINE),
+        ("a", "out", OFFLINE),
+        ("a", "in", OFFLINE),
+        ("a", "status", b"gone"),
+        ("a", "status", ONLINE),  # of a client that is gone
+        ("a", "x", b""),
+    ],
 )
 def test_a_will_that_does_not_fit_is_not_authorized(
     rig: SimpleNamespace, name: str, segment: str, payload: bytes
@@ -167,13 +176,82 @@ def test_a_will_that_does_not_fit_is_not_authorized(
     run(main())
 
 
-def test_a_will_of_online_does_not_outlive_its_connection(rig: SimpleNamespace) -> None:
+def test_only_a_change_of_the_credential_is_told(rig: SimpleNamespace) -> None:
     async def main() -> None:
         async with rig.Endpoint() as endpoint:
-            watcher = await endpoint.login("a", "watcher")
+            watcher, one, two = [await endpoint.login("a", name) for name in ("watcher", "1", "2")]
             await endpoint.subscribe(watcher, "a", "status", qos=0)
-            (await endpoint.login("a", "2", will=will(rig, payload=ONLINE))).abort()
-            assert await watcher.receive() == mqtt.Publish(rig.topic("a", "status"), OFFLINE)
+            for client, status in ((one, ONLINE), (two, ONLINE), (one, ONLINE), (one, OFFLINE)):
+                await client.send(rig.publish("a", "status", status))
+                assert await client.silent()
+            assert await watcher.receive() == mqtt.Publish(rig.topic("a", "status"), ONLINE)
+            assert await watcher.silent()
+
+    run(main())
+
+
+async def toggle(rig: SimpleNamespace, client: Any, times: int) -> None:
+    """Online and offline so many times, `online` at the end."""
+    for _ in range(times):
+        await client.send(rig.publish("a", "status", ONLINE), rig.publish("a", "status", OFFLINE))
+        assert await client.silent()
+    await client.send(rig.publish("a", "status", ONLINE))
+    assert await client.silent()
+
+
+async def statuses(client: Any, final: bytes) -> list[bytes]:
+    """What a client was told, once it has caught up."""
+    told: list[bytes] = []
+    while not told or told[-1] != final:
+        await client.send(mqtt.Pingreq())
+        while isinstance(packet := await client.receive(), mqtt.Publish):
+            told.append(packet.payload)
+        assert packet == mqtt.Pingresp()
+    return told
+
+
+def test_a_watcher_that_does_not_read_costs_one_status(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            watcher, device = await endpoint.ready("a", client_id="watcher"), await endpoint.login("a", "device")
+            await endpoint.subscribe(watcher, "a", "status", qos=0)
+            watcher.writer.transport.pause_reading()
+            (session,) = endpoint.hub.sessions
+            session.link.send_sealed([bytes(60_000)] * 20)  # more than the kernel and the transport take
+            used = endpoint.hub.budget.used
+            await toggle(rig, device, 1_000)
+            assert endpoint.hub.budget.used <= used
+            watcher.writer.transport.resume_reading()
+            assert [len(told) for told in await statuses(watcher, ONLINE)] == [60_000] * 20 + [len(ONLINE)]
+
+    run(main())
+
+
+def test_a_watcher_that_acknowledges_nothing_is_told_the_newest_once_it_does(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(bounds=Bounds(in_flight=1)) as endpoint:
+            watcher, device = await endpoint.login("a", "watcher"), await endpoint.login("a", "device")
+            await endpoint.subscribe(watcher, "a", "status", qos=1)
+            await toggle(rig, device, 100)
+            for status in (ONLINE, OFFLINE, ONLINE):
+                packet = await watcher.receive()
+                assert isinstance(packet, mqtt.Publish) and packet.payload == status
+                await watcher.send(mqtt.Puback(packet.packet_id or 0))
+            assert await watcher.silent()
+
+    run(main())
+
+
+def test_subscribing_again_and_again_without_acknowledging_is_bounded(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        limits, bounds = Limits(out_frames=10), Bounds(in_flight=5)
+        async with rig.Endpoint(limits=limits, bounds=bounds) as endpoint:
+            client = await endpoint.login("a")
+            await client.send(rig.publish("a", "status", ONLINE))
+            for number in range(1, 100):
+                await client.send(mqtt.Subscribe(number, ((rig.topic("a", "status"), 1),)))
+            while await client.receive() is not None:
+                pass
 
     run(main())
 

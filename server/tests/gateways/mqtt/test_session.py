@@ -229,7 +229,7 @@ def test_a_will_is_for_unclean_ends() -> None:
     assert (session.end(), session.end()) == (will, None)
     assert session.publish("out", b"x") == [] and session.receive(mqtt.Pingreq()) == []
     polite = opened(will=will)
-    assert polite.receive(mqtt.Disconnect()) == [Over("disconnect", "The client disconnected.", True)]
+    assert polite.receive(mqtt.Disconnect()) == [Over("disconnect", "The client disconnected.")]
     assert polite.end() is None
 
 

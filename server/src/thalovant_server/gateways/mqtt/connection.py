@@ -31,6 +31,7 @@ from thalovant_server.gateways.mqtt.session import (
     Send,
     StatusSaid,
 )
+from thalovant_server.gateways.share import Share
 
 if TYPE_CHECKING:
     from thalovant.protocol.mqtt.packets import Packet
@@ -50,26 +51,30 @@ class MqttConnection(asyncio.Protocol):
         "_deaf",
         "_gateway",
         "_heard",
-        "_held",
+        "_inward",
         "_keepalive",
         "_loop",
         "_out",
         "_out_bytes",
+        "_outward",
         "_over",
         "_paused",
         "_reader",
         "_scheduled",
         "_session",
+        "_status_due",
         "_timer",
         "_transport",
         "gone",
+        "host",
         "place",
         "remote",
     )
 
     def __init__(self, gateway: MqttGateway) -> None:
         self.place: Place | None = None
-        self.remote = ""
+        self.remote = ""  # address and port
+        self.host = ""  # the address alone
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -81,7 +86,9 @@ class MqttConnection(asyncio.Protocol):
         self._heard = 0.0
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
-        self._held = 0  # bytes taken from the process's budget
+        self._outward = Share(gateway.budget)  # what the client has not taken yet
+        self._inward = Share(gateway.budget)  # a packet that is not whole yet
+        self._status_due: bytes | None = None  # told once the client has taken what is before it
         self._scheduled = False
         self._paused = False
         self._deaf = False
@@ -93,17 +100,20 @@ class MqttConnection(asyncio.Protocol):
     # -- what the event loop calls ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A socket was accepted: CONNECT is due in time. One socket too many is closed."""
         self._transport = cast(asyncio.Transport, transport)
         carrier = transport.get_extra_info("socket")
         if carrier is not None and carrier.family in (socket.AF_INET, socket.AF_INET6):
             carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
-        self.remote = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+        if isinstance(peer, tuple):
+            self.host, self.remote = peer[0], f"{peer[0]}:{peer[1]}"
         self._timer = self._loop.call_later(self._gateway.bounds.connect_seconds, self._too_late)
         if not self._gateway.opened(self):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
+        """Bytes of the client. Those of a packet that is not whole count against the process's budget."""
         if self._over:
             return
         self._heard = self._loop.time()
@@ -111,12 +121,14 @@ class MqttConnection(asyncio.Protocol):
             self._read(data)
         except MqttError as error:
             self._act(self._session.fail(error))
+        self._account_partial()
         self._listen(self._out_bytes <= self._gateway.bounds.unread_bytes)
 
     def eof_received(self) -> None:
         """A half-closed connection is of no use: the transport closes (None)."""
 
     def connection_lost(self, error: Exception | None) -> None:
+        """The transport is closed, by whomever; nobody knows this connection any more."""
         self._finish("lost", "The connection was lost.")
         self._stop_timer()
         self._out.clear()
@@ -125,9 +137,11 @@ class MqttConnection(asyncio.Protocol):
             self.gone.set_result(None)
 
     def pause_writing(self) -> None:
+        """The client reads slower than we write: what comes now waits here, counted."""
         self._paused = True
 
     def resume_writing(self) -> None:
+        """The client has caught up; the next batch leaves."""
         self._paused = False
         self._heard = self._loop.time()  # it reads: a sign of life, while its own packets may go unread
         self._flush()
@@ -147,8 +161,19 @@ class MqttConnection(asyncio.Protocol):
         self._account()
 
     def tell_status(self, status: bytes, *, retained: bool = False) -> None:
-        """Publish the credential's status to a client that hears it."""
+        """Publish the credential's status to a client that hears it, under the bound of `deliver`.
+
+        To a client that still has something to take only the newest one is told, after that. `retained`: the
+        client has just subscribed, and each of its SUBSCRIBEs is due one (MQTT-3.8.4-3).
+        """
+        if self._over or self._overflows():
+            return
+        if not retained and (self._out or self._paused or self._session.waiting):
+            self._status_due = status
+            return
+        self._status_due = None
         self._act(self._session.publish(STATUS, status, retained))
+        self._account()
 
     def refused(self, refusal: Refusal) -> None:
         """The hub ended the session; MQTT 3.1.1 has no word for why."""
@@ -234,12 +259,18 @@ class MqttConnection(asyncio.Protocol):
                 size += len(batch[-1])
             self._out_bytes -= size
             self._transport.write(b"".join(batch))
-        if self._held:
+        if not self._over:
             self._account()
+            self._tell_due()
         if self._deaf:
             self._listen(self._out_bytes <= self._gateway.bounds.unread_bytes // 2)
         if self._over and not self._out:
             self._transport.close()
+
+    def _tell_due(self) -> None:
+        """The status that had to wait, unless the client is still behind."""
+        if self._status_due is not None:
+            self.tell_status(self._status_due)
 
     def _listen(self, ready: bool) -> None:
         """A client that does not read is not read either: its packets shall not fill our memory with answers."""
@@ -261,14 +292,21 @@ class MqttConnection(asyncio.Protocol):
 
     def _account(self) -> None:
         """Count what waits here against what the whole process may hold; over it this connection ends."""
-        held = self._out_bytes + self._session.waiting_bytes
-        if held <= self._held:
-            self._gateway.budget.give(self._held - held)
-        elif not self._gateway.budget.take(held - self._held):
-            self.end("busy", "The server holds too much that is unread.")
-            self.abort()
+        if not self._outward.hold(self._out_bytes + self._session.waiting_bytes):
+            self._drop_busy()
+
+    def _account_partial(self) -> None:
+        """As `_account`, for what the client sent: a packet that is not whole, and our answers to a flood."""
+        if self._over:
             return
-        self._held = held
+        if not self._inward.hold_partial(self._reader.buffered):
+            self._drop_busy()
+        elif self._paused:
+            self._account()
+
+    def _drop_busy(self) -> None:
+        self.end("busy", "The server holds too much for its clients.")
+        self.abort()
 
     # -- time and end -----------------------------------------------------------------------------------------
 
@@ -300,6 +338,6 @@ class MqttConnection(asyncio.Protocol):
             return
         self._over = True
         will = self._session.end()
-        self._gateway.budget.give(self._held)
-        self._held = 0
+        self._outward.release()
+        self._inward.release()
         self._gateway.left(self, will, code, reason)

@@ -27,7 +27,7 @@ log = structlog.get_logger("thalovant.mqtt")
 
 
 class Begin(Protocol):
-    """`Hub.connect`, bound to whoever may begin a session now; raises `Refused`."""
+    """`Hub.connect`: begins a session, or raises `Refused` (when the hub stops, for one)."""
 
     def __call__(self, link: Link, credential: CredentialEntry, user_agent: str | None) -> Connection: ...
 

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thalovant.protocol.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connect, Will
-from thalovant.protocol.topics import STATUS, hub_topics
+from thalovant.protocol.mqtt.packets import Connect, Will
+from thalovant.protocol.topics import OFFLINE, STATUS, hub_topics
 from thalovant_server.directory import CredentialEntry
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.connection import MqttConnection
 from thalovant_server.gateways.mqtt.dialogue import Dialogue
 from thalovant_server.gateways.mqtt.presence import PresenceBoard
 from thalovant_server.gateways.mqtt.roster import Roster
-from thalovant_server.gateways.mqtt.session import STATUSES, MqttSession, Output
-from thalovant_server.hub.refusal import Refused
+from thalovant_server.gateways.mqtt.session import MqttSession, Output
+from thalovant_server.gateways.refusal_log import RefusalLog
+from thalovant_server.hub import refusal
+from thalovant_server.hub.refusal import CONNACK_NOT_AUTHORIZED, CREDENTIAL, Refusal, Refused
 
 if TYPE_CHECKING:
     from thalovant_server.directory import Change, Directory
@@ -35,6 +37,12 @@ log = structlog.get_logger("thalovant.mqtt")
 
 # Checked in place of a credential that there is not, so that both take the same time.
 _NOBODY = CredentialEntry(0, "", "", "", "", "", "")
+
+# What only MQTT refuses. An unknown user name and a wrong password look the same.
+BAD_LOGIN = Refusal("bad_login", "the broker's user name or password is wrong", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
+BAD_WILL = Refusal(
+    "bad_will", "a will says offline on the client's own status topic", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
+)
 
 
 @dataclass(slots=True)
@@ -71,6 +79,7 @@ class MqttGateway:
         self._roster = Roster()
         self._open: set[MqttConnection] = set()
         self._closing = False
+        self._refusals = RefusalLog("mqtt", hub.clock.now)
         self._unsubscribe = directory.subscribe(self._changed)
 
     # -- what the app calls -----------------------------------------------------------------------------------
@@ -80,7 +89,10 @@ class MqttGateway:
         return MqttConnection(self)
 
     def presence(self, credential_id: int) -> str | None:
-        """`online` or `offline` as the client said it; None when it said nothing since the server started."""
+        """`online` or `offline` as the client said it; None when it said nothing since the server started.
+
+        The seam for whoever shows presence; nobody of ours does yet.
+        """
         status = self._presence.status(credential_id)
         return None if status is None else status.decode()
 
@@ -114,7 +126,7 @@ class MqttGateway:
     def opened(self, connection: MqttConnection) -> bool:
         """A socket was accepted; False when there are too many already."""
         if len(self._open) >= self.limits.connections:
-            log.warning("refused", carrier="mqtt", code="too_many_connections", remote=connection.remote)
+            self._refusals.note(refusal.TOO_MANY_CONNECTIONS, connection.host)
             return False
         self._open.add(connection)
         return True
@@ -125,22 +137,22 @@ class MqttGateway:
 
     def login(self, connection: MqttConnection, session: MqttSession, connect: Connect) -> list[Output]:
         """Decide about a CONNECT. A failed one has no effect on anybody."""
-        admitted = self._admit(connect)
-        if isinstance(admitted, int):
-            log.warning("refused", carrier="mqtt", connack=admitted, remote=connection.remote)
-            return session.refuse(admitted)
-        topics = segments(admitted.topic_prefix)
-        if connect.will is not None and not fitting(connect.will, topics):
-            log.warning("refused", carrier="mqtt", code="will", client_id=admitted.client_id, remote=connection.remote)
-            return session.refuse(NOT_AUTHORIZED)
+        try:
+            admitted = self._admit(connect, connection.host)
+            topics = segments(admitted.topic_prefix)
+            if connect.will is not None and not fitting(connect.will, topics):
+                raise Refused(BAD_WILL)
+        except Refused as refused:
+            self._refusals.note(refused.refusal, connection.host, connect.username or "")
+            return session.refuse(refused.refusal.connack)
         self._enter(connection, admitted, connect)
         return session.accept(topics, connect.will)
 
     def said(self, connection: MqttConnection, status: bytes) -> None:
-        """A connection declared its status; whoever hears the topic gets what is true of the credential now."""
+        """A connection declared its status; whoever hears the topic is told when that changed the credential's."""
         place = connection.place
-        if place is not None:
-            self._publish_status(place.credential.id, self._presence.declare(place.credential.id, connection, status))
+        if place is not None and self._presence.declare(place.credential.id, connection, status):
+            self._publish_status(place.credential.id)
 
     def granted(self, connection: MqttConnection, segment: str) -> None:
         """A subscription was granted: the retained status is due (MQTT-3.3.1-6)."""
@@ -166,28 +178,25 @@ class MqttGateway:
         place.dialogue.stop()
         changed = self._presence.leave(credential.id, connection)
         if will is not None:
-            self._presence.declare(credential.id, connection, b"offline")
-        status = self._presence.status(credential.id)
-        if status is not None and (changed or will is not None):
-            self._publish_status(credential.id, status)
+            changed |= self._presence.declare(credential.id, connection, OFFLINE)
+        if changed:
+            self._publish_status(credential.id)
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _admit(self, connect: Connect) -> CredentialEntry | int:
-        """The credential that logs in, or the return code that refuses it."""
+    def _admit(self, connect: Connect, remote: str) -> CredentialEntry:
+        """The credential that logs in; raises `Refused`."""
         if self._closing:
-            return SERVER_UNAVAILABLE
+            raise Refused(refusal.RESTARTING)
         found = self._directory.credential(connect.username or "")
         matches = self._directory.check_mqtt_password(found or _NOBODY, connect.password or b"")
         if found is None or not matches or not connect.password or not found.active:
-            return NOT_AUTHORIZED
-        try:
-            credential = self._hub.admit(found.access_key, found.hub_id, "mqtt")
-        except Refused as refused:
-            return refused.refusal.connack
+            raise Refused(BAD_LOGIN)
+        credential = self._hub.admit(found.access_key, found.hub_id, "mqtt", remote)
         again = self._roster.find(credential.id, connect.client_id) is not None
-        full = self._roster.count(credential.id) - again >= self.limits.sessions_per_credential
-        return SERVER_UNAVAILABLE if full else credential
+        if self._roster.count(credential.id) - again >= self.limits.sessions_per_credential:
+            raise Refused(refusal.TOO_MANY_CONNECTIONS)
+        return credential
 
     def _enter(self, connection: MqttConnection, credential: CredentialEntry, connect: Connect) -> None:
         client_id = connect.client_id or f"auto-{secrets.token_hex(16)}"
@@ -200,9 +209,11 @@ class MqttGateway:
         connection.watch_keepalive(connect.keepalive * self.bounds.keepalive_factor)
         log.info("mqtt_login", client_id=credential.client_id, hub_id=credential.hub_id, remote=connection.remote)
 
-    def _publish_status(self, credential_id: int, status: bytes) -> None:
-        for connection in self._roster.of_credential(credential_id):
-            connection.tell_status(status)
+    def _publish_status(self, credential_id: int) -> None:
+        status = self._presence.status(credential_id)
+        if status is not None:
+            for connection in self._roster.of_credential(credential_id):
+                connection.tell_status(status)
 
     def _changed(self, change: Change) -> None:
         """A change was committed: whoever may no longer be here is cut now."""
@@ -232,8 +243,11 @@ def segments(prefix: str) -> Mapping[bytes, str]:
 
 
 def fitting(will: Will, topics: Mapping[bytes, str]) -> bool:
-    """Whether a will says a status, on the client's own topic for that."""
-    return topics.get(will.topic) == STATUS and will.payload in STATUSES
+    """Whether a will says `offline` on the client's own status topic, the one that contract 10.3 has.
+
+    One of `online` would say that of a client that is gone, so it is refused rather than bent.
+    """
+    return topics.get(will.topic) == STATUS and will.payload == OFFLINE
 
 
 def still_good(then: CredentialEntry, now: CredentialEntry | None) -> bool:

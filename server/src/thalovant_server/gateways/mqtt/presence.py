@@ -36,14 +36,15 @@ class PresenceBoard:
         said = self._said.get(credential_id)
         return None if said is None else said.status
 
-    def declare(self, credential_id: int, who: Hashable, status: bytes) -> bytes:
-        """Connection `who` declares itself `online` or `offline`; the credential's status after that."""
+    def declare(self, credential_id: int, who: Hashable, status: bytes) -> bool:
+        """Connection `who` declares itself `online` or `offline`; whether that changed the credential's status."""
+        before = self.status(credential_id)
         said = self._said.setdefault(credential_id, _Said())
         if status == ONLINE:
             said.online.add(who)
         else:
             said.online.discard(who)
-        return said.status
+        return said.status != before
 
     def leave(self, credential_id: int, who: Hashable) -> bool:
         """Connection `who` is gone, and with it what it declared; whether that changed the status."""

@@ -83,11 +83,10 @@ class Denied:
 
 @dataclass(slots=True)
 class Over:
-    """The connection is over: write what is to be written, then close. `clean` after a DISCONNECT."""
+    """The connection is over: write what is to be written, then close."""
 
     code: str
     reason: str
-    clean: bool = False
 
 
 Output: TypeAlias = Send | Login | Inbound | StatusSaid | Granted | Left | Denied | Over
@@ -257,15 +256,15 @@ class MqttSession:
 
     def _disconnect(self, packet: mqtt.Disconnect) -> list[Output]:
         self.will = None  # MQTT-3.14.4-3
-        return self._over("disconnect", "The client disconnected.", clean=True)
+        return self._over("disconnect", "The client disconnected.")
 
     def _violation(self, packet: mqtt.Packet) -> list[Output]:
         name = type(packet).__name__.upper()
         return self._over("mqtt_protocol_violation", f"A {name} where it may not be.")
 
-    def _over(self, code: str, reason: str, *, clean: bool = False) -> list[Output]:
+    def _over(self, code: str, reason: str) -> list[Output]:
         self.phase = Phase.OVER
-        return [Over(code, reason, clean)]
+        return [Over(code, reason)]
 
 
 _HANDLERS: dict[type[Any], Callable[[MqttSession, Any], list[Output]]] = {
