@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import heapq
+import itertools
 import ssl
 from dataclasses import replace
 from urllib.parse import quote
@@ -50,10 +52,46 @@ class MemoryStore:
         return password == expected
 
 
-class Port:
-    """A listening API port with hub `h1` (the default) and hub `h2`."""
+class StandingClock:
+    """A fake clock: time passes only in `advance`."""
 
-    def __init__(self, tls, agents, agent, limits):
+    def __init__(self):
+        self.time = 1000.0
+        self._calls = []
+        self._numbers = itertools.count()
+
+    def now(self):
+        return self.time
+
+    def call_later(self, delay, callback):
+        call = _Call()
+        heapq.heappush(self._calls, (self.time + delay, next(self._numbers), call, callback))
+        return call
+
+    @property
+    def armed(self):
+        return sum(not call.cancelled for _, _, call, _ in self._calls)
+
+    def advance(self, seconds):
+        until = self.time + seconds
+        while self._calls and self._calls[0][0] <= until:
+            self.time, _, call, callback = heapq.heappop(self._calls)
+            if not call.cancelled:
+                callback()
+        self.time = until
+
+
+class _Call:
+    cancelled = False
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Port:
+    """A listening API port with hub `h1` (the default) and hub `h2`. Time stands with a `clock` of the test's."""
+
+    def __init__(self, tls, agents, agent, limits, clock):
         self.server_tls, self.client_tls = tls
         self.directory = Directory(MemoryStore(), node_id="node-1", stretch=cheap_psk)
         for hub_id in ("h1", "h2"):
@@ -65,7 +103,12 @@ class Port:
             node_id="node-1",
             version="0",
             limits=limits,
+            clock=clock,
         )
+        self.clock = clock
+        self._ended = asyncio.Event()
+        ended = self.hub.ended
+        self.hub.ended = lambda connection: (ended(connection), self._ended.set())
         self.https, self.wss = HttpsGateway(self.hub), WssGateway(self.hub)
         self.control = Control()
         self.api = ApiPort(control=self.control, https=self.https, wss=self.wss, limits=limits)
@@ -81,6 +124,13 @@ class Port:
         assert self.api.sockets == 0
         assert self.wss.open == self.https.open == self.hub.connections == 0
         assert self.hub.budget.used == 0
+
+    async def connections(self, most):
+        """Wait until the hub has no more connections than that."""
+        async with asyncio.timeout(10):
+            while self.hub.connections > most:
+                self._ended.clear()
+                await self._ended.wait()
 
     def put_hub(self, hub_id, **fields):
         entry = self.directory.hub(hub_id) or HubEntry(hub_id, hub_id, hub_id, None, frozenset(CARRIERS), True)
@@ -194,11 +244,12 @@ def tls(tmp_path_factory):
 
 @pytest.fixture
 def run_port(tls):
-    """`run_port(main, agents..., agent=, limits=)`: run `main(port)` on uvloop with a port made for it."""
+    """`run_port(main, agents..., agent=, limits=, standing=)`: run `main(port)` on uvloop with a port made for it."""
 
-    def run(main, *agents, agent=None, limits=None):
+    def run(main, *agents, agent=None, limits=None, standing=False):
         async def everything():
-            port = await Port(tls, agents, agent, limits or Limits()).start()
+            clock = StandingClock() if standing else None
+            port = await Port(tls, agents, agent, limits or Limits(), clock).start()
             try:
                 await asyncio.wait_for(main(port), 30)
             finally:

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import structlog
 
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.noise import generate_private_key
+from thalovant_server.errors import Overloaded
 from thalovant_server.gateways.https import COOKIE
+from thalovant_server.hub import refusal
 from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.refusal import Refused
 
 VECTORS = Path(__file__).parents[3] / "contract" / "vectors"
 RECORDED = {case["case"]: case["got"] for case in json.loads((VECTORS / "refusals.json").read_text())["http"]}
@@ -351,25 +355,25 @@ def test_a_session_nobody_polls_is_dropped(run_port):
     async def main(port):
         async with Https(port, port.device()) as client:
             await client.ready()
-            async with asyncio.timeout(5):
-                while port.https.open:
-                    await asyncio.sleep(0.005)
+            port.clock.advance(299)
+            assert port.https.open == 1
+            port.clock.advance(1)
+            assert port.https.open == 0
             assert (await client.call("GET", "get_messages")).json() == {"error": "Client is not connected"}
 
-    run_port(main, limits=Limits(http_idle_seconds=0.1))
+    run_port(main, standing=True)
 
 
 def test_an_unfinished_handshake_is_dropped(run_port):
     async def main(port):
         async with Https(port, port.device()) as client:
             await client.connect()
-            async with asyncio.timeout(5):
-                while port.hub.connections:
-                    await asyncio.sleep(0.005)
+            port.clock.advance(20)
+            assert port.hub.connections == 0
             await client.call("GET", "get_messages")
             assert (await client.call("GET", "get_messages")).json() == {"error": "Client is not connected"}
 
-    run_port(main, limits=Limits(handshake_seconds=0.05))
+    run_port(main, standing=True)
 
 
 def test_answers_that_are_not_fetched_end_the_session(run_port):
@@ -387,11 +391,83 @@ def test_answers_that_are_not_fetched_end_the_session(run_port):
 def test_a_full_server_is_503_and_no_refusal(run_port):
     async def main(port):
         async with Https(port, port.device()) as client:
-            response = await client.call("POST", "connect")
-            assert response.status_code == 503
-            assert port.hub.connections == port.https.open == 0
+            armed = port.clock.armed
+            for _ in range(3):
+                response = await client.call("POST", "connect")
+                assert response.status_code == 503
+                assert int(response.headers["retry-after"]) > 0
+                assert "server is busy" in response.json()["error"]
+            assert port.hub.connections == port.https.open == port.hub.budget.used == 0
+            assert port.clock.armed == armed  # nothing is kept of it
+            await asyncio.wait_for(port.https.drain(60), 5)  # and nobody waits for it
 
-    run_port(main, limits=Limits(process_bytes=100))
+    run_port(main, limits=Limits(process_bytes=300), standing=True)
+
+
+def test_a_hub_that_begins_no_session_any_more_is_503(run_port):
+    async def main(port):
+        def stopping(*_):
+            raise Refused(refusal.RESTARTING)
+
+        port.hub.connect = stopping
+        async with Https(port, port.device()) as client:
+            response = await client.call("POST", "connect")
+            assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+            assert port.https.open == 0
+
+    run_port(main)
+
+
+def test_too_many_waiting_for_their_key_is_503_for_every_queue_and_passes(run_port):
+    async def main(port):
+        async def overloaded(credential):
+            raise Overloaded("Too many are waiting.")
+
+        port.directory.psk = overloaded
+        port.credential(1, psk=None)
+        async with Https(port, port.device()) as client:
+            await client.connect()
+            await client.poll()
+            await client.flush()
+            await port.connections(0)
+            answers = [*await client.poll(), *await client.poll(), await client.send(True, b"x")]
+            assert [answer.status_code for answer in answers] == [503] * 5
+            assert {answer.headers["retry-after"] for answer in answers} == {"5"}
+            assert "server is busy" in answers[0].json()["error"]
+            port.credential(1)  # its key is there now
+            client.device = port.device()
+            await client.ready()
+            assert port.https.open == 1
+
+    run_port(main)
+
+
+def test_a_temporary_refusal_is_forgotten_after_a_while(run_port):
+    async def main(port):
+        async with Https(port, port.device()) as client:
+            await client.connect()
+            port.hub.connections_of("client-1")[0].end(refusal.BUSY)
+            await client.call("GET", "get_messages")
+            assert (await client.call("GET", "get_messages")).status_code == 503
+            port.clock.advance(30)
+            assert port.https.open == 0
+            assert (await client.call("GET", "get_messages")).json() == {"error": "Client is not connected"}
+
+    run_port(main, standing=True)
+
+
+def test_a_poller_whose_key_is_refused_is_one_warning(run_port):
+    async def main(port):
+        async with Https(port, port.device()) as client:
+            await client.ready()
+            port.directory.remove_client("client-1")
+            for _ in range(10):
+                assert (await client.call("GET", "get_messages")).status_code == 403
+
+    with structlog.testing.capture_logs() as logs:
+        run_port(main)
+    [warned] = [each for each in logs if each["event"] == "refused" and each["log_level"] == "warning"]
+    assert (warned["code"], warned["carrier"], warned["remote"]) == ("unknown_key", "https", "127.0.0.1")
 
 
 def test_the_last_answer_can_still_be_fetched_when_the_server_goes_down(run_port):

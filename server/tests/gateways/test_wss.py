@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -18,7 +19,9 @@ from websockets.frames import Frame, Opcode
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server.agents.python import PythonAgent
+from thalovant_server.hub import refusal
 from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.refusal import Refused
 
 VECTORS = Path(__file__).parents[3] / "contract" / "vectors"
 
@@ -54,6 +57,12 @@ class Wss:
         while not self.device.ready:
             await self.step()
         return self
+
+    async def greeted(self):
+        """Ready on the hub's side, too: it has answered an ask."""
+        await self.ready()
+        self.device.ask("hello")
+        await self.hears(2)
 
     async def hears(self, count):
         await self.flush()
@@ -317,36 +326,42 @@ def test_a_handshake_that_is_not_finished_is_ended(run_port):
 def test_the_server_pings_and_drops_who_does_not_answer(run_port):
     async def main(port):
         async with Wss(port, port.device()) as client:
-            await client.ready()
+            await client.greeted()
             client.socket.transport.pause_reading()
-            await asyncio.wait_for(_gone(port), 5)
+            port.clock.advance(30)
+            assert port.hub.connections == 1
+            port.clock.advance(20)
+            await port.connections(0)
+            port.clock.advance(5)
 
-    run_port(main, limits=Limits(ping_seconds=0.05, pong_seconds=0.05, close_seconds=0.05))
+    run_port(main, standing=True)
 
 
 def test_one_who_answers_pings_stays(run_port):
     async def main(port):
         async with Wss(port, port.device()) as client:
-            await client.ready()
-            pings = 0
+            await client.greeted()
+            pinged = asyncio.Event()
             original = client.socket.protocol.recv_frame
 
-            def count(frame: Frame):
-                nonlocal pings
-                pings += frame.opcode is Opcode.PING
+            def seen(frame: Frame):
+                if frame.opcode is Opcode.PING:
+                    pinged.set()
                 original(frame)
 
-            client.socket.protocol.recv_frame = count
-            while pings < 3:
-                client.device.ask("hi", f"r{pings}-{len(client.device.heard)}")
+            client.socket.protocol.recv_frame = seen
+            port.clock.advance(30)
+            for number in range(3):
+                await asyncio.wait_for(pinged.wait(), 10)
+                pinged.clear()
+                client.device.ask("hi", f"again-{number}")  # after the pong, so that this too has arrived
                 await client.hears(len(client.device.heard) + 2)
+                port.clock.advance(20)
+                assert port.hub.connections == 1
+                port.clock.advance(10)
+            client.socket.transport.abort()  # nobody's close frame is waited for: time stands
 
-    run_port(main, limits=Limits(ping_seconds=0.03, pong_seconds=0.02))
-
-
-async def _gone(port):
-    while port.hub.connections:
-        await asyncio.sleep(0.005)
+    run_port(main, standing=True)
 
 
 def test_a_slow_reader_loses_its_connection_and_nobody_else(run_port):
@@ -362,7 +377,7 @@ def test_a_slow_reader_loses_its_connection_and_nobody_else(run_port):
                 await asyncio.sleep(0)
                 if client.closed:
                     break
-            await asyncio.wait_for(_less(port), 5)
+            await port.connections(1)
             other.device.ask("hi")
             await other.hears(2)
             assert port.hub.budget.used < 10_000
@@ -371,9 +386,99 @@ def test_a_slow_reader_loses_its_connection_and_nobody_else(run_port):
     run_port(main, limits=Limits(out_bytes=200_000))
 
 
-async def _less(port):
-    while port.hub.connections > 1:
-        await asyncio.sleep(0.005)
+def test_what_a_slow_reader_has_not_taken_is_ours_to_count_and_not_the_transports(run_port):
+    async def main(port):
+        async with Wss(port, port.device()) as slow:
+            await slow.greeted()
+            slow.socket.transport.pause_reading()
+            protocol = next(iter(port.wss._open))
+            port.hub.connections_of("client-1")[0].send([bus("x", {"text": "y" * 16_000_000})])
+            await asyncio.sleep(0)  # one turn: the write is due at its end
+            await asyncio.sleep(0)
+            in_transport = protocol._transport.get_write_buffer_size()
+            assert in_transport < 1_000_000
+            assert port.hub.budget.used > 1_000_000
+            slow.socket.transport.resume_reading()
+            *_, message = await slow.hears(3)
+            assert len(message.payload["data"]["text"]) == 16_000_000
+
+    run_port(main)
+
+
+def test_a_slow_reader_beyond_what_the_process_holds_is_dropped(run_port):
+    async def main(port):
+        async with Wss(port, port.device()) as slow:
+            await slow.greeted()
+            slow.socket.transport.pause_reading()
+            port.hub.connections_of("client-1")[0].send([bus("x", {"text": "y" * 20_000_000})])
+            await port.connections(0)
+            slow.socket.transport.abort()
+
+    run_port(main, limits=Limits(process_bytes=1_000_000))
+
+
+def test_fragments_and_half_frames_count_against_the_process(run_port):
+    async def main(port):
+        async with Wss(port, port.device(1)) as client, Wss(port, port.device(2)) as other:
+            await client.ready()
+            await other.ready()
+            client.device.ask("in pieces")
+            [(_, frame)] = client.device.out
+            client.device.out = []
+            before = port.hub.budget.used
+            counted = []
+
+            async def pieces():
+                yield frame[:7]
+                await (await client.socket.ping())
+                counted.append(port.hub.budget.used - before)
+                yield frame[7:]
+
+            await client.socket.send(pieces())
+            await client.hears(2)
+            assert counted == [0]  # a few bytes
+            before = port.hub.budget.used  # the turn is remembered
+
+            async def long():
+                for _ in range(5):
+                    yield b"x" * 20_000
+                    await (await client.socket.ping())
+                    counted.append(port.hub.budget.used - before)
+
+            with pytest.raises(ConnectionClosed):
+                await client.socket.send(long())
+            assert counted[1:5] == [20_000, 40_000, 60_000, 80_000]
+            assert (await client.ends())[0] == 1013
+            head = bytes([0x82, 0xFF]) + (200_000).to_bytes(8) + bytes(4)
+            other.socket.transport.write(head + bytes(100_000))
+            assert (await other.ends())[0] == 1013
+
+    run_port(main, limits=Limits(process_bytes=90_000, close_seconds=0.05))
+
+
+def test_a_hub_that_begins_no_session_any_more_is_1012(run_port):
+    async def main(port):
+        def stopping(*_):
+            raise Refused(refusal.RESTARTING)
+
+        port.hub.connect = stopping
+        async with Wss(port, port.device()) as client:
+            assert (await client.ends())[0] == 1012
+
+    run_port(main)
+
+
+def test_a_refused_client_that_redials_is_one_warning(run_port):
+    async def main(port):
+        port.credential(1, active=False)
+        for _ in range(3):
+            async with Wss(port, port.device()) as client:
+                assert (await client.ends())[0] == 1008
+
+    with structlog.testing.capture_logs() as logs:
+        run_port(main)
+    [warned] = [each for each in logs if each["event"] == "refused" and each["log_level"] == "warning"]
+    assert (warned["code"], warned["remote"]) == ("revoked", "127.0.0.1")
 
 
 def test_nodelay_is_set(run_port):
@@ -422,7 +527,7 @@ def test_a_client_that_vanishes_is_forgotten(run_port):
         client = await Wss(port, port.device()).__aenter__()
         await client.ready()
         client.socket.transport.abort()
-        await asyncio.wait_for(_gone(port), 5)
+        await port.connections(0)
 
     run_port(main)
 

@@ -29,15 +29,21 @@ from thalovant_server.gateways.asgi import (
 from thalovant_server.gateways.authorization import AuthorizationError, read_authorization
 from thalovant_server.gateways.http_session import CARRIER, HttpSession
 from thalovant_server.gateways.paths import split_path
+from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal, Refused
 
 if TYPE_CHECKING:
     from thalovant_server.directory import CredentialEntry
+    from thalovant_server.hub.connection import Connection
     from thalovant_server.hub.hub import Hub
 
 COOKIE = "hivemind_http_replica"
 NOT_CONNECTED = {"error": "Client is not connected"}
+
+# Nobody's fault and soon over: whoever asks again later will be let in.
+TEMPORARY = frozenset({refusal.BUSY, refusal.RESTARTING})
+RETRY_AFTER = ((b"retry-after", b"5"),)
 
 METHODS = {
     "connect": "POST",
@@ -53,6 +59,7 @@ class HttpsGateway:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._refusals = RefusalLog(CARRIER, hub.clock.now)
         self._limits = hub.limits
         self._sessions: dict[str, dict[str, HttpSession]] = {}
         self._undelivered: set[HttpSession] = set()
@@ -100,15 +107,18 @@ class HttpsGateway:
 
     async def _admitted(self, hub_id: str | None, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         remote = scope["client"][0] if scope.get("client") else ""
+        access_key = ""
         try:
             user_agent, access_key = read_authorization(scope["query_string"])
             credential = self._hub.admit(access_key, hub_id, CARRIER, remote, new=name == "connect")
         except AuthorizationError as error:
+            self._refusals.note(refusal.INVALID_AUTHORIZATION, remote)
             status, text = (400, "Missing authorization") if error.missing else (500, "Connection failed")
             await answer_json(send, status, {"error": text})
             return
         except Refused as refused:
-            await answer_json(send, refused.refusal.http_status, {"error": _refusal_text(refused.refusal)})
+            self._refusals.note(refused.refusal, remote, access_key)
+            await _answer_refusal(send, refused.refusal)
             return
         session = self._find(access_key, _cookie(scope))
         if name == "connect":
@@ -125,14 +135,23 @@ class HttpsGateway:
     async def _connect(self, credential: CredentialEntry, user_agent: str, remote: str, send: Send) -> None:
         self._make_room(credential.access_key)
         session = HttpSession(credential.access_key, remote, self._limits, self._hub.budget, self._ended)
-        session.connection = self._hub.connect(session, credential, user_agent)
-        if session.ended is not None:
-            session.connection.end(session.ended)
-            await answer_json(send, session.ended.http_status, {"error": session.ended.reason})
+        why = self._begin(session, credential, user_agent)
+        if why is not None:
+            self._refusals.note(why, remote, credential.access_key)
+            self._drop(session)
+            await _answer_refusal(send, why)
             return
         self._keep(session)
         value = f"{COOKIE}={session.cookie}; HttpOnly; Path=/; SameSite=Lax; Secure"
         await answer_json(send, 200, {"status": "Connected"}, ((b"set-cookie", value.encode()),))
+
+    def _begin(self, session: HttpSession, credential: CredentialEntry, user_agent: str) -> Refusal | None:
+        """Begin the hub's session; why there is none, if so."""
+        try:
+            session.connection = self._hub.connect(session, credential, user_agent)
+        except Refused as refused:
+            return refused.refusal
+        return session.ended
 
     async def _poll(self, session: HttpSession | None, name: str, send: Send) -> None:
         if session is None or (session.ended is not None and len(session) == 0):
@@ -150,12 +169,16 @@ class HttpsGateway:
         await answer_json(send, 200, body)
 
     async def _gone(self, session: HttpSession | None, send: Send, status: int) -> None:
-        """There is no session; when it ended by a refusal of the credential, say that, once."""
+        """There is no session; how it ended is said where that matters, else it was never there.
+
+        A refusal of the credential is said once. A temporary one is said to every request as long as the session is
+        remembered: each of a client's queues may be the next to ask.
+        """
         why = session.ended if session is not None else None
-        if session is not None:
+        if session is not None and why not in TEMPORARY:
             self._drop(session)
-        if why is not None and why.of_credential:
-            await answer_json(send, why.http_status, {"error": _refusal_text(why)})
+        if why is not None and (why in TEMPORARY or why.of_credential):
+            await _answer_refusal(send, why)
         else:
             await answer_json(send, status, NOT_CONNECTED)
 
@@ -169,29 +192,19 @@ class HttpsGateway:
         if session is None or connection is None or session.ended is not None:
             await self._gone(session, send, 409)
             return
-        fields = _form(body)
-        message = fields.get("message", [""])[0]
-        if not message:
-            await answer_json(send, 400, {"error": "Missing message"})
+        fault = _hand_over(connection, _form(body))
+        if fault is not None:
+            status, text = fault
+            await answer_json(send, status, {"error": text})
             return
-        connection.touch()
-        if "binary" not in fields:
-            connection.receive_clear(message.encode("utf-8", "replace"))
-        elif not connection.handshaking:
-            await answer_json(send, 409, {"error": "No Noise session; reconnect and handshake"})
-            return
-        elif (frame := _unbase64(message)) is None:
-            await answer_json(send, 400, {"error": "Message is not base64"})
-            return
-        else:
-            connection.receive_sealed(frame)
         await self._sent(session, connection.buffered > 0, send)
 
     async def _sent(self, session: HttpSession, buffered: bool, send: Send) -> None:
+        """What became of a message that was handed over."""
         why = session.ended
         if why is None:
             await answer_json(send, 200, {"status": "buffered" if buffered else "message sent"})
-        elif why.of_credential:
+        elif why.of_credential or why in TEMPORARY:
             await self._gone(session, send, why.http_status)
         else:
             if len(session) == 0:
@@ -234,9 +247,9 @@ class HttpsGateway:
     def _watch(self, session: HttpSession, seconds: float) -> None:
         if session.timer is not None:
             session.timer.cancel()
-        session.timer = self._hub.clock.call_later(seconds, lambda: self._judge(session))
+        session.timer = self._hub.clock.call_later(seconds, lambda: self._check_idle(session))
 
-    def _judge(self, session: HttpSession) -> None:
+    def _check_idle(self, session: HttpSession) -> None:
         """Has anybody asked lately? If so look again when that much time has passed since."""
         connection = session.connection
         now = self._hub.clock.now()
@@ -277,6 +290,30 @@ class HttpsGateway:
 def _all_but(sessions: list[HttpSession], most: int) -> list[HttpSession]:
     """The oldest ones, without the newest `most`."""
     return sessions[: max(len(sessions) - most, 0)]
+
+
+def _hand_over(connection: Connection, fields: dict[str, list[str]]) -> tuple[int, str] | None:
+    """Give the message of a form to the hub; status and text when it is not one (contract 10.2)."""
+    message = fields.get("message", [""])[0]
+    if not message:
+        return 400, "Missing message"
+    connection.touch()
+    if "binary" not in fields:
+        connection.receive_clear(message.encode("utf-8", "replace"))
+        return None
+    if not connection.handshaking:
+        return 409, "No Noise session; reconnect and handshake"
+    frame = _unbase64(message)
+    if frame is None:
+        return 400, "Message is not base64"
+    connection.receive_sealed(frame)
+    return None
+
+
+async def _answer_refusal(send: Send, why: Refusal) -> None:
+    """403 for a refusal of the credential; 503 with a time to come back for one that passes."""
+    headers = RETRY_AFTER if why.http_status == 503 else ()
+    await answer_json(send, why.http_status, {"error": _refusal_text(why)}, headers)
 
 
 def _refusal_text(why: Refusal) -> str:

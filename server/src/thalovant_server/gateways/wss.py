@@ -2,8 +2,8 @@
 """The WebSocket road (contract section 10.1): one protocol object per socket over a sans-I/O WebSocket.
 
 Clear frames travel as text, sealed ones as binary. The upgrade always succeeds; a refusal is a close frame after it.
-What one turn of the loop has to say leaves in one write. A client that does not read costs a bounded queue, then its
-connection.
+What one turn of the loop has to say leaves in one write, unless there is much of it. A client that does not read
+costs a bounded queue, then its connection; what waits for it, and what it began to say, counts against the process.
 
 It will not read a HiveMessage or know an agent; the HTTP head was read by `api_port`.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import Frame, Opcode
@@ -21,6 +22,8 @@ from websockets.server import ServerProtocol
 
 from thalovant_server.gateways.authorization import AuthorizationError, read_authorization
 from thalovant_server.gateways.paths import split_path
+from thalovant_server.gateways.refusal_log import RefusalLog
+from thalovant_server.gateways.share import Share
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal, Refused
 
@@ -40,6 +43,8 @@ _SILENT.setLevel(logging.CRITICAL + 1)
 
 # The transport asks us to hold on above this; what waits then is ours to count.
 HIGH_WATER = 64 * 1024
+# As much in one write as keeps the kernel busy. The transport takes whatever it is given, so it is given no more.
+WRITE_BYTES = 64 * 1024
 
 
 class WssGateway:
@@ -47,6 +52,7 @@ class WssGateway:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.refusals = RefusalLog(CARRIER, hub.clock.now)
         self._open: set[WssProtocol] = set()
 
     def protocol(self, on_end: Callable[[], None] | None = None) -> WssProtocol:
@@ -86,14 +92,17 @@ class WssProtocol(asyncio.Protocol):
         "_flush_due",
         "_gateway",
         "_heard",
-        "_held",
         "_hub",
+        "_inward",
         "_kind",
         "_loop",
         "_on_end",
+        "_outward",
         "_parts",
+        "_parts_bytes",
         "_paused",
         "_pending",
+        "_pending_bytes",
         "_timer",
         "_transport",
         "_ws",
@@ -113,10 +122,13 @@ class WssProtocol(asyncio.Protocol):
         self._connection: Connection | None = None
         self._timer: Timer | None = None
         self._heard = 0.0
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] = []  # of a message that comes in fragments
+        self._parts_bytes = 0
         self._kind = Opcode.BINARY
-        self._pending: list[bytes] = []
-        self._held = 0
+        self._pending: deque[bytes] = deque()
+        self._pending_bytes = 0
+        self._outward = Share(self._hub.budget)  # what the client has not taken yet
+        self._inward = Share(self._hub.budget)  # a message that is not whole yet
         self._paused = False
         self._flush_due = False
         self._closing = False
@@ -141,6 +153,8 @@ class WssProtocol(asyncio.Protocol):
                 self._frame(event)
             elif isinstance(event, Request):
                 self._upgrade(event)
+        if not self._closing and not self._inward.hold_partial(self._partial_bytes):
+            self.end(refusal.BUSY)
         self._flush()
 
     def eof_received(self) -> None:
@@ -151,7 +165,8 @@ class WssProtocol(asyncio.Protocol):
         """The socket is gone."""
         self._transport = None
         self._stop_timer()
-        self._let_go()
+        self._outward.release()
+        self._inward.release()
         self._gateway.lost(self)
         if self._connection is not None:
             self._connection.lost()
@@ -216,28 +231,40 @@ class WssProtocol(asyncio.Protocol):
         if self._ws.state is not OPEN:
             self._begin_closing()
             return
+        self._begin(hub_id, query.encode("ascii", "replace"))
+
+    def _begin(self, hub_id: str | None, query: bytes) -> None:
+        """Begin the hub's session, or close with the reason why there is none."""
+        access_key = ""
         try:
-            user_agent, access_key = read_authorization(query.encode("ascii", "replace"))
+            user_agent, access_key = read_authorization(query)
             credential = self._hub.admit(access_key, hub_id, CARRIER, self.remote)
-        except AuthorizationError:
-            self.close(refusal.INVALID_AUTHORIZATION)
-        except Refused as refused:
-            self.close(refused.refusal)
-        else:
             self._connection = self._hub.connect(self, credential, user_agent)
+        except AuthorizationError:
+            self._refuse(refusal.INVALID_AUTHORIZATION, access_key)
+        except Refused as refused:
+            self._refuse(refused.refusal, access_key)
+
+    def _refuse(self, why: Refusal, access_key: str) -> None:
+        self._gateway.refusals.note(why, self.remote, access_key)
+        self.close(why)
 
     def _frame(self, frame: Frame) -> None:
+        if self._closing:
+            return
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             if frame.fin:
                 self._message(frame.opcode, bytes(frame.data))
                 return
             self._kind = frame.opcode
             self._parts = [bytes(frame.data)]
+            self._parts_bytes = len(frame.data)
         elif frame.opcode is Opcode.CONT:
             if frame.data:  # empty ones would cost a place each and count nothing
                 self._parts.append(bytes(frame.data))
+                self._parts_bytes += len(frame.data)
             if frame.fin:
-                parts, self._parts = self._parts, []
+                parts, self._parts, self._parts_bytes = self._parts, [], 0
                 self._message(self._kind, b"".join(parts))
 
     def _message(self, kind: Opcode, data: bytes) -> None:
@@ -248,6 +275,11 @@ class WssProtocol(asyncio.Protocol):
             connection.receive_clear(data)
         else:
             connection.receive_sealed(data)
+
+    @property
+    def _partial_bytes(self) -> int:
+        """Bytes held of a message that is not whole: its fragments, and a frame that is not whole either."""
+        return self._parts_bytes + len(self._ws.reader.buffer)
 
     def _flush_soon(self) -> None:
         """One write for all that this turn of the loop says."""
@@ -261,41 +293,33 @@ class WssProtocol(asyncio.Protocol):
         chunks = self._ws.data_to_send()
         if transport is None:
             return
-        if chunks:
-            self._pending.extend(chunks)
-        if self._pending and not self._paused:
+        # One message may be as long as a hub allows; who left that much unread gets nothing on top of it.
+        slow = bool(chunks) and self._pending_bytes > self._hub.limits.out_bytes
+        self._pending.extend(chunks)
+        self._pending_bytes += sum(map(len, chunks))
+        while self._pending and not self._paused:
             self._write(transport)
-        elif chunks and not self._hold(sum(map(len, chunks))):
+        if slow or not self._outward.hold(self._pending_bytes):
             self.abort()
             return
         if self._ws.close_expected() and not self._closing:
             self._begin_closing()
 
     def _write(self, transport: asyncio.Transport) -> None:
-        data = b"".join(self._pending)
-        over = self._pending[-1] == b""  # the library's way to say: end the connection now
-        self._pending.clear()
-        self._let_go()
-        if data:
-            transport.write(data)
-        if over:
+        """Hand one batch to the transport, which may then ask us to hold on."""
+        batch, size = [], 0
+        while self._pending and size < WRITE_BYTES:
+            batch.append(self._pending.popleft())
+            size += len(batch[-1])
+        self._pending_bytes -= size
+        if size:
+            transport.write(b"".join(batch))
+        if batch[-1] == b"":  # the library's way to say: end the connection now
             # Closing while the client still writes would reset the socket and lose the close frame on its way.
             self._closing = True
             self._stop_timer()
             answered = self._ws.close_rcvd is not None
             self._call_later(0.0 if answered else self._hub.limits.linger_seconds, transport.close)
-
-    def _hold(self, more: int) -> bool:
-        """Count bytes that wait for a slow reader; False when it is too slow for us."""
-        if self._held + more > self._hub.limits.out_bytes or not self._hub.budget.take(more):
-            return False
-        self._held += more
-        return True
-
-    def _let_go(self) -> None:
-        if self._held:
-            self._hub.budget.give(self._held)
-            self._held = 0
 
     def _begin_closing(self) -> None:
         """Give the client a moment to answer the close frame."""
@@ -313,9 +337,9 @@ class WssProtocol(asyncio.Protocol):
         asked = self._hub.clock.now()
         self._ws.send_ping(b"")
         self._flush()
-        self._call_later(self._hub.limits.pong_seconds, lambda: self._judge(asked))
+        self._call_later(self._hub.limits.pong_seconds, lambda: self._check_pong(asked))
 
-    def _judge(self, asked: float) -> None:
+    def _check_pong(self, asked: float) -> None:
         limits = self._hub.limits
         if self._heard >= asked:
             self._call_later(max(limits.ping_seconds - limits.pong_seconds, 0.0), self._ping)
