@@ -15,6 +15,7 @@ from typing import Any
 from thalovant_server.directory import DEFAULT_MAX_MESSAGE
 from thalovant_server.errors import ForbiddenTextError
 from thalovant_server.identifiers import check_name, is_plain_name
+from thalovant_server.spec_bounds import check_bounds
 from thalovant_server.spec_keys import plain_key
 
 WIRE_MAX_MESSAGE = 33_554_432
@@ -46,6 +47,7 @@ def checked_spec(spec: Mapping[str, Any], agents: Agents) -> dict[str, Any]:
     _check_title(result.get("catalog"))
     _check_limits(result.get("limits"))
     result["protocols"] = _protocols(result.get("protocols"))
+    check_bounds(result)
     return result
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from thalovant_server.control import hubs
 from thalovant_server.directory import Change
+from thalovant_server.store import hubs as rows
 from thalovant_server.testing.control import World
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
@@ -269,5 +271,69 @@ def test_an_account_changes_only_its_own_hubs(in_world: Run) -> None:
         for_bob = (await world.call("POST", "/v1/hubs", {**body, "owner_id": "user-bob"})).json()
         assert for_bob["owner_id"] == "user-bob"
         assert len((await world.call("GET", "/v1/hubs?owner_id=user-bob")).json()["data"]) == 2
+
+    in_world(scenario)
+
+
+BIG = b"123456789012345678901234567890"
+
+
+def test_a_number_that_cannot_be_written_back_is_refused_and_nothing_changes(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        for method, path, headers in (
+            ("PATCH", f"/v1/hubs/{hub['id']}", {"if_match": hub["etag"]}),
+            ("POST", "/v1/hubs", {"idempotency_key": "k"}),
+            ("POST", "/v1/clients", {}),
+        ):
+            body = b'{"hub_id":"%s","name":"x","spec":{"version":"1","catalog":{"big":%s}}}'
+            answer = await world.call(method, path, body % (hub["id"].encode(), BIG), **headers)
+            assert (answer.status_code, answer.json()["code"]) == (422, "malformed_json")
+        assert (await world.call("GET", f"/v1/hubs/{hub['id']}")).json() == hub
+        assert len((await world.call("GET", "/v1/hubs")).json()["data"]) == 2
+
+    in_world(scenario)
+
+
+def test_a_change_that_cannot_be_shown_is_not_committed(in_world: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        path = f"/v1/hubs/{hub['id']}"
+        with monkeypatch.context() as patched:
+            patched.setattr(hubs, "time_text", lambda _: int(BIG))
+            assert (await world.call("PATCH", path, MQTT_ON, if_match=hub["etag"])).status_code == 500
+        assert (await world.call("GET", path)).json() == hub
+        assert len(world.changes) == 1
+
+    in_world(scenario)
+
+
+def test_a_hub_that_cannot_be_shown_does_not_hide_the_others(in_world: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(world: World) -> None:
+        broken, fine = await world.make_hub("broken"), await world.make_hub("fine")
+        spec = {**broken["spec"], "catalog": {"big": int(BIG)}}
+        await world.services.database.write(lambda work: rows.change(work.connection, broken["id"], {"spec": spec}))
+        listed = (await world.call("GET", "/v1/hubs")).json()
+        assert [hub["slug"] for hub in listed["data"]] == ["demo", fine["slug"]]
+        assert listed["meta"] == {"count": 2, "next": None}
+        assert broken["id"] in caplog.text
+        repair = {"spec": {"catalog": None}}
+        answer = await world.call("PATCH", f"/v1/hubs/{broken['id']}", repair, if_match=broken["etag"])
+        assert answer.status_code == 200
+        assert len((await world.call("GET", "/v1/hubs")).json()["data"]) == 3
+
+    in_world(scenario)
+
+
+def test_a_spec_does_not_grow_without_end(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub()
+        statuses = []
+        for number in range(6):
+            patch = {"spec": {"notes": {str(number): "x" * 16_000}}}
+            answer = await world.call("PATCH", f"/v1/hubs/{hub['id']}", patch, if_match=hub["etag"])
+            statuses.append(answer.status_code)
+            hub = answer.json() if answer.status_code == 200 else hub
+        assert statuses == [200, 200, 200, 200, 422, 422]
 
     in_world(scenario)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -19,6 +20,9 @@ MOST_ROWS = 1000
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 _CURSOR = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+
+_log = logging.getLogger(__name__)
 
 
 class Json(Response):
@@ -41,6 +45,10 @@ class HasSeq(Protocol):
     def seq(self) -> int:
         """Position among its kind, growing."""
 
+    @property
+    def id(self) -> str:
+        """What it is called in the log."""
+
 
 Row = TypeVar("Row", bound=HasSeq)
 
@@ -52,15 +60,26 @@ def page(
     path: str,
     filters: Mapping[str, str | None],
 ) -> Json:
-    """Return one page of ``rows``, which holds one more than ``limit`` when another page follows."""
+    """Return one page of ``rows``, which holds one more than ``limit`` when another page follows.
+
+    A row that cannot be shown is left out, with an error in the log: it must not hide the others.
+    """
     shown = rows[:limit]
     following = cursor_after(shown[-1].seq) if len(rows) > limit else None
-    data = [present(row) for row in shown]
+    data = [written for written in (_written(row, present) for row in shown) if written is not None]
     link = None
     if following is not None:
         query = {"limit": limit, **{key: value for key, value in filters.items() if value}, "cursor": following}
         link = f"{path}?{urlencode(query)}"
     return Json({"data": data, "meta": {"count": len(data), "next": following}, "links": {"next": link}})
+
+
+def _written(row: Row, present: Callable[[Row], dict[str, Any]]) -> orjson.Fragment | None:
+    try:
+        return orjson.Fragment(orjson.dumps(present(row)))
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        _log.error("%s cannot be shown and is left out of lists: %s", row.id, type(error).__name__)
+        return None
 
 
 def rows_on_a_page(limit: int) -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bounds on request bodies, before anything parses them into models: size, time, and the shape of the JSON.
 
-A pure ASGI layer. What passes is strict JSON of bounded depth, whose strings are valid Unicode.
+A pure ASGI layer. What passes is strict JSON of bounded depth, whose strings are valid Unicode and whose numbers
+can be written back. One parser decides: what it read is written anew for whoever reads the body next.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MOST_BYTES = 256 * 1024
 MOST_DEPTH = 32
 MOST_VALUES = 10_000
 LONGEST_STRING = 16_384
+BEYOND_INTEGERS = 2.0**63
 SECONDS = 20.0
 
 
@@ -38,7 +40,7 @@ class BodyBounds:
             async with asyncio.timeout(self._seconds):
                 body = await _read(scope, receive)
             if body:
-                check_json(body)
+                body = orjson.dumps(check_json(body))
         except TimeoutError:
             await problem(ApiError(408, "The body did not arrive in time.", "body_timeout"))(scope, receive, send)
         except ApiError as error:
@@ -83,6 +85,8 @@ def _check_shape(parsed: dict[str, Any]) -> None:
 
 
 def _children(value: Any) -> list[Any]:
+    if isinstance(value, float) and abs(value) >= BEYOND_INTEGERS:  # how orjson reads an integer that is too long
+        raise ApiError(422, "A number of the body does not fit into 64 bits.", "malformed_json")
     if isinstance(value, str):
         if len(value) > LONGEST_STRING or "\x00" in value:
             raise ApiError(

@@ -34,6 +34,7 @@ from thalovant_server.identifiers import (
     site_id_from,
     topic_prefix,
 )
+from thalovant_server.spec_bounds import check_bounds
 from thalovant_server.spec_keys import without_secrets
 from thalovant_server.store import clients, credentials, hubs, idempotency
 from thalovant_server.store.clients import ClientRecord
@@ -102,6 +103,7 @@ def _checked(body: NewClient) -> _Wanted:
         raise ForbiddenTextError("spec.version", 'must be a text such as "1"')
     client_spec.check_allowed_types(given)
     spec = {**without_secrets(given), "version": version, "siteId": site_id}
+    check_bounds(spec)
     return _Wanted(body, site_id, spec, _secret(given, "apiKey"), _secret(given, "password"))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server import hub_spec
@@ -185,22 +186,22 @@ async def _free_slug(connection: AsyncConnection, body: NewHub) -> str:
 # -- changing and removing
 
 
-async def change(services: Services, caller: Caller, hub_id: str, body: HubChange, if_match: str | None) -> HubRecord:
-    """Change a hub; return it as it is now.
+async def change(services: Services, caller: Caller, hub_id: str, body: HubChange, if_match: str | None) -> bytes:
+    """Change a hub; return it as it is now, as the JSON answer: what cannot be shown is never committed.
 
     Raises:
         ApiError: 400 for what cannot change, 403, 404, 412.
         ForbiddenTextError: a part of the spec is not usable.
     """
 
-    async def work(transaction: Transaction) -> HubRecord:
+    async def work(transaction: Transaction) -> bytes:
         connection = transaction.connection
         hub = await _own_hub(connection, caller, hub_id)
         check_etag(if_match, hub.revision)
         _refuse_unchangeable(hub, services.endpoints, body)
         hub = await hubs.change(connection, hub_id, _changed(services, hub, body))
         transaction.after_commit(partial(services.directory.put_hub, hub_entry(hub)))
-        return hub
+        return orjson.dumps(shown(hub, services.endpoints))
 
     return await services.database.write(work)
 

@@ -83,7 +83,7 @@ async def change_hub(
     services: GivenServices, caller: HubsWriter, hub_id: str, body: HubChange, if_match: IfMatch = None
 ) -> Response:
     """Change a hub; `spec` is merged key by key. Needs the hub's etag as If-Match."""
-    return Json(hubs.shown(await hubs.change(services, caller, hub_id, body, if_match), services.endpoints))
+    return Json(await hubs.change(services, caller, hub_id, body, if_match))
 
 
 @router.delete("/v1/hubs/{hub_id}", status_code=204)
