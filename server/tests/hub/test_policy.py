@@ -112,6 +112,17 @@ def test_a_context_that_would_multiply_is_denied():
     assert decide(DEFAULT, utterance({"x": "y" * LIMITS.context_bytes})).code == "malformed_payload"
 
 
+def test_an_asks_size_is_what_it_holds_in_memory_and_not_only_its_length():
+    def size(words, context=None):
+        return decide(DEFAULT, bus(ASK, {"utterances": ["hi"], "words": words}, context or {})).ask.size
+
+    little = size([])
+    assert size([[]] * 10_000) - little >= 10_000 * 64
+    assert size(["a" * 10_000]) - little < 11_000
+    assert size(["a" * 10_000 + "\U0001f600"]) - little >= 40_000
+    assert size([], {"x": [{}] * 1000}) - little >= 64_000
+
+
 def test_nesting_that_no_answer_could_carry_is_denied():
     deep: dict = {}
     for _ in range(300):

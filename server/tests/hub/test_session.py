@@ -563,6 +563,17 @@ class TestInSession:
         assert len(bomb) < 200
         assert failure(self.sent(road, bomb, binary=True)) == "too_large"
 
+    @pytest.mark.parametrize("binary", [False, True])
+    def test_a_message_of_very_many_values_ends_it_before_it_is_read(self, binary: bool) -> None:
+        road = connected(max_values=1000)
+        for count, fine in ((900, True), (2000, False)):
+            message = bus("x", {"many": [[]] * (count // 2)})
+            body = message.encode()
+            if binary:
+                body = BinaryFrame("bus", payload=message.payload, compressed=True).encode()
+            outputs = self.sent(road, body, binary=binary)
+            assert outputs == [Received(message)] if fine else failure(outputs) == "too_large"
+
     def test_what_is_held_is_counted(self) -> None:
         road = connected()
         first, *_ = road.client.send(bus("x", {"t": "y" * 200_000}))

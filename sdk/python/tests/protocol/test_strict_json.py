@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalovant.protocol import strict_json
-from thalovant.protocol.errors import MessageError
+from thalovant.protocol.errors import MessageError, TooLargeError
 
 REFUSED = [
     b"",
@@ -118,3 +118,45 @@ def test_garbage_raises_only_the_declared_error(data: bytes | str) -> None:
 def test_what_was_written_reads_back_equal(value: Any) -> None:
     assert strict_json.parse(strict_json.dump(value)) == value
     assert strict_json.parse_exact(strict_json.dump_spaced(value)) == value
+
+
+@pytest.mark.parametrize("text", [b"[" + b",".join([b"[]"] * 100) + b"]", b'{"a":1,"b":{"c":[1,2,3]}}' * 1])
+def test_more_values_than_wanted_are_refused_before_they_are_made(text: bytes) -> None:
+    count = strict_json.values(text)
+    assert strict_json.parse(text, max_values=count) == json.loads(text)
+    for data in (text, text.decode()):
+        with pytest.raises(TooLargeError) as caught:
+            strict_json.parse(data, max_values=count - 1)
+        assert caught.value.limit == count - 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a, b: [c] {d}\n" * 1000, '\\"[,:{' * 1000, '[{"a": 1, "b": [2]}]' * 1000, "\\" * 999]
+)
+def test_structure_inside_of_text_is_text(text: str) -> None:
+    data = json.dumps({"text": text, text: "\\"}).encode()
+    assert strict_json.values(data) == 4
+    assert strict_json.parse(data, max_values=4) == json.loads(data)
+
+
+def test_quotes_without_end_are_refused_and_not_taken_apart() -> None:
+    with pytest.raises(TooLargeError):
+        strict_json.parse(b"[" + b'"",' * 100_000 + b"1]", max_values=1000)
+
+
+def made(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(1 + made(each) for each in value.values())
+    return 1 + sum(map(made, value)) if isinstance(value, list) else 1
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(alphabet='a"\\[]{},:ä'),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(alphabet='a"\\[{,:'), inner),
+    )
+)
+def test_the_count_is_within_two_of_what_is_made(value: Any) -> None:
+    counted = strict_json.values(json.dumps(value).encode())
+    assert made(value) <= 2 * counted + 1
+    assert counted <= 2 * made(value)

@@ -10,11 +10,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thalovant.protocol import strict_json
+
 if TYPE_CHECKING:
     from thalovant_server.hub.limits import Limits
 
 REQUEST_ID_KEYS = ("request_id", "thalovant_request_id", "correlation_id")
 DEFAULT_LANG = "en-us"
+# Bytes of one value in memory: an empty dict has 64 and its place in a list 8; a dict of one member has 184.
+VALUE_COST = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Ask:
     session_id: str | None
     timeout: float
     digest: bytes
-    size: int
+    context_bytes: int  # of its JSON, which comes back with each part
+    size: int  # roughly what `data` and `context` hold in memory, in bytes
 
     @classmethod
     def read(
@@ -47,7 +52,7 @@ class Ask:
         context: dict[str, Any],
         request_id: str | None,
         data_json: bytes,
-        context_bytes: int,
+        context_json: bytes,
         limits: Limits,
     ) -> Ask:
         """Read a bus message's parts.
@@ -70,8 +75,14 @@ class Ask:
             session_id=session_id if isinstance(session_id, str) else None,
             timeout=_timeout(context, limits),
             digest=hashlib.blake2b(data_json, key=bus_type.encode()[:64], digest_size=16).digest(),
-            size=len(data_json) + context_bytes,
+            context_bytes=len(context_json),
+            size=_held(data_json) + _held(context_json),
         )
+
+
+def _held(json: bytes) -> int:
+    """What the values read from this JSON hold in memory: text of up to four bytes a character, and an object each."""
+    return len(json) * (1 if json.isascii() else 4) + VALUE_COST * strict_json.values(json)
 
 
 def _spoken(data: dict[str, Any]) -> str:

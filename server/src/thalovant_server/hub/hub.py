@@ -293,6 +293,7 @@ class Hub:
             psk=credential.psk,
             max_message=hub.max_message if hub is not None else self.limits.message_bytes,
             max_waiting=self.limits.waiting_bytes,
+            max_values=self.limits.message_values,
         )
 
     def _ask(self, connection: Connection, credential: CredentialEntry, hub: HubEntry, ask: Ask) -> None:

@@ -40,6 +40,8 @@ class Limits:
     http_body_bytes: int = MIB
     # Hub setting `max_message` lowers or raises this per hub, up to the wire's 32 MiB.
     message_bytes: int = DEFAULT_MAX_MESSAGE
+    # 4 MiB of JSON can be 1.4 million empty lists: 95 MB and most of a second. An ask has some dozen values.
+    message_values: int = 50_000
     # Frames kept while a key is stretched or a pin is committed: message 3, a hello and the first asks.
     waiting_bytes: int = 64 * KIB
     # Everything held for clients: unfinished messages, waiting and remembered turns, unread answers.

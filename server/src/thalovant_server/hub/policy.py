@@ -145,13 +145,13 @@ def _ask(bus_type: str, payload: dict[str, Any], request_id: str | None, limits:
     context: dict[str, Any] = payload.get("context") or {}
     try:
         data_json = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-        context_bytes = len(orjson.dumps(context))
+        context_json = orjson.dumps(context)
     except TypeError:  # orjson: nested deeper than it can write, so no answer could carry it back
         return malformed_payload(bus_type, request_id, "nested too deeply")
-    if context_bytes > limits.context_bytes:
+    if len(context_json) > limits.context_bytes:
         return malformed_payload(bus_type, request_id, f"context is larger than {limits.context_bytes} bytes")
     try:
-        ask = Ask.read(bus_type, data, context, request_id, data_json, context_bytes, limits)
+        ask = Ask.read(bus_type, data, context, request_id, data_json, context_json, limits)
     except ValueError as fault:
         return malformed_payload(bus_type, request_id, str(fault))
     return Allow(ask)

@@ -114,13 +114,14 @@ class HubSession:
         psk: bytes | None,
         max_message: int,
         max_waiting: int = MAX_WAITING,
+        max_values: int | None = None,
     ) -> None:
         """`hello` and `offer` are the two payloads, hashed as they are: do not change them afterwards.
 
         `hello.peer` should differ for each connection: it is what makes a recorded KK message 1 useless later.
         `pinned`: the client's key (32 bytes) if one is pinned; offer KK only then. `psk`: 32 bytes, or None when it
         must be asked for. `max_message` bounds one inbound message, inflation included, and `max_waiting` what is
-        kept while the owner is asked; both in bytes.
+        kept while the owner is asked; both in bytes. `max_values` bounds the JSON values of one message.
         """
         self.state: State = "new"
         self.pattern: str | None = None
@@ -128,7 +129,7 @@ class HubSession:
         self._hello, self._offer = hello, offer
         self._patterns, self._suites = clear.offered(offer)
         self._pinned, self._psk = pinned, psk
-        self._max_message, self._max_waiting = max_message, max_waiting
+        self._max_message, self._max_waiting, self._max_values = max_message, max_waiting, max_values
         self._message_1: clear.NoiseEnvelope | None = None
         self._handshake: Handshake | None = None
         self._writer: FrameWriter | None = None
@@ -315,7 +316,7 @@ class HubSession:
             return self._fail("protocol", error.text)
 
     def _read(self, frame: Frame) -> list[Output]:
-        output = read_frame(frame, self._max_message)
+        output = read_frame(frame, self._max_message, self._max_values)
         if isinstance(output, Received):
             if output.message.msg_type == "hello":
                 return [_hello(output.message.payload)]

@@ -89,13 +89,13 @@ class BinaryFrame:
         return bits.to_bytes(3 + len(metadata) + self._version_bytes(), "big") + body
 
     @classmethod
-    def decode(cls, data: bytes, *, max_inflated: int = MAX_INFLATED) -> BinaryFrame:
+    def decode(cls, data: bytes, *, max_inflated: int = MAX_INFLATED, max_values: int | None = None) -> BinaryFrame:
         """Read one frame.
 
         Raises `MessageError` when it is malformed (`unknown_type` for an unassigned type code), `TooLargeError` when a
-        compressed part grows beyond `max_inflated` bytes.
+        compressed part grows beyond `max_inflated` bytes or a part holds more than `max_values` JSON values.
         """
-        return _decode(data, max_inflated)
+        return _decode(data, max_inflated, max_values)
 
     def to_message(self) -> HiveMessage:
         """The HiveMessage that a frame of any type but `bin` spells.
@@ -140,7 +140,7 @@ class BinaryFrame:
         return zlib.compress(text) if self.compressed else text
 
 
-def _decode(data: bytes, max_inflated: int) -> BinaryFrame:
+def _decode(data: bytes, max_inflated: int, max_values: int | None) -> BinaryFrame:
     shift = _pad(data)
     version, flags, start = _preamble(data, shift)
     kind_type = _TYPE_NAMES.get(flags >> 1)
@@ -151,11 +151,12 @@ def _decode(data: bytes, max_inflated: int) -> BinaryFrame:
     compressed = bool(flags & 1)
     length = _bits(data, start, 1, shift)
     end = start + 1 + length
-    metadata = _read_metadata(_bits(data, start + 1, length, shift).to_bytes(length, "big"), compressed, max_inflated)
+    block = _bits(data, start + 1, length, shift).to_bytes(length, "big")
+    metadata = _read_metadata(block, compressed, max_inflated, max_values)
     if kind_type == "bin":
         kind = _bits(data, end, 1, 0) & 0x0F
         return BinaryFrame("bin", kind, metadata, data[end + 1 :], compressed, version)
-    payload = _read_payload(kind_type, data[end:], compressed, max_inflated)
+    payload = _read_payload(kind_type, _text(data[end:], compressed, max_inflated), max_values)
     return BinaryFrame(kind_type, None, metadata, payload, compressed, version)
 
 
@@ -191,23 +192,27 @@ def _bits(data: bytes, start: int, length: int, shift: int) -> int:
     return number >> (8 - shift) & ((1 << (8 * length)) - 1)
 
 
-def _read_metadata(block: bytes, compressed: bool, max_inflated: int) -> dict[str, Any]:
+def _read_metadata(block: bytes, compressed: bool, max_inflated: int, max_values: int | None) -> dict[str, Any]:
     if not block:
         return {}
-    text = _inflate(block, min(max_inflated, _MAX_INFLATED_METADATA)) if compressed else block
-    value = strict_json.parse(text)
+    text = _text(block, compressed, min(max_inflated, _MAX_INFLATED_METADATA))
+    value = strict_json.parse(text, max_values=max_values)
     if not isinstance(value, dict):
         raise MessageError("The metadata of a binary frame is an object.")
     return value
 
 
-def _read_payload(kind_type: str, body: bytes, compressed: bool, max_inflated: int) -> dict[str, Any]:
-    value = strict_json.parse(_inflate(body, max_inflated) if compressed else body)
+def _read_payload(kind_type: str, text: bytes, max_values: int | None) -> dict[str, Any]:
+    value = strict_json.parse(text, max_values=max_values)
     if isinstance(value, dict):
         return value
     if kind_type == "ping":
         return {}
     raise MessageError(f"The payload of {kind_type!r} is not an object.", code=MALFORMED_PAYLOAD)
+
+
+def _text(block: bytes, compressed: bool, max_inflated: int) -> bytes:
+    return _inflate(block, max_inflated) if compressed else block
 
 
 def _inflate(data: bytes, limit: int) -> bytes:

@@ -81,13 +81,15 @@ class HiveMessage:
         return strict_json.dump_spaced(self.as_dict())
 
     @classmethod
-    def decode(cls, data: bytes | str, *, max_depth: int = strict_json.MAX_DEPTH) -> HiveMessage:
+    def decode(
+        cls, data: bytes | str, *, max_depth: int = strict_json.MAX_DEPTH, max_values: int | None = None
+    ) -> HiveMessage:
         """Read one envelope. Unknown further keys are dropped.
 
-        Raises `MessageError`; its `code` is `unknown_type`, `malformed_payload` or `message`. The length of `data` is
-        the caller's to limit.
+        Raises `MessageError`; its `code` is `unknown_type`, `malformed_payload` or `message`. `TooLargeError` when it
+        holds more than `max_values` values. The length of `data` is the caller's to limit.
         """
-        return cls.from_dict(strict_json.parse(data, max_depth=max_depth))
+        return cls.from_dict(strict_json.parse(data, max_depth=max_depth, max_values=max_values))
 
     @classmethod
     def from_dict(cls, value: Any) -> HiveMessage:

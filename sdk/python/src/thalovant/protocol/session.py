@@ -319,14 +319,15 @@ def clear_hello(session_id: str, site_id: str) -> bytes:
     return clear.hello_frame(_hello_payload(session_id, site_id))
 
 
-def read_frame(frame: Frame, max_inflated: int) -> Received | ReceivedBinary:
+def read_frame(frame: Frame, max_inflated: int, max_values: int | None = None) -> Received | ReceivedBinary:
     """What a whole message of the other side says; for both sides' sessions.
 
-    Raises `MessageError`, or `TooLargeError` when a binary frame grows beyond `max_inflated` bytes.
+    Raises `MessageError`, or `TooLargeError` when a binary frame grows beyond `max_inflated` bytes or a message holds
+    more than `max_values` JSON values.
     """
     if not frame.binary:
-        return Received(HiveMessage.decode(frame.body))
-    binary = BinaryFrame.decode(frame.body, max_inflated=max_inflated)
+        return Received(HiveMessage.decode(frame.body, max_values=max_values))
+    binary = BinaryFrame.decode(frame.body, max_inflated=max_inflated, max_values=max_values)
     return ReceivedBinary(binary) if binary.type == "bin" else Received(binary.to_message())
 
 
