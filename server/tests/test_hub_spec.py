@@ -95,6 +95,18 @@ def test_other_keys_are_the_callers_own() -> None:
     assert checked(catalog={"title": "Kitchen", "x": [1]}, theme="dark")["theme"] == "dark"
 
 
+def test_secrets_are_dropped_at_any_depth() -> None:
+    spec = checked(apiKey="x", theme={"password": "x", "dark": True}, catalog={"list": [{"token": "x"}]})
+    assert (spec["theme"], spec["catalog"]) == ({"dark": True}, {"list": [{}]})
+    assert "apiKey" not in spec
+
+
+def test_the_public_part_is_what_a_stranger_needs_to_connect() -> None:
+    spec = {**checked(theme="dark", catalog={"title": "x"}), "protocols": {"wss": {"enabled": True, "token": "x"}}}
+    public = hub_spec.public_part(spec)
+    assert public == {"version": "1", "catalog": {"title": "x"}, "protocols": {"wss": {"enabled": True}}}
+
+
 @pytest.mark.parametrize(("limits", "size"), [(None, 4 << 20), ({}, 4 << 20), ({"max_message_bytes": 1024}, 1024)])
 def test_the_largest_message_is_a_setting(limits: Any, size: int) -> None:
     assert hub_spec.max_message(checked(limits=limits)) == size

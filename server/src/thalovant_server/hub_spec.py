@@ -2,9 +2,9 @@
 """What a hub's `spec` means to this server: which carriers are on, which agent answers, how large a message
 may be.
 
-The spec is the caller's document: unknown keys are kept. What this server acts on is checked and written in
-one spelling. No key may name code, a command or an address for the agent (architecture decision 8). Stores
-nothing.
+The spec is the caller's document: unknown keys are kept, save those that hold secrets. What this server acts on is
+checked and written in one spelling. No key may name code, a command or an address for the agent (architecture
+decision 8). Stores nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from thalovant_server.directory import DEFAULT_MAX_MESSAGE
 from thalovant_server.errors import ForbiddenTextError
 from thalovant_server.identifiers import check_name, is_plain_name
 from thalovant_server.spec_bounds import check_bounds
-from thalovant_server.spec_keys import plain_key
+from thalovant_server.spec_keys import plain_key, without_secrets
 
 WIRE_MAX_MESSAGE = 33_554_432
 SMALLEST_MAX_MESSAGE = 1024
@@ -32,16 +32,17 @@ _PROTOCOLS: dict[str, tuple[str, bool, tuple[str, ...]]] = {
 }
 _YES = frozenset({"true", "yes", "on", "1"})
 _NO = frozenset({"false", "no", "off", "0"})
+_PUBLIC = ("version", "catalog", "protocols")
 _CODE_KEYS = frozenset({"module", "command", "entrypoint", "exec", "script", "handler", "callable"})
 
 
 def checked_spec(spec: Mapping[str, Any], agents: Agents) -> dict[str, Any]:
-    """Return a whole spec in our spelling, its protocols all written out.
+    """Return a whole spec in our spelling, without secrets, its protocols all written out.
 
     Raises:
         ForbiddenTextError: a part that this server acts on is not usable; names it.
     """
-    result = dict(spec)
+    result: dict[str, Any] = without_secrets(dict(spec))
     _check_version(result.get("version"))
     _check_agent(result, agents)
     _check_title(result.get("catalog"))
@@ -55,6 +56,11 @@ def merged_spec(spec: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, 
     """Return ``spec`` with ``patch`` laid over it key by key: objects merge, null removes (contract 4.3)."""
     renamed = {**patch, "protocols": _renamed(patch["protocols"])} if _has_protocols(patch) else patch
     return _merged(spec, renamed)
+
+
+def public_part(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what anybody may read of a spec: version, catalog and protocols (contract 3.3)."""
+    return without_secrets({key: spec[key] for key in _PUBLIC if key in spec})  # type: ignore[no-any-return]
 
 
 def carriers(spec: Mapping[str, Any]) -> frozenset[str]:

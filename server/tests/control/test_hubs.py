@@ -337,3 +337,44 @@ def test_a_spec_does_not_grow_without_end(in_world: Run) -> None:
         assert statuses == [200, 200, 200, 200, 422, 422]
 
     in_world(scenario)
+
+
+SECRETIVE = {
+    "version": "1",
+    "password": "canary-1",
+    "catalog": {"title": "Open", "api_key": "canary-2"},
+    "protocols": {"wss": {"enabled": True, "token": "canary-3"}},
+    "upstream": {"host": "inner.example.test", "list": [{"apiKey": "canary-4"}]},
+}
+
+
+def test_a_hub_keeps_no_secret_and_shows_strangers_only_what_they_need(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub("open", visibility="public", spec=SECRETIVE)
+        assert hub["spec"]["upstream"] == {"host": "inner.example.test", "list": [{}]}
+        patch = {"spec": {"secret": "canary-5", "catalog": {"Access-Token": "canary-6"}}}
+        hub = (await world.call("PATCH", f"/v1/hubs/{hub['id']}", patch, if_match=hub["etag"])).json()
+        async with world.services.database.read() as connection:
+            stored = await rows.by_id(connection, hub["id"])
+        assert stored is not None
+        assert "canary" not in str(stored.spec)
+        bob = await world.add_account("bob")
+        for path, token in (("/v1/public/hubs/open", None), (f"/v1/hubs/{hub['id']}", bob)):
+            seen = (await world.call("GET", path, token=token)).json()
+            assert seen["spec"] == {key: hub["spec"][key] for key in ("version", "catalog", "protocols")}
+        listed = (await world.call("GET", "/v1/public/hubs", token=None)).json()["data"]
+        assert "inner.example.test" not in str(listed)
+        assert (await world.call("GET", f"/v1/hubs/{hub['id']}")).json() == hub
+
+    in_world(scenario)
+
+
+def test_a_secret_stored_by_an_older_version_is_not_shown(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub("open", visibility="public")
+        spec = {**hub["spec"], **SECRETIVE, "protocols": hub["spec"]["protocols"]}
+        await world.services.database.write(lambda work: rows.change(work.connection, hub["id"], {"spec": spec}))
+        for path in (f"/v1/hubs/{hub['id']}", "/v1/hubs", "/v1/public/hubs", "/v1/public/hubs/open"):
+            assert "canary" not in (await world.call("GET", path)).text
+
+    in_world(scenario)

@@ -21,6 +21,7 @@ from thalovant_server.directory_loading import hub_entry
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.errors import ApiError, ForbiddenTextError
 from thalovant_server.identifiers import check_name, is_slug, new_id, slug_from
+from thalovant_server.spec_keys import without_secrets
 from thalovant_server.store import accounts, clients, hubs, idempotency
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.hubs import PUBLIC, HubRecord
@@ -34,6 +35,7 @@ def shown(hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
     """Return a hub as its owner sees it."""
     return {
         **publicly_shown(hub, endpoints),
+        "spec": without_secrets(hub.spec),
         "owner_id": hub.owner_id,
         "namespace": hub.namespace,
         "capacity_profile": hub.capacity_profile,
@@ -55,9 +57,15 @@ def publicly_shown(hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
         "domain": endpoints.domain,
         "active": hub.active,
         "visibility": hub.visibility,
-        "spec": hub.spec,
+        "spec": hub_spec.public_part(hub.spec),
         "data_plane_endpoints": data_plane_endpoints(hub, endpoints),
     }
+
+
+def shown_to(caller: Caller, hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
+    """Return a hub that the caller may see: the whole spec for its owner only."""
+    whole = shown(hub, endpoints)
+    return whole if caller.owns(hub.owner_id) else {**whole, "spec": hub_spec.public_part(hub.spec)}
 
 
 def data_plane_endpoints(hub: HubRecord, endpoints: Endpoints) -> dict[str, str]:

@@ -66,7 +66,7 @@ async def get_hub(services: GivenServices, caller: HubsReader, hub_id: str) -> R
     """Show one hub, by id."""
     async with services.database.read() as connection:
         hub = await hubs.visible_hub(connection, caller, hub_id)
-    return Json(hubs.shown(hub, services.endpoints))
+    return Json(hubs.shown_to(caller, hub, services.endpoints))
 
 
 @router.post("/v1/hubs", status_code=201)
