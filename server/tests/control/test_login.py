@@ -7,11 +7,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx2
 import pytest
 
+from thalovant_server.bootstrap import ADMIN_EMAIL
+from thalovant_server.control.app import create_app
 from thalovant_server.control.passwords import AT_ONCE, MOST_WAITING
+from thalovant_server.control.throttle import LoginThrottle
 from thalovant_server.store import tokens
-from thalovant_server.testing.control import PASSWORD, World
+from thalovant_server.testing.control import ENDPOINTS, PASSWORD, World
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 
@@ -219,6 +223,49 @@ def test_the_owner_gets_in_while_others_guess(in_world: Run) -> None:
         for _ in range(30):
             await world.log_in("nobody@example.test", "guess")
         assert (await world.log_in()).status_code == 200
+
+    in_world(scenario)
+
+
+class From:
+    """Signs in from an address of choice; notes each wait instead of waiting."""
+
+    def __init__(self, world: World) -> None:
+        self.waits: list[float] = []
+        self._world = world
+        world.services.throttle = LoginThrottle(lambda: world.clock.seconds, pause=self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    async def log_in(self, address: str, email: str = ADMIN_EMAIL, password: str = PASSWORD) -> int:
+        transport = httpx2.ASGITransport(create_app(self._world.services), client=(address, 5000))
+        async with httpx2.AsyncClient(transport=transport, base_url=ENDPOINTS.api_url) as http:
+            answer = await http.post("/v1/auth/token", json={"email": email, "password": password})
+        return int(answer.status_code)
+
+
+@pytest.mark.parametrize("email", [ADMIN_EMAIL, "nobody@example.test"])
+def test_guessing_from_elsewhere_slows_a_new_address_of_the_owner_but_locks_it_not_out(
+    in_world: Run, email: str
+) -> None:
+    async def scenario(world: World) -> None:
+        door = From(world)
+        for number in range(30):
+            assert await door.log_in(f"198.51.100.{number % 3}", email, "guess") == 401
+        assert door.waits == [1.0] * 10  # of a known account and of an unknown one
+        assert await door.log_in("203.0.113.1") == 200
+
+    in_world(scenario)
+
+
+def test_wrong_passwords_on_the_machine_itself_do_not_lock_its_owner_out(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        door = From(world)
+        for _ in range(30):
+            assert await door.log_in("127.0.0.1", password="wrong") == 401
+        assert await door.log_in("127.0.0.1") == 200
+        assert len(door.waits) == 11
 
     in_world(scenario)
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thalovant_server.control.throttle import LoginThrottle, Rate
-from thalovant_server.errors import ApiError
+from thalovant_server.errors import ApiError, Overloaded
 
 
 class Ticking:
@@ -19,6 +21,9 @@ class Ticking:
         self.throttle = LoginThrottle(
             lambda: self.now, per_address=Rate(3, 10.0), per_account=Rate(5, 10.0), most_remembered=most
         )
+
+    def slowed(self, address: str, email: str) -> bool:
+        return self.throttle.admit(address, email)
 
     def passes(self, address: str, email: str) -> bool:
         try:
@@ -37,10 +42,57 @@ def test_an_address_has_so_many_tries_and_then_waits() -> None:
     assert [world.passes("192.0.2.1", "a@x") for _ in range(2)] == [True, False]
 
 
-def test_an_account_is_guarded_against_many_addresses() -> None:
+def test_guessing_at_an_account_from_many_addresses_is_slowed_down_and_locks_nobody_out() -> None:
     world = Ticking()
-    assert [world.passes(f"192.0.2.{n}", "ada@x") for n in range(6)] == [True] * 5 + [False]
-    assert world.passes("192.0.2.99", "bob@x")
+    assert [world.slowed(f"192.0.2.{n}", "ada@x") for n in range(200)] == [False] * 5 + [True] * 195
+    assert not world.slowed("198.51.100.99", "bob@x")
+    world.now = 10.0  # however many have tried
+    assert [world.slowed(f"198.51.100.{n}", "ada@x") for n in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_the_machine_itself_is_slowed_down_and_never_refused(address: str) -> None:
+    world = Ticking()
+    assert [world.slowed(address, f"{n}@x") for n in range(30)] == [False] * 3 + [True] * 27
+    world.throttle.succeeded(address, "ada@x")
+    assert [world.slowed(address, "ada@x") for n in range(5)] == [False] * 3 + [True] * 2
+
+
+def test_only_so_many_wait_at_once() -> None:
+    async def main() -> None:
+        gate, asked = asyncio.Event(), []
+
+        async def pause(seconds: float) -> None:
+            asked.append(seconds)
+            await gate.wait()
+
+        throttle = LoginThrottle(lambda: 0.0, most_waiting=2, pause=pause)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(throttle.slow_down())
+            while len(asked) < 2:
+                await asyncio.sleep(0)
+            with pytest.raises(Overloaded) as caught:
+                await throttle.slow_down()
+            assert caught.value.retry_after_seconds > 0
+            gate.set()
+        await throttle.slow_down()
+        assert asked == [1.0] * 3
+
+    asyncio.run(main())
+
+
+def test_who_leaves_while_waiting_makes_room() -> None:
+    async def main() -> None:
+        throttle = LoginThrottle(lambda: 0.0, most_waiting=1, pause=lambda _: asyncio.Event().wait())
+        for _ in range(3):
+            task = asyncio.create_task(throttle.slow_down())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
 
 
 def test_the_owner_comes_in_from_where_it_worked_before() -> None:
@@ -49,8 +101,8 @@ def test_the_owner_comes_in_from_where_it_worked_before() -> None:
     world.throttle.succeeded("192.0.2.1", "ada@x")
     while world.passes("198.51.100.1", "ada@x") or world.passes("198.51.100.2", "ada@x"):
         pass
-    assert not world.passes("198.51.100.3", "ada@x")
-    assert world.passes("192.0.2.1", "ada@x")
+    assert world.slowed("198.51.100.3", "ada@x")
+    assert not world.slowed("192.0.2.1", "ada@x")
 
 
 def test_the_owners_address_has_an_end_too() -> None:

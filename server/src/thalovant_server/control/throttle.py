@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a login may be tried: per source address and per account, without locking its owner out for good.
+"""How often a login may be tried: per source address and per account, without locking its owner out.
 
-Each try takes a token out of a bucket that refills; a login that works puts it back. Guessing at one
-account from everywhere empties that account's bucket, but an address from which its owner has signed in
-before has a bucket of its own. Memory is bounded: what was not used for longest is forgotten. Knows no
+Each try takes a token out of a bucket that refills; a login that works puts it back. An address whose bucket is
+empty is refused. An account's bucket refuses nobody, for anybody can empty it: it only makes logins wait a little,
+and an address from which its owner has signed in before has a bucket of its own. The machine itself is made to wait
+as well, never refused: its owner signs in there. Memory and the number of those who wait are bounded. Knows no
 account and no password.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
-from thalovant_server.errors import ApiError
+from thalovant_server.errors import ApiError, Overloaded
 
 MOST_REMEMBERED = 10_000
+MOST_WAITING = 64
+WAIT_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 3
 _ROUNDING = 1e-6  # of a token: what sums of floats may lack
 
 
@@ -42,6 +47,8 @@ class LoginThrottle:
         per_address: for each source address (IPv6: each /64).
         per_account: for each e-mail address, known or not.
         most_remembered: buckets of a kind that are kept.
+        most_waiting: logins that wait at once.
+        pause: waits that many seconds.
     """
 
     def __init__(
@@ -51,34 +58,48 @@ class LoginThrottle:
         per_address: Rate = PER_ADDRESS,
         per_account: Rate = PER_ACCOUNT,
         most_remembered: int = MOST_REMEMBERED,
+        most_waiting: int = MOST_WAITING,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._clock = clock
+        self._pause = pause
+        self._room = most_waiting
         self._addresses = _Buckets(per_address, most_remembered)
         self._accounts = _Buckets(per_account, most_remembered)
         self._owners = _Buckets(per_address, most_remembered)  # (address, account) that worked before
 
-    def admit(self, address: str, email: str) -> None:
-        """Take note of an attempt, before the password is looked at.
+    def admit(self, address: str, email: str) -> bool:
+        """Take note of an attempt, before the password is looked at; tell whether it is to `slow_down` first.
 
         Raises:
-            ApiError: 429 `login_rate_limited`, with how long to wait.
+            ApiError: 429 `login_rate_limited`, this address has tried too often; with how long to wait.
         """
         now = self._clock()
         mine = self._concerning(address, email)
-        wait = max(buckets.wait(key, now) for buckets, key in mine)
-        if wait > 0:
-            seconds = math.ceil(wait)
-            raise ApiError(
-                429,
-                f"Too many login attempts. Try again in {seconds} s.",
-                "login_rate_limited",
-                retry_after_seconds=seconds,
-            )
-        for buckets, key in mine:
-            buckets.take(key, now)
+        waits = [buckets.wait(key, now) for buckets, key in mine]
+        if waits[0] > 0 and not _is_this_machine(address):
+            raise _refusal(math.ceil(waits[0]))
+        for (buckets, key), wait in zip(mine, waits, strict=True):
+            if wait == 0:  # an empty bucket goes no deeper: nobody could wait until it is paid back
+                buckets.take(key, now)
+        return any(waits)
+
+    async def slow_down(self) -> None:
+        """Let an attempt wait a little.
+
+        Raises:
+            Overloaded: too many wait already.
+        """
+        if self._room == 0:
+            raise Overloaded("Too many logins at this moment. Try again in a few seconds.", RETRY_AFTER_SECONDS)
+        self._room -= 1
+        try:
+            await self._pause(WAIT_SECONDS)
+        finally:
+            self._room += 1
 
     def forgive(self, address: str, email: str) -> None:
-        """Undo `admit`: the attempt was not judged, or was right."""
+        """Undo `admit`: the attempt was not judged, or was right. A bucket never holds more than its burst."""
         now = self._clock()
         for buckets, key in self._concerning(address, email):
             buckets.give_back(key, now)
@@ -89,6 +110,7 @@ class LoginThrottle:
         self._owners.remember((_source(address), email), self._clock())
 
     def _concerning(self, address: str, email: str) -> list[tuple[_Buckets, Hashable]]:
+        """Return the buckets of an attempt, the one that belongs to its address first."""
         source = _source(address)
         if self._owners.knows((source, email)):
             return [(self._owners, (source, email))]
@@ -132,14 +154,30 @@ class _Buckets:
             self._levels.popitem(last=False)
 
 
-def _source(address: str) -> str:
-    """Return what counts as one source: an IPv4 address, or the /64 that one IPv6 customer has."""
+def _refusal(seconds: int) -> ApiError:
+    detail = f"Too many login attempts. Try again in {seconds} s."
+    return ApiError(429, detail, "login_rate_limited", retry_after_seconds=seconds)
+
+
+def _is_this_machine(address: str) -> bool:
+    parsed = _parsed(address)
+    return parsed is not None and parsed.is_loopback
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return parsed if mapped is None else mapped
+
+
+def _source(address: str) -> str:
+    """Return what counts as one source: an IPv4 address, or the /64 that one IPv6 customer has."""
+    parsed = _parsed(address)
+    if parsed is None:
         return address
     if isinstance(parsed, ipaddress.IPv4Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
+        return str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
