@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from thalovant_server.control.bodies import MOST_BYTES, BodyBounds, check_json
+from thalovant_server.control.bodies import MOST_BYTES, MOST_BYTES_OF_STRANGERS, BodyBounds, check_json
 from thalovant_server.control.faults import FaultBarrier
 from thalovant_server.errors import ApiError
 from thalovant_server.testing.control import World
@@ -199,9 +199,102 @@ def test_a_body_that_grows_past_the_bound_is_refused() -> None:
     assert uvloop.run(run_bounded([b" " * 100_000] * 3, [])) == (b"", 413)
 
 
-@pytest.mark.parametrize("length", [b"999999999", b"-1", b"x"])
+@pytest.mark.parametrize("length", [b"999999999", b"-1", b"x", b"9" * 5000])
 def test_a_declared_length_is_judged_first(length: bytes) -> None:
     assert uvloop.run(run_bounded([], [(b"content-length", length)])) == (b"", 413)
+
+
+@pytest.mark.parametrize(
+    ("header", "most"),
+    [
+        (None, MOST_BYTES_OF_STRANGERS),
+        (b"Basic eA==", MOST_BYTES_OF_STRANGERS),
+        (b"Bearer ", MOST_BYTES_OF_STRANGERS),
+        (b"Bearer", MOST_BYTES_OF_STRANGERS),
+        (b"Bearer x", MOST_BYTES),
+        (b"bearer x", MOST_BYTES),
+    ],
+)
+def test_who_has_no_token_sends_little(header: bytes | None, most: int) -> None:
+    headers = [] if header is None else [(b"authorization", header)]
+    for size, status in ((most, 200), (most + 1, 413)):
+        body = b"{}" + b" " * (size - 2)
+        assert uvloop.run(run_bounded([body], headers))[1] == status
+        assert uvloop.run(run_bounded([body[:5], body[5:]], headers))[1] == status
+        assert uvloop.run(run_bounded([body], [*headers, (b"content-length", b"%d" % size)]))[1] == status
+
+
+class Held:
+    """Bounds with room for 100 bytes of either kind; requests begin, and stay until they are let go."""
+
+    def __init__(self) -> None:
+        self.bounds = BodyBounds(self._behind, held=100, held_of_strangers=100)
+        self.go = asyncio.Event()
+
+    async def _behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def request(self, size: int, *, bearer: bool = False) -> int:
+        """Send so many bytes at once, the end of the body when let go; return the status."""
+        pieces = [b"{}" + b" " * (size - 2)]
+        status = 0
+
+        async def receive() -> Message:
+            if pieces:
+                return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+            await self.go.wait()
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+
+        headers = [(b"authorization", b"Bearer x")] if bearer else []
+        await self.bounds({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive, send)
+        return status
+
+
+def test_all_bodies_together_have_a_bound_and_it_is_given_back() -> None:
+    async def main() -> None:
+        for _ in range(3):
+            held = Held()
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(held.request(60))
+                await asyncio.sleep(0)
+                assert await held.request(41) == 503
+                with_token = group.create_task(held.request(100, bearer=True))  # room of its own
+                second = group.create_task(held.request(40))
+                await asyncio.sleep(0)
+                assert await held.request(2) == 503
+                assert await held.request(2, bearer=True) == 503
+                held.go.set()
+            assert {first.result(), second.result(), with_token.result()} == {200}
+            assert await held.request(100) == 200
+
+    uvloop.run(main())
+
+
+def test_a_body_whose_sender_is_cut_off_gives_its_room_back() -> None:
+    async def main() -> None:
+        held = Held()
+        for _ in range(5):
+            task = asyncio.create_task(held.request(100))
+            await asyncio.sleep(0)
+            assert await held.request(2) == 503
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    uvloop.run(main())
+
+
+def test_a_long_login_is_refused_before_it_is_read(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        body = {"email": "a", "password": "x", "padding": "x" * MOST_BYTES_OF_STRANGERS}
+        answer = await world.call("POST", "/v1/auth/token", body, token=None)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+    in_world(scenario)
 
 
 def test_a_body_that_never_ends_is_a_408() -> None:

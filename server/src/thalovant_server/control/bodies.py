@@ -17,28 +17,76 @@ from thalovant_server.control.problems import problem
 from thalovant_server.errors import ApiError
 
 MOST_BYTES = 256 * 1024
+MOST_BYTES_OF_STRANGERS = 8 * 1024
+MOST_BYTES_HELD = 48 * 1024 * 1024
+MOST_BYTES_HELD_OF_STRANGERS = 16 * 1024 * 1024
 MOST_DEPTH = 32
 MOST_VALUES = 10_000
 LONGEST_STRING = 16_384
 BEYOND_INTEGERS = 2.0**63
 SECONDS = 20.0
+RETRY_SECONDS = 5
+LONGEST_LENGTH = 20  # digits
+
+
+class _Room:
+    """How long one body may be, and how many bytes of all such bodies are held at once."""
+
+    def __init__(self, most: int, most_held: int) -> None:
+        self.most = most
+        self._left = most_held
+
+    def take(self, size: int) -> None:
+        if size > self._left:
+            raise ApiError(503, "Too many requests at this moment.", "overloaded", retry_after_seconds=RETRY_SECONDS)
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        self._left += size
 
 
 class BodyBounds:
-    """Reads the whole body within bounds, then hands it on as one piece."""
+    """Reads the whole body within bounds, then hands it on as one piece.
 
-    def __init__(self, app: ASGIApp, *, seconds: float = SECONDS) -> None:
+    A request without a bearer token has no reason to be long. Whether a token is good is not known yet: bodies that
+    come with one have room of their own, so that made-up tokens do not keep people from signing in.
+
+    Args:
+        app: the application behind.
+        seconds: within which a body must be there.
+        held: bytes of all bodies with a bearer token.
+        held_of_strangers: bytes of all bodies without one.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        seconds: float = SECONDS,
+        held: int = MOST_BYTES_HELD,
+        held_of_strangers: int = MOST_BYTES_HELD_OF_STRANGERS,
+    ) -> None:
         self._app = app
         self._seconds = seconds
+        self._callers = _Room(MOST_BYTES, held)
+        self._strangers = _Room(MOST_BYTES_OF_STRANGERS, held_of_strangers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        room = self._callers if _has_bearer(scope) else self._strangers
+        held = _Held(room)
+        try:
+            await self._serve(scope, receive, send, held)
+        finally:
+            room.give_back(held.size)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, held: _Held) -> None:
         try:
             async with asyncio.timeout(self._seconds):
-                body = await _read(scope, receive)
+                body = await _read(scope, receive, held)
             if body:
                 body = orjson.dumps(check_json(body))
         except TimeoutError:
@@ -49,6 +97,21 @@ class BodyBounds:
             return
         else:
             await self._app(scope, _replay(body, receive), send)
+
+
+class _Held:
+    """The bytes of one body, each counted before it is kept."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+        self.size = 0
+        self.most = room.most
+
+    def take(self, size: int) -> None:
+        if self.size + size > self.most:
+            raise _too_large(self.most)
+        self._room.take(size)
+        self.size += size
 
 
 class _GoneError(Exception):
@@ -98,24 +161,30 @@ def _children(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-async def _read(scope: Scope, receive: Receive) -> bytes:
+def _has_bearer(scope: Scope) -> bool:
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    kind, _, token = given.partition(b" ")
+    return kind.lower() == b"bearer" and bool(token.strip())
+
+
+async def _read(scope: Scope, receive: Receive, held: _Held) -> bytes:
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if not declared.isdigit() or int(declared) > MOST_BYTES:
-        raise _too_large()
+    if not declared.isdigit() or len(declared) > LONGEST_LENGTH or int(declared) > held.most:
+        raise _too_large(held.most)
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise _GoneError
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
-            raise _too_large()
+        piece = message.get("body", b"")
+        held.take(len(piece))
+        body += piece
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _too_large() -> ApiError:
-    return ApiError(413, f"The body is larger than {MOST_BYTES} bytes.", "body_too_large")
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, f"The body is larger than {most} bytes.", "body_too_large")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
