@@ -182,6 +182,26 @@ def test_tokens_of_others_are_not_there(in_world: Run) -> None:
     in_world(scenario)
 
 
+def test_a_token_revokes_itself_and_what_can_do_no_more(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        async def revoke(token: dict[str, Any], by: dict[str, Any]) -> int:
+            path = f"/v1/auth/api-tokens/{token['token_id']}"
+            return (await world.call("DELETE", path, token=by["access_token"])).status_code
+
+        whole, reader, viewer, writer = [
+            (await world.log_in(scope=scope)).json() for scope in (None, "hubs:read", "hubs:preview", "clients:write")
+        ]
+        for by, token in ((viewer, whole), (viewer, reader), (reader, writer), (writer, viewer)):
+            assert await revoke(token, by) == 403
+        assert (await world.call("GET", "/v1/hubs", token=whole["access_token"])).status_code == 200
+        assert await revoke(viewer, reader) == 204  # reading implies it
+        assert await revoke(reader, reader) == 204
+        assert await revoke(writer, whole) == 204
+        assert (await world.call("GET", "/v1/hubs", token=reader["access_token"])).status_code == 401
+
+    in_world(scenario)
+
+
 def test_only_a_hash_of_a_token_is_stored(in_world: Run) -> None:
     async def scenario(world: World) -> None:
         database = world.services.database

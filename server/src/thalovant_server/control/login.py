@@ -78,14 +78,19 @@ async def _find_account(services: Services, email: str) -> AccountRecord | None:
 async def revoke(services: Services, caller: Caller, token_id: str) -> None:
     """Make one of the caller's tokens good for nothing; an admin may revoke anybody's.
 
+    A token may always revoke itself, and another one that can do no more than itself: a narrow one that leaked must
+    not take the broad one away.
+
     Raises:
-        ApiError: 404, there is no such token, or it is not the caller's.
+        ApiError: 404, there is no such token, or it is not the caller's; 403, it has scopes that this one lacks.
     """
 
     async def work(transaction: Transaction) -> None:
         record = await tokens.by_id(transaction.connection, token_id)
         if record is None or not caller.owns(record.account_id):
             raise ApiError(404, "Token not found", "token_not_found")
+        if token_id != caller.token_id and not scopes.with_implied(record.scopes.split()) <= caller.scopes:
+            raise ApiError(403, "Insufficient scopes", "insufficient_scopes")
         await tokens.revoke(transaction.connection, token_id, services.clock())
 
     await services.database.write(work)

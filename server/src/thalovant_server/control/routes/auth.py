@@ -23,7 +23,7 @@ async def log_in(services: GivenServices, request: Request, body: Login) -> Resp
 
 @router.delete("/v1/auth/api-tokens/{token_id}", status_code=204)
 async def revoke_token(services: GivenServices, caller: AnyCaller, token_id: str) -> Response:
-    """Revoke a token, the one in use or another of the same account."""
+    """Revoke a token, the one in use or another of the same account that can do no more."""
     await login.revoke(services, caller, token_id)
     return Response(status_code=204, headers=HEADERS)
 
