@@ -378,3 +378,33 @@ def test_a_secret_stored_by_an_older_version_is_not_shown(in_world: Run) -> None
             assert "canary" not in (await world.call("GET", path)).text
 
     in_world(scenario)
+
+
+def test_a_signed_in_caller_may_use_a_slug(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        mine, demo = await world.make_hub("mine"), await world.demo()
+        clash = await world.make_hub("clash", slug=mine["id"].lower())
+        assert (await world.call("GET", "/v1/hubs/mine")).json() == mine
+        assert (await world.call("GET", f"/v1/hubs/{clash['slug']}")).json() == clash
+        bob = await world.add_account("bob")
+        assert (await world.call("GET", "/v1/hubs/demo", token=bob)).json()["id"] == demo["id"]
+        for reference in ("mine", mine["id"], "nothing"):
+            refused = await world.call("GET", f"/v1/hubs/{reference}", token=bob)
+            assert (refused.status_code, refused.json()["code"]) == (404, "hub_not_found")
+            assert refused.json()["detail"] == "Hub not found: `thalovant hubs` lists those you may use"
+
+    in_world(scenario)
+
+
+def test_an_id_wins_over_the_slug_of_another_hub_unless_it_is_hidden(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        by_id, by_slug = await world.make_hub("a"), await world.make_hub("b", visibility="public")
+        await world.services.database.write(
+            lambda work: rows.change(work.connection, by_slug["id"], {"slug": by_id["id"]})
+        )
+        path = f"/v1/hubs/{by_id['id']}"
+        assert (await world.call("GET", path)).json()["name"] == "a"
+        bob = await world.add_account("bob")
+        assert (await world.call("GET", path, token=bob)).json()["name"] == "b"
+
+    in_world(scenario)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -81,12 +81,29 @@ def data_plane_endpoints(hub: HubRecord, endpoints: Endpoints) -> dict[str, str]
 
 def not_found() -> ApiError:
     """Return the refusal for a hub that is not there, or not for this caller."""
-    return ApiError(404, "Hub not found", "hub_not_found")
+    return ApiError(404, "Hub not found: `thalovant hubs` lists those you may use", "hub_not_found")
+
+
+def is_public(hub: HubRecord) -> bool:
+    """Tell whether anybody may see a hub."""
+    return hub.visibility == PUBLIC and hub.active
 
 
 def may_see(caller: Caller, hub: HubRecord) -> bool:
     """Tell whether a caller may see a hub, and make clients of its own there."""
-    return caller.owns(hub.owner_id) or (hub.visibility == PUBLIC and hub.active)
+    return caller.owns(hub.owner_id) or is_public(hub)
+
+
+async def referred_hub(connection: AsyncConnection, reference: str, visible: Callable[[HubRecord], bool]) -> HubRecord:
+    """Return the hub with this id or, among those that are visible, this slug; an id wins.
+
+    Raises:
+        ApiError: 404.
+    """
+    for hub in await hubs.by_reference(connection, reference):
+        if visible(hub):
+            return hub
+    raise not_found()
 
 
 async def visible_hub(connection: AsyncConnection, caller: Caller, hub_id: str) -> HubRecord:

@@ -47,11 +47,11 @@ async def by_id(connection: AsyncConnection, hub_id: str) -> HubRecord | None:
     return record_of(HubRecord, (await connection.execute(select(hubs).where(hubs.c.id == hub_id))).first())
 
 
-async def public_by_reference(connection: AsyncConnection, reference: str) -> HubRecord | None:
-    """Return the public, active hub with this id or slug; an id wins."""
-    query = _public(select(hubs).where(or_(hubs.c.id == reference, hubs.c.slug == reference)))
+async def by_reference(connection: AsyncConnection, reference: str) -> list[HubRecord]:
+    """Return the hub with this id, then the one with this slug: none, one or both of them."""
+    query = select(hubs).where(or_(hubs.c.id == reference, hubs.c.slug == reference))
     found = records_of(HubRecord, list((await connection.execute(query)).all()))
-    return min(found, key=lambda hub: hub.id != reference, default=None)
+    return sorted(found, key=lambda hub: hub.id != reference)
 
 
 async def slug_is_taken(connection: AsyncConnection, slug: str) -> bool:

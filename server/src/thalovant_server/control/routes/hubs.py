@@ -37,9 +37,7 @@ async def list_public_hubs(services: GivenServices, limit: PublicLimit = 24, cur
 async def get_public_hub(services: GivenServices, reference: str) -> Response:
     """Show a public, active hub by slug or id."""
     async with services.database.read() as connection:
-        hub = await rows.public_by_reference(connection, reference)
-    if hub is None:
-        raise hubs.not_found()
+        hub = await hubs.referred_hub(connection, reference, hubs.is_public)
     return Json(hubs.publicly_shown(hub, services.endpoints))
 
 
@@ -61,11 +59,11 @@ async def list_hubs(
     return page(found, limit, present, "/v1/hubs", {"owner_id": owner_id})
 
 
-@router.get("/v1/hubs/{hub_id}")
-async def get_hub(services: GivenServices, caller: HubsReader, hub_id: str) -> Response:
-    """Show one hub, by id."""
+@router.get("/v1/hubs/{reference}")
+async def get_hub(services: GivenServices, caller: HubsReader, reference: str) -> Response:
+    """Show one hub, by id or slug."""
     async with services.database.read() as connection:
-        hub = await hubs.visible_hub(connection, caller, hub_id)
+        hub = await hubs.referred_hub(connection, reference, partial(hubs.may_see, caller))
     return Json(hubs.shown_to(caller, hub, services.endpoints))
 
 
