@@ -415,8 +415,9 @@ def _topics(identity: ThalovantIdentity) -> TopicSet:
 def _refusal(code: int) -> ThalovantConnectionError:
     if code in (packets.BAD_CREDENTIALS, packets.NOT_AUTHORIZED):
         return ThalovantHubRefusedError(
-            f"The broker does not accept these credentials (CONNACK {code}). Rotate the identity, or check that "
-            f"this app uses the latest broker password."
+            f"The broker does not accept these credentials (CONNACK {code}). MQTT may be turned off on the hub, or the "
+            f"client was removed or its credential replaced: look with `thalovant hubs`, create a fresh identity, and "
+            f"check that this app uses the newest file."
         )
     if code == packets.SERVER_UNAVAILABLE:
         return ThalovantConnectionError("The broker is not available just now (CONNACK 3). Try again in a moment.")
