@@ -59,7 +59,25 @@ def test_a_version_is_needed(version: Any) -> None:
 
 def test_a_declared_agent_may_be_named() -> None:
     assert hub_spec.agent(checked(agent="echo")) == "echo"
+    named = hub_spec.checked_spec({"version": "1", "agent": "My.Agent"}, lambda: ["My.Agent"])
+    assert hub_spec.agent(named) == "My.Agent"
     assert hub_spec.agent(checked()) is None
+
+
+def test_the_default_may_always_be_named_and_is_as_naming_none() -> None:
+    assert checked(agent="default")["agent"] == "default"
+    assert hub_spec.agent(checked(agent="default")) is None
+    assert hub_spec.agent(checked(agent=None)) is None
+
+
+def test_null_in_a_patch_takes_the_agents_name_away() -> None:
+    patched = hub_spec.merged_spec(checked(agent="echo"), {"agent": None})
+    assert "agent" not in hub_spec.checked_spec(patched, list)
+
+
+def test_an_unknown_agent_is_told_the_known_ones() -> None:
+    with pytest.raises(ForbiddenTextError, match="it has: a, b, default"):
+        hub_spec.checked_spec({"version": "1", "agent": "c"}, lambda: ["b", "a"])
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ from typing import Any
 
 from thalovant_server.directory import DEFAULT_MAX_MESSAGE
 from thalovant_server.errors import ForbiddenTextError
-from thalovant_server.identifiers import check_name, is_plain_name
+from thalovant_server.identifiers import check_name
 from thalovant_server.spec_bounds import check_bounds
 from thalovant_server.spec_keys import plain_key, without_secrets
 
 WIRE_MAX_MESSAGE = 33_554_432
 SMALLEST_MAX_MESSAGE = 1024
+DEFAULT_AGENT = "default"
+"""Names the server's default agent in a spec, as naming none does."""
 
 Agents = Callable[[], Collection[str]]
 """Returns the names of the agents that the operator has declared."""
@@ -72,7 +74,7 @@ def carriers(spec: Mapping[str, Any]) -> frozenset[str]:
 def agent(spec: Mapping[str, Any]) -> str | None:
     """Return the name of the agent that a checked spec asks for, None for the server's default."""
     name = spec.get("agent")
-    return name if isinstance(name, str) else None
+    return name if isinstance(name, str) and name != DEFAULT_AGENT else None
 
 
 def max_message(spec: Mapping[str, Any]) -> int:
@@ -103,10 +105,8 @@ def _check_agent(spec: Mapping[str, Any], agents: Agents) -> None:
     name = spec.get("agent")
     if name is None:
         return
-    if not isinstance(name, str) or not is_plain_name(name):
-        raise ForbiddenTextError("spec.agent", "must be a plain name of a-z 0-9 _ -")
-    if name not in agents():
-        known = ", ".join(sorted(agents())) or "none"
+    if name != DEFAULT_AGENT and name not in list(agents()):
+        known = ", ".join(sorted({*agents(), DEFAULT_AGENT}))
         raise ForbiddenTextError("spec.agent", f"names no agent that this server has; it has: {known}")
 
 
