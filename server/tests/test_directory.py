@@ -56,6 +56,16 @@ def test_the_default_hub_is_the_oldest_active_one() -> None:
     assert directory_of([], []).default_hub() is None
 
 
+def test_all_hubs_are_listed_oldest_first() -> None:
+    directory = directory_of([hub(2), hub(1)], [])
+    directory.put_hub(hub(3))
+    directory.put_hub(hub(2, active=False))
+    assert directory.hubs() == [hub(2, active=False), hub(1), hub(3)]
+    directory.hubs().clear()
+    directory.remove_hub("hub-1")
+    assert [each.id for each in directory.hubs()] == ["hub-2", "hub-3"]
+
+
 def test_changes_are_told_after_they_are_in_force() -> None:
     directory = directory_of([hub()], [])
     seen: list[CredentialEntry | None] = []

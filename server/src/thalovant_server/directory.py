@@ -163,6 +163,10 @@ class Directory:
         """Return the hub with this id."""
         return self._hubs.get(hub_id)
 
+    def hubs(self) -> list[HubEntry]:
+        """Return every hub, oldest first."""
+        return list(self._hubs.values())
+
     def default_hub(self) -> HubEntry | None:
         """Return the hub that the root path serves: the oldest active one (architecture decision 13)."""
         return next((hub for hub in self._hubs.values() if hub.active), None)
