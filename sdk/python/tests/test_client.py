@@ -564,7 +564,29 @@ def test_another_client_key_is_refused(hub: Any, make: Any, carrier: Any, offers
                 await client.ask("hello")
         assert isinstance(caught.value, ThalovantClientKeyRejectedError)
         assert caught.value.key_folder is not None and caught.value.key_folder.endswith("other")
+        for said in ("was lost, or another program", "Restore the folder", "identity reset-key", "a new identity"):
+            assert said in str(caught.value)
         assert (await client.connection_info()).phase == "error"
+        await client.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("closes", [1, 2, 3])
+def test_a_first_ask_that_is_too_much_is_no_rejected_key(hub: Any, make: Any, closes: int) -> None:
+    """The hub hangs up on what was asked, not on the key; without KK each session begins with XX."""
+    hub.script.offers_kk = False
+    hub.script.hangs_up = True
+    hub.script.answer = lambda turn: turn.session.end(1009)
+
+    async def scene() -> None:
+        client = make("mqtt", auto_reconnect=False)
+        for _ in range(closes):
+            with pytest.raises(ThalovantConnectionError) as caught:
+                await client.ask("too big", timeout=5)
+            assert not isinstance(caught.value, ThalovantClientKeyRejectedError)
+        hub.script.answer = lambda turn: turn.answer(turn.text)
+        assert (await client.ask("hello")).text == "hello"
         await client.close()
 
     play(scene)

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Dialer"]
 
+_KEY_ADVICE = (
+    "The Noise folder of this identity was lost, or another program uses the same identity with another folder. "
+    "Restore the folder (noise_state_dir=), or ask the hub's operator to reset the key (`thalovant identity reset-key "
+    "CLIENT_ID`), or create a new identity."
+)
 MAX_ATTEMPTS = 3  # as found, without KK, without a cached pre-shared key
 
 
@@ -50,7 +55,9 @@ class Dialer:
         self._handshake_timeout = handshake_timeout
         self._announce = announce
         self._link: Link | None = None
-        self._hang_ups = 0  # links closed right after an XX handshake, without a word, since one that worked
+        # Links that were closed right after an XX handshake without a word, since one that worked:
+        self._hang_ups = 0  # nothing but the HELLO was sent on them, so it was about the handshake
+        self._doubtful = False  # something was, and it may have been about that
 
     @property
     def phase(self) -> ThalovantConnectionPhase:
@@ -80,6 +87,7 @@ class Dialer:
             try:
                 ready = await link.open(self._handshake_timeout)
                 await self._keep(link, ready)
+                await self._clear_doubt(link)
                 if link.error is not None:  # lost while its pin was written
                     raise link.error
             except ThalovantConnectionError as error:
@@ -136,6 +144,13 @@ class Dialer:
         if stretched is not None:
             self._state.remember_psk(access_key, ready.node_id, stretched)
 
+    async def _clear_doubt(self, link: Link) -> None:
+        """After a hang-up that has two readings, send nothing until the hub has had its time to refuse the key."""
+        if self._doubtful and link.session.pattern == "XXpsk2":
+            await link.settle()
+            if link.error is None:
+                self._hang_ups, self._doubtful = 0, False
+
     async def _worth_another(self, link: Link, error: ThalovantConnectionError, psks: Mapping[str, bytes]) -> bool:
         """Whether to try XX at once, with a freshly stretched password: KK or a cached key may be what failed."""
         session = link.session
@@ -171,28 +186,25 @@ class Dialer:
 
     def _count_hang_up(self, link: Link) -> None:
         if link.heard:
-            self._hang_ups = 0
+            self._hang_ups, self._doubtful = 0, False
         elif link.hung_up_on and link.session.pattern == "XXpsk2":
-            self._hang_ups += 1
+            self._hang_ups += link.hung_up_idle
+            self._doubtful = True
 
     async def _loss_meaning(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
         """A refusal right after an XX handshake means that the hub knows this client by another key (contract 10.1).
 
-        Over MQTT it can only hang up: once may be an accident; twice, with XX again although the first handshake would
-        have made this client's key known, is not.
+        Over MQTT it can only hang up: once may be an accident; twice, with nothing sent but the HELLO and with XX again
+        although the first handshake would have made this client's key known, is not.
         """
         refused = link.refused_at_once and link.session.pattern == "XXpsk2"
-        if not refused and not (link.hung_up_on and self._hang_ups > 1):
+        if not refused and not (link.hung_up_idle and self._hang_ups > 1):
             return error
         other = await asyncio.to_thread(other_key_folder, self._identity, self._state.folder)
         used = self._state.folder
-        advice = (
-            f"Its key may be the one in {other}: use noise_state_dir={str(other)!r}."
-            if other
-            else "Use the folder it first connected with (noise_state_dir=), or create a fresh identity."
-        )
+        hint = f" Its key may be the one in {other}: use noise_state_dir={str(other)!r}." if other else ""
         return ThalovantClientKeyRejectedError(
-            f"The hub knows this client by another key than the one in {used}. {advice}",
+            f"The hub knows this client by another key than the one in {used}.{hint} {_KEY_ADVICE}",
             key_folder=str(used),
             other_key_folder=str(other) if other else None,
         )

@@ -8,6 +8,7 @@ does not know what an ask is. Frames run through it within the carrier's read ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -82,7 +83,10 @@ class Link:
         self._is_open = False  # `open` has returned
         self.heard = False  # a frame of the hub has authenticated
         self.stretched: bytes | None = None
+        self._sent = False  # anything but the HELLO
+        self._told = asyncio.Event()  # the hub has been heard, or the link is over
         self.hung_up_on = False  # right after the handshake, without a word
+        self.hung_up_idle = False  # the same, and nothing but the HELLO was sent: it can only be about the handshake
         self.refused_at_once = False  # right after the handshake, before anything of the hub authenticated
         self.dropped = False  # ended by itself, not by `close`
         self.error: ThalovantConnectionError | None = None
@@ -114,7 +118,15 @@ class Link:
 
     def send(self, message: HiveMessage) -> None:
         """Seal and queue a message. Raises what `ClientSession.send` raises."""
-        self.transport.send_sealed([output.frame for output in self.session.send(message)])
+        frames = [output.frame for output in self.session.send(message)]
+        self._sent = True
+        self.transport.send_sealed(frames)
+
+    async def settle(self) -> None:
+        """Send nothing until the hub has spoken, hung up, or had its time to (`REFUSAL_WINDOW`)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFUSAL_WINDOW):
+                await self._told.wait()
 
     async def close(self) -> None:
         """End the session and the carrier."""
@@ -136,7 +148,9 @@ class Link:
             outputs = session.receive(data) if sealed is None else session.receive_sealed(data)
         else:
             outputs = session.receive_clear(data)
-        self.heard = self.heard or (inside and session.state == "ready")
+        if inside and session.state == "ready":
+            self.heard = True
+            self._told.set()
         self._perform(outputs)
 
     def _note_opening(self) -> None:
@@ -185,6 +199,7 @@ class Link:
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
         young = self._is_young(polled=loss.refused)
         self.hung_up_on = loss.hung_up and young and self.ready_at is not None
+        self.hung_up_idle = self.hung_up_on and not self._sent
         refusing = loss.refused or (loss.close_code in REFUSING_CODES and young)
         if not refusing:
             return ThalovantConnectionError(loss.text)
@@ -211,6 +226,7 @@ class Link:
             return
         self.error = error
         self.dropped = True
+        self._told.set()
         if self._is_open:
             self._on_lost(self, error)
         elif not self._ready.done():

@@ -16,8 +16,9 @@ FILES = sorted(FOLDER.rglob("*.py"))
 LIBRARIES = {"cryptography", "orjson"}
 INPUT_AND_OUTPUT = {
     "asyncio", "concurrent", "ctypes", "datetime", "ftplib", "glob", "http", "importlib", "io", "logging",
-    "multiprocessing", "os", "pathlib", "pickle", "random", "sched", "select", "selectors", "shelve", "shutil", "signal", "smtplib",
-    "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "webbrowser",
+    "multiprocessing", "os", "pathlib", "pickle", "random", "sched", "select", "selectors", "shelve",
+    "shutil", "signal", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys",
+    "tempfile", "threading", "time", "urllib", "webbrowser",
 }  # fmt: skip
 
 
