@@ -386,6 +386,19 @@ class TestIdentities:
         assert api_server.seen[-1].method == "DELETE"
 
 
+class TestResetKey:
+    def test_it_is_asked_of_the_server(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("identity", "reset-key", "client-1", "--number", "2")
+        assert (ran.code, ran.err) == (0, "")
+        assert "client-1" in ran.out
+        seen = api_server.seen[-1]
+        assert (seen.method, seen.path) == ("POST", "/v1/clients/client-1/credentials/2/reset-key")
+
+    def test_a_number_that_is_none(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        assert signed_in("identity", "reset-key", "client-1", "--number", "0").code == 1
+        assert api_server.seen == []
+
+
 @dataclass
 class FakeReply:
     display_text: str

@@ -548,6 +548,21 @@ class TestConfigFile:
         assert TOKEN not in repr(Login("https://h:1", None, TOKEN))
 
 
+class TestResettingAKey:
+    def test_it_is_one_request(self, twin: Twin, plain_server: ScriptedServer) -> None:
+        plain_server.will(204)
+        plain_server.will(404, {"detail": "No such credential", "code": "not_found"})
+        result, _ = twin.call(plain_server.url, lambda api: api.reset_client_key("client/1"))
+        assert result is None
+        with pytest.raises(ThalovantAPIError) as caught:
+            twin.call(plain_server.url, lambda api: api.reset_client_key("client-1", 7))
+        assert caught.value.status_code == 404
+        assert [(seen.method, seen.path) for seen in plain_server.seen] == [
+            ("POST", "/v1/clients/client%2F1/credentials/1/reset-key"),
+            ("POST", "/v1/clients/client-1/credentials/7/reset-key"),
+        ]
+
+
 class TestTokens:
     def test_signing_out_revokes_and_forgets(self, twin: Twin, plain_server: ScriptedServer) -> None:
         async def both(api: AsyncThalovantControlPlane) -> None:

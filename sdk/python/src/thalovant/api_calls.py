@@ -143,6 +143,11 @@ def delete_client(client_id: str, etag: str | None) -> Call[None]:
             return
 
 
+def reset_client_key(client_id: str, number: int) -> Call[None]:
+    """Let one credential of a client in with a new Noise key (our own addition to the contract)."""
+    yield ApiRequest("POST", f"/v1/clients/{path_segment(client_id)}/credentials/{number:d}/reset-key")
+
+
 def create_client_identity(
     hub: str | Mapping[str, Any],
     *,

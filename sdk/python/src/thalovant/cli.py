@@ -168,6 +168,17 @@ def create_identity(
     print(f'Next: thalovant ask "Is anybody there?" --identity {saved}')
 
 
+@identity_app.command("reset-key")
+def reset_key(
+    client_id: Annotated[str, typer.Argument(help="Id of the client, as `identity create` printed it.")],
+    number: Annotated[int, typer.Option(help="Number of its credential.", min=1)] = 1,
+) -> None:
+    """Let a client in with a new Noise key, after it lost the one it had."""
+    with ThalovantControlPlane() as api:
+        api.reset_client_key(client_id, number)
+    print(f"The key of {client_id} is reset: the next one that it connects with is the one that counts.")
+
+
 @app.command()
 def ask(
     text: Annotated[str, typer.Argument(help="What to say.")],

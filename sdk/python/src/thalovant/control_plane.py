@@ -227,6 +227,13 @@ class AsyncThalovantControlPlane(_ControlPlane):
         """Delete a client, which cuts its sessions off (contract 4.1). One that is gone already is no error."""
         await self._run(api_calls.delete_client(client_id, etag))
 
+    async def reset_client_key(self, client_id: str, number: int = 1) -> None:
+        """Let a client in with a new Noise key: the next one that it shows is pinned (docs/operations.md).
+
+        `number` is that of its credential. Raises ThalovantAPIError with status 404 for one that is not there.
+        """
+        await self._run(api_calls.reset_client_key(client_id, number))
+
     async def get_profile(self) -> dict[str, Any]:
         """Who is signed in: `id`, `email`, `display_name`, `role`."""
         return await self._run(api_calls.get_profile())
@@ -414,6 +421,13 @@ class ThalovantControlPlane(_ControlPlane):
     def delete_client(self, client_id: str, *, etag: str | None = None) -> None:
         """Delete a client, which cuts its sessions off (contract 4.1). One that is gone already is no error."""
         self._run(api_calls.delete_client(client_id, etag))
+
+    def reset_client_key(self, client_id: str, number: int = 1) -> None:
+        """Let a client in with a new Noise key: the next one that it shows is pinned (docs/operations.md).
+
+        `number` is that of its credential. Raises ThalovantAPIError with status 404 for one that is not there.
+        """
+        self._run(api_calls.reset_client_key(client_id, number))
 
     def get_profile(self) -> dict[str, Any]:
         """Who is signed in: `id`, `email`, `display_name`, `role`."""
