@@ -185,10 +185,10 @@ class Device:
 class Rig:
     """One hub `h1` with credentials that are made as needed."""
 
-    def __init__(self, agents=(), *, agent=None, limits=None):
+    def __init__(self, agents=(), *, agent=None, limits=None, max_message=4 << 20):
         self.store = MemoryStore()
         self.directory = Directory(self.store, node_id="node-1", stretch=cheap_psk)
-        self.put_hub("h1", agent=agent)
+        self.put_hub("h1", agent=agent, max_message=max_message)
         self.directory.start()
         self.clock = StandingClock()
         self.hub = Hub(

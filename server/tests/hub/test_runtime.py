@@ -416,6 +416,55 @@ def test_a_full_server_denies_instead_of_growing(run_rig, gate):
     with_agent(run_rig, main, gate, limits=Limits(process_bytes=10_000))
 
 
+class Wordy(Broken):
+    """Answers every ask with 1000 letters."""
+
+    def __init__(self):
+        super().__init__(None, "x" * 1000)
+
+
+def test_a_client_that_takes_its_share_is_denied_and_another_is_served(run_rig, gate):
+    async def main(rig):
+        greedy, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        also_greedy = await rig.device(1, key=greedy.session._static_private, carrier="mqtt").open().ready()
+        for number in range(4):
+            greedy.ask("x" * 30_000, f"r{number}")
+        also_greedy.ask("x" * 30_000, "r4")
+        await also_greedy.hears(1)
+        assert also_greedy.heard[0].payload["data"]["code"] == "too_many_requests"
+        assert rig.hub.budget_of(greedy.credential).used <= 128_000
+        other.ask("x" * 30_000)
+        await other.hears(1)
+        assert other.said == ["one"]
+
+    limits = Limits(client_bytes=100_000)
+    with_agent(run_rig, main, gate, limits=limits, max_message=32_000)
+
+
+def test_a_client_whose_share_is_full_of_answers_forgets_the_oldest(run_rig):
+    async def main(rig):
+        device = await rig.device(1).open().ready()
+        for number in range(8):
+            device.ask("q", f"r{number}")
+            await device.hears(2 * number + 2)
+        assert device.types == ["speak", HANDLED] * 8
+        assert 1 <= rig.hub.runtime.remembered <= 4
+
+    with_agent(run_rig, main, Wordy(), limits=Limits(client_bytes=9_000), max_message=2_000)
+
+
+def test_answers_are_remembered_in_bounded_bytes_for_each_client(run_rig):
+    async def main(rig):
+        device = await rig.device(1).open().ready()
+        for number in range(8):
+            device.ask("q", f"r{number}")
+            await device.hears(2 * number + 2)
+        assert rig.hub.runtime.remembered == 2
+        assert rig.hub.budget_of(device.credential).used == rig.hub.budget.used <= 5_000
+
+    with_agent(run_rig, main, Wordy(), limits=Limits(turns_remembered_bytes_per_client=5_000))
+
+
 def test_stopping_waits_for_turns_and_then_ends_them_clearly(run_rig, gate):
     async def main(rig):
         device, late = await rig.device(1).open().ready(), await rig.device(2).open().ready()

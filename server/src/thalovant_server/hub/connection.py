@@ -36,7 +36,7 @@ from thalovant_server.hub.session import (
 if TYPE_CHECKING:
     from thalovant.protocol.messages import HiveMessage
     from thalovant_server.directory import CredentialEntry
-    from thalovant_server.hub.budget import ByteBudget
+    from thalovant_server.hub.budget import Account
     from thalovant_server.hub.clock import Clock, Timer
     from thalovant_server.hub.limits import Limits
     from thalovant_server.hub.refusal import Refusal
@@ -73,7 +73,10 @@ class Host(Protocol):
 
     limits: Limits
     clock: Clock
-    budget: ByteBudget
+
+    def budget_of(self, credential: CredentialEntry) -> Account:
+        """The account for what is held for a credential."""
+        ...
 
     def find_psk(self, connection: Connection) -> None:
         """Fetch the pre-shared key; answers with `provide_psk`."""
@@ -104,6 +107,7 @@ class Connection:
     """One session of one credential. Made by `Hub.connect`, which sends HELLO and offer at once."""
 
     __slots__ = (
+        "_budget",
         "_counted",
         "_host",
         "_link",
@@ -128,6 +132,7 @@ class Connection:
         self._host = host
         self._link = link
         self._user_agent = user_agent[: host.limits.user_agent_chars]
+        self._budget = host.budget_of(credential)
         self._counted = 0
         self.credential = credential
         self.heard = host.clock.now()
@@ -237,6 +242,8 @@ class Connection:
     def _drive(self, outputs: list[Output]) -> None:
         """Do what the session asks for, in its order; frames that follow each other leave together."""
         self.touch()
+        if not self._account():  # before the message it completed is acted on, which is counted anew
+            return
         frames: list[bytes] = []
         for output in outputs:
             if isinstance(output, SendSealed):
@@ -276,15 +283,16 @@ class Connection:
                 )
                 self.end(FAILURES.get(code, refusal.PROTOCOL_ERROR))
 
-    def _account(self) -> None:
-        """Count what the session holds against the process-wide budget; over it only this session ends."""
+    def _account(self) -> bool:
+        """Count what the session holds against the client's share; over it only this session ends."""
         held = self._session.buffered
-        if held > self._counted and not self._host.budget.take(held - self._counted):
+        if held > self._counted and not self._budget.take(held - self._counted):
             self.end(refusal.BUSY)
-            return
+            return False
         if held < self._counted:
-            self._host.budget.give(self._counted - held)
+            self._budget.give(self._counted - held)
         self._counted = held
+        return True
 
     def _became_ready(self, pattern: str) -> None:
         self._stop_timer()
@@ -320,7 +328,7 @@ class Connection:
         self.closed = True
         self.refusal = why
         self._stop_timer()
-        self._host.budget.give(self._counted)
+        self._budget.give(self._counted)
         self._counted = 0
         self._host.ended(self)
 

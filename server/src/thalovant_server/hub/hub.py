@@ -21,7 +21,7 @@ from thalovant_server.agents.base import Agent, AgentRequest
 from thalovant_server.errors import CredentialGone, Overloaded, StorageError
 from thalovant_server.hub import policy, refusal
 from thalovant_server.hub.ask import Ask, Cancel
-from thalovant_server.hub.budget import ByteBudget
+from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import Clock, LoopClock
 from thalovant_server.hub.connection import Connection, Link
 from thalovant_server.hub.limits import Limits
@@ -66,8 +66,13 @@ class Hub:
     ) -> None:
         self.limits = limits or Limits()
         self.clock: Clock = clock or LoopClock()
-        self.budget = ByteBudget(self.limits.process_bytes)
-        self.runtime = Runtime(self.clock, self.budget, self.limits)
+        self.budget = ByteBudget(
+            self.limits.process_bytes,
+            share=self.limits.client_bytes,
+            reserved=min(self.limits.reserved_bytes, self.limits.process_bytes // 4),
+            little=self.limits.little_bytes,
+        )
+        self.runtime = Runtime(self.clock, self.limits)
         self._directory = directory
         self._agents = agents
         self._static_private = static_private
@@ -119,6 +124,11 @@ class Hub:
         self._by_hub.setdefault(current.hub_id, set()).add(connection)
         connection.start(self._session(connection, current))
         return connection
+
+    def budget_of(self, credential: CredentialEntry) -> Account:
+        """What is held for this credential's client, on whatever carrier, must be taken here (and given back here)."""
+        hub = self._directory.hub(credential.hub_id)
+        return self.budget.share(credential.client_id, at_least=0 if hub is None else 4 * hub.max_message)
 
     def connections_of(self, client_id: str) -> list[Connection]:
         """The live connections of a client, oldest first."""
@@ -312,7 +322,7 @@ class Hub:
             data=ask.data,
             context=ask.context,
         )
-        refused = self.runtime.submit(connection, credential.client_id, agent, ask, request)
+        refused = self.runtime.submit(connection, credential.client_id, self.budget_of(credential), agent, ask, request)
         if refused is not None:
             code, reason = refused
             self._deny(connection, policy.Deny(ask.type, code, reason, request_id=ask.request_id))

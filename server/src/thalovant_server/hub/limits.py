@@ -46,6 +46,13 @@ class Limits:
     waiting_bytes: int = 64 * KIB
     # Everything held for clients: unfinished messages, waiting and remembered turns, unread answers.
     process_bytes: int = 256 * MIB
+    # Of these, one client over all its connections: several of the longest messages and answers at once. A hub
+    # that takes longer messages raises it to four of them: received, read, answered, fetched.
+    client_bytes: int = 32 * MIB
+    # The last of the process's bytes are for clients that hold little, as nearly all do: else eight greedy ones
+    # would end everybody's asks.
+    reserved_bytes: int = 64 * MIB
+    little_bytes: int = MIB
 
     # A slow reader costs at most this; then its session ends. Must hold the longest answer once.
     out_bytes: int = 12 * MIB
@@ -72,6 +79,8 @@ class Limits:
     turns_remembered: int = 20_000
     turns_remembered_per_client: int = 1_024
     turns_remembered_bytes: int = 64 * MIB
+    # Answers kept for a client must leave it most of its share for what it asks next.
+    turns_remembered_bytes_per_client: int = 8 * MIB
     # Bounded concurrency per agent, over all clients.
     agent_running: int = 256
     answer_bytes: int = 4 * MIB

@@ -25,7 +25,7 @@ from thalovant_server.hub.turn import Asker, Failure, Turn
 
 if TYPE_CHECKING:
     from thalovant_server.hub.ask import Ask
-    from thalovant_server.hub.budget import ByteBudget
+    from thalovant_server.hub.budget import Account
     from thalovant_server.hub.clock import Clock, Timer
     from thalovant_server.hub.limits import Limits
 
@@ -58,11 +58,14 @@ class AnswerTooLongError(AgentError):
 class _Work(Turn):
     """A turn with what the runtime needs to run and forget it."""
 
-    __slots__ = ("agent", "client", "cost", "deadline", "key", "request", "task", "timer")
+    __slots__ = ("account", "agent", "client", "cost", "deadline", "key", "request", "task", "timer")
 
-    def __init__(self, ask: Ask, client: _Client, agent: Agent, request: AgentRequest, deadline: float) -> None:
+    def __init__(
+        self, ask: Ask, client: _Client, account: Account, agent: Agent, request: AgentRequest, deadline: float
+    ) -> None:
         super().__init__(ask)
         self.client = client
+        self.account = account
         self.agent = agent
         self.request: AgentRequest | None = request
         self.deadline = deadline
@@ -75,7 +78,7 @@ class _Work(Turn):
 class _Client:
     """The turns of one client."""
 
-    __slots__ = ("id", "remembered", "running", "turns", "waiting")
+    __slots__ = ("id", "remembered", "remembered_bytes", "running", "turns", "waiting")
 
     def __init__(self, client_id: str) -> None:
         self.id = client_id
@@ -83,6 +86,7 @@ class _Client:
         self.running = 0
         self.waiting: deque[_Work] = deque()
         self.remembered: OrderedDict[_Work, None] = OrderedDict()
+        self.remembered_bytes = 0
 
     @property
     def empty(self) -> bool:
@@ -92,9 +96,8 @@ class _Client:
 class Runtime:
     """All turns of the process."""
 
-    def __init__(self, clock: Clock, budget: ByteBudget, limits: Limits) -> None:
+    def __init__(self, clock: Clock, limits: Limits) -> None:
         self._clock = clock
-        self._budget = budget
         self._limits = limits
         self._clients: dict[str, _Client] = {}
         self._remembered: OrderedDict[_Work, None] = OrderedDict()
@@ -113,8 +116,10 @@ class Runtime:
         """Turns that have ended and can be repeated."""
         return len(self._remembered)
 
-    def submit(self, asker: Asker, client_id: str, agent: Agent, ask: Ask, request: AgentRequest) -> TooMany | None:
-        """Start a turn, or join the one that is the same.
+    def submit(
+        self, asker: Asker, client_id: str, account: Account, agent: Agent, ask: Ask, request: AgentRequest
+    ) -> TooMany | None:
+        """Start a turn, or join the one that is the same. `account` pays for what the turn holds.
 
         Returns:
             None; or code and reason of a denial when there is no room.
@@ -123,10 +128,10 @@ class Runtime:
         if ask.request_id and (known := client.turns.get((ask.request_id, ask.digest))):
             known.attach(asker, ask)
             return None
-        denial = self._no_room(client, ask)
+        denial = self._no_room(client, account, ask)
         if denial is not None:
             return denial
-        turn = _Work(ask, client, agent, request, self._clock.now() + ask.timeout)
+        turn = _Work(ask, client, account, agent, request, self._clock.now() + ask.timeout)
         turn.attach(asker, ask)
         self._clients[client_id] = client
         if turn.key:
@@ -182,13 +187,21 @@ class Runtime:
         while self._tasks:  # each that ends may start one that waited
             await asyncio.wait(self._tasks)
 
-    def _no_room(self, client: _Client, ask: Ask) -> TooMany | None:
+    def _no_room(self, client: _Client, account: Account, ask: Ask) -> TooMany | None:
         if self._stopping:
             return STOPPING
         limits = self._limits
         if client.running >= limits.turns_running and len(client.waiting) >= limits.turns_waiting:
             return TOO_MANY
-        return None if self._budget.take(ask.size + TURN_OVERHEAD) else NO_ROOM
+        return None if self._take(client, account, ask.size + TURN_OVERHEAD) else NO_ROOM
+
+    def _take(self, client: _Client, account: Account, count: int) -> bool:
+        """Take bytes, if need be those of the client's own answers that are remembered, the oldest first."""
+        while not account.take(count):
+            if not client.remembered:
+                return False
+            self._forget(next(iter(client.remembered)))
+        return True
 
     def _start_waiting(self, client: _Client) -> None:
         while client.waiting and client.running < self._limits.turns_running:
@@ -235,7 +248,7 @@ class Runtime:
         more = turn.size - before
         limits = self._limits
         fits = turn.size <= limits.answer_bytes and len(turn.parts) <= limits.answer_parts
-        if not fits or not self._budget.take(more):
+        if not fits or not self._take(turn.client, turn.account, more):
             raise AnswerTooLongError(f"the answer of {turn.agent.name} is too long")
         turn.cost += more
 
@@ -282,22 +295,25 @@ class Runtime:
             turn.timer.cancel()
         turn.request = None
         kept = turn.size + TURN_OVERHEAD
-        self._budget.give(turn.cost)
+        turn.account.give(turn.cost)
         turn.cost = 0
-        if turn.key is None or turn.failure in PASSING or not self._budget.take(kept):
+        if turn.key is None or turn.failure in PASSING or not turn.account.take(kept):
             self._forget(turn)
             return
         turn.cost = kept
         self._remembered[turn] = None
         turn.client.remembered[turn] = None
         self._remembered_bytes += kept
+        turn.client.remembered_bytes += kept
         delay = max(turn.deadline + self._limits.remember_seconds - self._clock.now(), 0.0)
         turn.timer = self._clock.call_later(delay, lambda: self._forget(turn))
         self._make_room(turn.client)
 
     def _make_room(self, client: _Client) -> None:
         limits = self._limits
-        while len(client.remembered) > limits.turns_remembered_per_client:
+        while len(client.remembered) > limits.turns_remembered_per_client or (
+            client.remembered_bytes > limits.turns_remembered_bytes_per_client and client.remembered
+        ):
             self._forget(next(iter(client.remembered)))
         while len(self._remembered) > limits.turns_remembered or (
             self._remembered_bytes > limits.turns_remembered_bytes and self._remembered
@@ -312,7 +328,8 @@ class Runtime:
             del self._remembered[turn]
             turn.client.remembered.pop(turn, None)
             self._remembered_bytes -= turn.cost
-        self._budget.give(turn.cost)
+            turn.client.remembered_bytes -= turn.cost
+        turn.account.give(turn.cost)
         turn.cost = 0
         self._unname(turn)
         self._drop_if_empty(turn.client)
