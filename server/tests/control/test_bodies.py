@@ -293,6 +293,7 @@ def test_a_long_login_is_refused_before_it_is_read(in_world: Run) -> None:
         body = {"email": "a", "password": "x", "padding": "x" * MOST_BYTES_OF_STRANGERS}
         answer = await world.call("POST", "/v1/auth/token", body, token=None)
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        assert answer.headers["connection"] == "close"
 
     in_world(scenario)
 

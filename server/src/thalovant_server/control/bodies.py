@@ -27,6 +27,7 @@ BEYOND_INTEGERS = 2.0**63
 SECONDS = 20.0
 RETRY_SECONDS = 5
 LONGEST_LENGTH = 20  # digits
+_HANG_UP = {"connection": "close"}  # what is still to come of the body would fill the buffers below us
 
 
 class _Room:
@@ -38,7 +39,13 @@ class _Room:
 
     def take(self, size: int) -> None:
         if size > self._left:
-            raise ApiError(503, "Too many requests at this moment.", "overloaded", retry_after_seconds=RETRY_SECONDS)
+            raise ApiError(
+                503,
+                "Too many requests at this moment.",
+                "overloaded",
+                retry_after_seconds=RETRY_SECONDS,
+                headers=_HANG_UP,
+            )
         self._left -= size
 
     def give_back(self, size: int) -> None:
@@ -90,7 +97,8 @@ class BodyBounds:
             if body:
                 body = orjson.dumps(check_json(body))
         except TimeoutError:
-            await problem(ApiError(408, "The body did not arrive in time.", "body_timeout"))(scope, receive, send)
+            late = ApiError(408, "The body did not arrive in time.", "body_timeout", headers=_HANG_UP)
+            await problem(late)(scope, receive, send)
         except ApiError as error:
             await problem(error)(scope, receive, send)
         except _GoneError:
@@ -184,7 +192,7 @@ async def _read(scope: Scope, receive: Receive, held: _Held) -> bytes:
 
 
 def _too_large(most: int) -> ApiError:
-    return ApiError(413, f"The body is larger than {most} bytes.", "body_too_large")
+    return ApiError(413, f"The body is larger than {most} bytes.", "body_too_large", headers=_HANG_UP)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
