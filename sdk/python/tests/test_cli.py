@@ -233,7 +233,7 @@ class TestLogin:
     ) -> None:
         ran = self.login(typed, api_server.url, secret)
         assert (ran.code, ran.out) == (1, "")
-        assert f"thalovant login {api_server.url} --ca FILE" in ran.err
+        assert f"thalovant login {api_server.url} --ca DIR/ca.pem" in ran.err
 
     def test_a_second_login_keeps_the_ca(self, signed_in: Typed, api_server: ScriptedServer, secret: Path) -> None:
         assert self.login(signed_in, api_server.url, secret).code == 0
@@ -313,7 +313,8 @@ class TestHubs:
         monkeypatch.setenv("THALOVANT_API_TOKEN", TOKEN)
         ran = typed("hubs")
         assert ran.code == 1
-        assert "thalovant-server up" in ran.err
+        assert "thalovant-server up --data DIR" in ran.err
+        assert "nothing listens there. Looked at" in ran.err
         assert ran.err.endswith("(api_unreachable)\n")
 
     def test_a_change_names_what_changes_only(self, signed_in: Typed, api_server: ScriptedServer) -> None:

@@ -8,6 +8,7 @@ import copy
 import json
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -448,10 +449,28 @@ class TestTrust:
     def test_a_stranger_is_refused_with_the_line_to_type(self, twin: Twin, api_server: ScriptedServer) -> None:
         with pytest.raises(ThalovantAPIUnreachableError, match="not trusted") as caught:
             twin.call(api_server.url, lambda api: api.list_public_hubs())
-        assert f"thalovant login {api_server.url} --ca FILE" in str(caught.value)
+        assert f"thalovant login {api_server.url} --ca DIR/ca.pem" in str(caught.value)
         assert "SSL_CERT_FILE" in str(caught.value)
         assert "self-signed certificate in certificate chain" in str(caught.value)
         assert api_server.seen == []
+
+    def test_an_authority_made_anew_is_told_as_one(
+        self, twin: Twin, api_server: ScriptedServer, tmp_path: Path, make_certificates: Any
+    ) -> None:
+        save_login(Login(api_server.url, make_certificates(tmp_path).ca_pem, TOKEN))
+        with pytest.raises(ThalovantAPIUnreachableError, match="not trusted") as caught:
+            twin.call(api_server.url, lambda api: api.list_public_hubs())
+        assert "trusts another authority than the one that signed" in str(caught.value)
+        assert f"thalovant login {api_server.url} --ca DIR/ca.pem" in str(caught.value)
+
+    def test_the_variable_that_counted_is_named(
+        self, api_server: ScriptedServer, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        make_certificates: Any,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(make_certificates(tmp_path).ca_file))
+        with pytest.raises(ThalovantAPIUnreachableError, match="REQUESTS_CA_BUNDLE names, which was used; SSL_CERT_"):
+            self.ask(api_server.url)
 
     def test_the_name_counts_too(self, api_server: ScriptedServer, certificates: Certificates) -> None:
         url = api_server.url.replace("localhost", "127.0.0.1.")
@@ -522,9 +541,15 @@ class TestDiscovery:
         said = str(caught.value)
         for place in ("THALOVANT_API_URL (not set)", str(lonely / "config.yaml"), f"http://localhost:{port}"):
             assert place in said
-        assert "thalovant-server up" in said
-        assert "thalovant login URL --ca FILE" in said
+        assert "thalovant-server up --data DIR" in said
+        assert "thalovant login URL --ca DIR/ca.pem" in said
         assert isinstance(caught.value, errors.ThalovantConnectionError)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "httpx2" not in shown and "another exception" not in shown
+
+    def test_plain_http_to_an_encrypted_port(self, twin: Twin, api_server: ScriptedServer) -> None:
+        with pytest.raises(ThalovantAPIUnreachableError, match="Use https:"):
+            twin.call(api_server.url.replace("https:", "http:"), lambda api: api.list_public_hubs())
 
 
 class TestConfigFile:

@@ -54,8 +54,8 @@ def unreachable_advice(target: ApiTarget) -> str:
     """What a user can do when nothing answers: each place that was looked at, and what to type."""
     looked = "; ".join(target.looked)
     return (
-        f"Looked at: {looked}. Start a server with `thalovant-server up`, or name another one with "
-        "`thalovant login URL --ca FILE`."
+        f"Looked at: {looked}. Start a server with `thalovant-server up --data DIR`, or name another one with "
+        "`thalovant login URL --ca DIR/ca.pem`."
     )
 
 

@@ -124,7 +124,8 @@ class ApiSession:
     def _token(self) -> str:
         if not self.access_token:
             raise ThalovantAuthError(
-                f"Not signed in to {self.root}: call login(email, password), or type `thalovant login {self.root}`."
+                f"Not signed in to {self.root}: type `thalovant login {self.root} --ca DIR/ca.pem` (DIR: the server's "
+                f"data directory), or call login(email, password)."
             )
         if not _is_header_text(self.access_token):
             raise ThalovantAuthError("The access token holds characters that no header may hold.")

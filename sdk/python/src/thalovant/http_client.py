@@ -19,7 +19,7 @@ import httpx2
 
 from thalovant.api_session import MAX_ANSWER, HttpAnswer, HttpRequest
 from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
-from thalovant.transports.tls import client_context
+from thalovant.transports.tls import bundle_advice, client_context, is_other_authority
 
 _MAX_CA_ANSWER = 64 * 1024
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
@@ -53,7 +53,7 @@ class HttpClient:
                         raise TimeoutError
                 return HttpAnswer(response.status_code, _headers(response), bytes(body))
         except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
-            _explain(error, request, self._timeout, self._advice)
+            _explain(error, request, self._timeout, self._advice, own_authority=self._ca_pem is not None)
         finally:
             if self._own is not None:
                 self._own.cookies.clear()
@@ -95,7 +95,7 @@ class AsyncHttpClient:
                         _take(body, part)
                     return HttpAnswer(response.status_code, _headers(response), bytes(body))
         except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
-            _explain(error, request, self._timeout, self._advice)
+            _explain(error, request, self._timeout, self._advice, own_authority=self._ca_pem is not None)
         finally:
             if self._own is not None:
                 self._own.cookies.clear()
@@ -193,20 +193,32 @@ def _take(body: bytearray, part: bytes) -> None:
         raise ThalovantAPIError(f"The Thalovant API answered more than {MAX_ANSWER} bytes.")
 
 
-def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str) -> NoReturn:
+def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str, *, own_authority: bool) -> NoReturn:
     where = request.url.partition("/v1/")[0]
+    could_not = f"Could not reach the Thalovant API at {where}"
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
         raise ThalovantAPIError(f"The request to {where} could not be written; nothing was sent.") from None
     if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
-        text = f"Could not reach the Thalovant API at {where}: no answer within {timeout:g} seconds. {advice}"
+        text = f"{could_not}: no answer within {timeout:g} seconds. {advice}"
     elif (refusal := _certificate_refusal(error)) is not None:
-        text = (
-            f"Could not reach the Thalovant API at {where}: its certificate is not trusted ({refusal}). "
-            f"Type `thalovant login {where} --ca FILE` with the server's CA, or name a bundle in SSL_CERT_FILE."
-        )
+        text = f"{could_not}: its certificate is not trusted ({refusal}). {_trust_advice(error, where, own_authority)}"
+    elif where.startswith("http:") and isinstance(error, (httpx2.RemoteProtocolError, httpx2.ReadError)):
+        text = f"{could_not}: it gave no HTTP answer. Use https: it seems to take encrypted connections only."
     else:
-        text = f"Could not reach the Thalovant API at {where}: {_reason(error)}. {advice}"
-    raise ThalovantAPIUnreachableError(text) from error
+        text = f"{could_not}: {_reason(error).rstrip('. ')}. {advice}"
+    # `from None`: a hundred lines of the HTTP library would say no more than this line.
+    raise ThalovantAPIUnreachableError(text) from None
+
+
+def _trust_advice(error: BaseException, where: str, own_authority: bool) -> str:
+    refusals = [link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)]
+    login = f"`thalovant login {where} --ca DIR/ca.pem` (DIR: the server's data directory)"
+    if own_authority and any(map(is_other_authority, refusals)):
+        return (
+            "Your login (or THALOVANT_CA_FILE) trusts another authority than the one that signed the server's certificate; was the server's "
+            f"data directory made anew? Type {login} and create new identities."
+        )
+    return f"Type {login}, or {bundle_advice()}."
 
 
 def _certificate_refusal(error: BaseException) -> str | None:
@@ -218,6 +230,8 @@ def _certificate_refusal(error: BaseException) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
+    if any(isinstance(link, ConnectionRefusedError) for link in _chain(error)):
+        return "nothing listens there"
     system = next((link for link in _chain(error) if isinstance(link, OSError) and link.strerror), None)
     if system is not None:
         return str(system.strerror)

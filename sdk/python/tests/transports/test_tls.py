@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thalovant.errors import ThalovantConnectionError, ThalovantIdentityError
-from thalovant.transports.tls import BUNDLE_VARIABLES, client_context
+from thalovant.transports.tls import BUNDLE_VARIABLES, bundle_advice, client_context, is_other_authority
 
 
 def shake(context: ssl.SSLContext, certificates: Any, name: str = "localhost", newest: Any = None) -> str | None:
@@ -99,3 +99,23 @@ def test_checking_can_be_switched_off(certificates: Any) -> None:
 
 def test_nothing_older_than_tls_1_2() -> None:
     assert client_context(environ={}).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_another_authority_is_told_from_another_name(certificates: Any, make_certificates: Any, tmp_path: Path) -> None:
+    anew = make_certificates(tmp_path)  # the same name, another key: a data directory made anew
+    with pytest.raises(ssl.SSLCertVerificationError) as other:
+        shake(client_context(certificates.ca_pem, environ={}), anew)
+    assert is_other_authority(other.value)
+    with pytest.raises(ssl.SSLCertVerificationError) as strange:
+        shake(client_context(environ={}), certificates)
+    assert is_other_authority(strange.value)
+    with pytest.raises(ssl.SSLCertVerificationError) as name:
+        shake(client_context(certificates.ca_pem, environ={}), certificates, "hub.example")
+    assert not is_other_authority(name.value)
+
+
+def test_the_advice_names_the_variable_that_counts() -> None:
+    assert bundle_advice({}) == "name its file in SSL_CERT_FILE"
+    assert bundle_advice({"SSL_CERT_FILE": "a"}).endswith("SSL_CERT_FILE names, which was used")
+    both = bundle_advice({"SSL_CERT_FILE": "a", "REQUESTS_CA_BUNDLE": "b", "CURL_CA_BUNDLE": ""})
+    assert both == "add it to the bundle that REQUESTS_CA_BUNDLE names, which was used; SSL_CERT_FILE did not count"

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
+from thalovant.transports.tls import bundle_advice, is_other_authority
 
 __all__ = ["Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable"]
 
@@ -97,18 +98,35 @@ def set_nodelay(transport: Any) -> None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def unreachable(where: str, error: BaseException, seconds: float) -> ThalovantConnectionError:
-    """Make the error for a hub or broker at `where` (host and port) that could not be reached."""
+def unreachable(
+    where: str, error: BaseException, seconds: float, *, own_authority: bool = False
+) -> ThalovantConnectionError:
+    """Make the error for a hub or broker at `where` (host and port) that could not be reached.
+
+    `own_authority`: the identity brings its own `ca_pem`, so that a strange signer means a hub set up anew.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ThalovantConnectionError(
-            f"The certificate of {where} is not trusted: {error.verify_message}. For a private authority use an "
-            f"identity with ca_pem, or name its file with SSL_CERT_FILE."
-        )
+        return ThalovantConnectionError(_untrusted(where, error, own_authority))
     if isinstance(error, TimeoutError):
         return ThalovantConnectionError(f"{where} did not answer within {seconds:g} s. Is the hub running?")
     if isinstance(error, socket.gaierror):
-        return ThalovantConnectionError(f"The name in {where} could not be resolved: {error.strerror}.")
+        return ThalovantConnectionError(f"The name in {where} could not be resolved: {_bare(error.strerror)}.")
     if isinstance(error, ConnectionRefusedError):
         return ThalovantConnectionError(f"Nothing listens at {where}. Is the hub running?")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return ThalovantConnectionError(f"{where} could not be reached: {reason}.")
+    return ThalovantConnectionError(f"{where} could not be reached: {_bare(reason)}.")
+
+
+def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: bool) -> str:
+    said = f"The certificate of {where} is not trusted: {_bare(error.verify_message)}."
+    if own_authority and is_other_authority(error):
+        return (
+            f"{said} This identity trusts another authority (ca_pem) than the one that signed the server's "
+            f"certificate; was the server's data directory made anew? Log in again and create a new identity."
+        )
+    return f"{said} For a private authority use an identity with ca_pem, or {bundle_advice()}."
+
+
+def _bare(reason: str | None) -> str:
+    """A reason without a full stop of its own."""
+    return (reason or "no reason given").rstrip(". ")

@@ -99,7 +99,9 @@ class Transport:
                 await hub.connect()
         except (OSError, httpx2.HTTPError) as error:  # TimeoutError is among them
             await hub.aclose()
-            raise unreachable(self._where, _cause(error), self._connect_timeout) from None
+            raise unreachable(
+                self._where, _cause(error), self._connect_timeout, own_authority=bool(self._identity.ca_pem)
+            ) from None
         except (httpx2.InvalidURL, httpx2.StreamError) as error:
             await hub.aclose()
             raise ThalovantConnectionError(f"{self._where} could not be asked: {type(error).__name__}.") from None

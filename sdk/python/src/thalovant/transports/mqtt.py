@@ -96,7 +96,7 @@ class Transport:
                 await connection.log_in(self._login())
         except OSError as error:  # TimeoutError and ssl.SSLError are among them
             connection.abandon()
-            raise unreachable(where, error, self._connect_timeout) from error
+            raise unreachable(where, error, self._connect_timeout, own_authority=bool(self._identity.ca_pem)) from None
         except BaseException:
             connection.abandon()
             raise
@@ -220,7 +220,7 @@ class _Connection(asyncio.Protocol):
         return answer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        text = "The broker closed the connection." if exc is None else f"The connection broke: {exc}."
+        text = "The broker closed the connection." if exc is None else f"The connection broke: {str(exc).rstrip('. ')}."
         self._lost(Loss(text, hung_up=exc is None))
         if not self._closed.done():
             self._closed.set_result(None)

@@ -15,9 +15,12 @@ from pathlib import Path
 
 from thalovant.errors import ThalovantConnectionError, ThalovantIdentityError
 
-__all__ = ["BUNDLE_VARIABLES", "client_context"]
+__all__ = ["BUNDLE_VARIABLES", "bundle_advice", "client_context", "is_other_authority"]
 
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+# OpenSSL's verify codes for a chain that ends at an authority that is not trusted (x509_vfy.h): issuer not found,
+# signature wrong (the same name, another key), self-signed leaf, self-signed root, issuer not here, leaf not verified.
+_OTHER_AUTHORITY = frozenset({2, 7, 18, 19, 20, 21})
 
 
 def client_context(
@@ -37,6 +40,21 @@ def client_context(
     elif ca_pem:
         _add_authorities(context, ca_pem)
     return context
+
+
+def is_other_authority(error: ssl.SSLCertVerificationError) -> bool:
+    """Whether a certificate was refused for who signed it, and not for its name or its dates."""
+    return getattr(error, "verify_code", None) in _OTHER_AUTHORITY
+
+
+def bundle_advice(environ: Mapping[str, str] | None = None) -> str:
+    """How a user makes a private authority trusted: part of a sentence that names the variable that counts."""
+    env = os.environ if environ is None else environ
+    named = [variable for variable in BUNDLE_VARIABLES if env.get(variable)]
+    if not named:
+        return "name its file in SSL_CERT_FILE"
+    also = f"; {' and '.join(named[1:])} did not count" if named[1:] else ""
+    return f"add it to the bundle that {named[0]} names, which was used{also}"
 
 
 def _context_with_bundle(environ: Mapping[str, str]) -> ssl.SSLContext:

@@ -96,9 +96,13 @@ class Transport:
         except InvalidStatus as error:
             raise _refusal(self._where, error.response.status_code) from None
         except OSError as error:  # TimeoutError and ssl.SSLError are among them
-            raise unreachable(self._where, error, self._connect_timeout) from error
+            raise unreachable(
+                self._where, error, self._connect_timeout, own_authority=bool(self._identity.ca_pem)
+            ) from None
         except WebSocketException as error:
-            raise ThalovantConnectionError(f"{self._where} does not speak WebSocket: {error}.") from error
+            raise ThalovantConnectionError(
+                f"{self._where} does not speak WebSocket: {str(error).rstrip('. ')}."
+            ) from None
 
     async def _dial(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         def connection(protocol: ClientProtocol, **options: Any) -> _Connection:
