@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thalovant_server.hub.budget import ByteBudget
+    from thalovant_server.hub.budget import Account, ByteBudget
 
 # The beginning of a packet or frame whose rest is on its way. Counting so little would cost more than it does.
 UNCOUNTED = 4 * 1024
@@ -20,7 +20,7 @@ class Share:
 
     __slots__ = ("_budget", "_held")
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: ByteBudget | Account) -> None:
         self._budget = budget
         self._held = 0
 

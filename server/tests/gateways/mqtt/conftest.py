@@ -20,7 +20,7 @@ from thalovant.protocol.mqtt.v311 import encode
 from thalovant_server.directory import CredentialEntry, HubEntry
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
-from thalovant_server.hub.budget import ByteBudget
+from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refusal, Refused
@@ -84,6 +84,9 @@ class FakeHub:
             raise Refused(Refusal("protocol_off", "", 1008, 403, 5))
         found: CredentialEntry = self.directory.credential(access_key)
         return found
+
+    def budget_of(self, credential: CredentialEntry) -> Account:
+        return self.budget.share(credential.client_id)
 
     def connect(self, link: Any, credential: CredentialEntry, user_agent: str | None) -> FakeConnection:
         assert user_agent is None

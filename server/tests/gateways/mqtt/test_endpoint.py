@@ -12,6 +12,7 @@ import uvloop
 
 from thalovant.protocol.mqtt import packets as mqtt
 from thalovant.protocol.mqtt.v311 import encode
+from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.hub import refusal
 from thalovant_server.hub.limits import Limits
@@ -628,7 +629,7 @@ def test_a_client_that_reads_late_gets_everything(rig: SimpleNamespace) -> None:
             stop_reading(client)
             flood = asyncio.ensure_future(client.write(b"\xc0\x00" * 100_000))
             (connection,) = endpoint.gateway._open
-            while not connection._deaf:
+            while not connection._intake.held:
                 await asyncio.sleep(0)
             client.writer.transport.resume_reading()
             for _ in range(100):
@@ -722,3 +723,137 @@ def test_no_secret_is_logged(rig: SimpleNamespace, capsys: pytest.CaptureFixture
     assert "denied_publish" in out
     for secret in ("key-a", "key-b", "broker-password", "wrong-password", "the-payload"):
         assert secret not in out
+
+
+# -- what a fast writer costs
+
+
+def test_a_flood_costs_its_neighbour_one_slice_a_turn_however_many_connections_it_has(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            flooders = [await endpoint.ready("a") for _ in range(4)]
+            neighbour = await endpoint.login("b")
+            sessions = endpoint.hub.sessions
+            for client in flooders:
+                await client.send(rig.publish("a", "in", rig.SHAKE))
+            flood = encode(rig.publish("a", "in", b"sealed"))
+            pumps = [asyncio.ensure_future(client.write(flood * 20_000)) for client in flooders]
+            while not all(connection._intake.pending for connection in endpoint.gateway._roster.of_credential(1)):
+                await asyncio.sleep(0)
+            for _ in range(20):
+                before, turns = sum(len(each.sealed) for each in sessions), 0
+                asked = asyncio.ensure_future(neighbour.silent())
+                while not asked.done():
+                    await asyncio.sleep(0)
+                    turns += 1
+                assert sum(len(each.sealed) for each in sessions) - before <= 64 * (turns + 1)
+            assert sum(len(each.sealed) for each in sessions) > 64
+            for pump in pumps:
+                pump.cancel()
+
+    run(main())
+
+
+def test_who_sends_too_fast_is_read_later_and_loses_nothing(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            endpoint.gateway.lanes = Lanes(rate=1_000.0, burst=100)
+            client = await endpoint.ready("a")
+            await client.send(rig.publish("a", "in", rig.SHAKE))
+            start = asyncio.get_running_loop().time()
+            frames = [b"%d" % number for number in range(400)]
+            await client.send(*[rig.publish("a", "in", frame) for frame in frames])
+            assert await client.silent()
+            assert endpoint.hub.sessions[0].sealed == frames
+            assert asyncio.get_running_loop().time() - start > 0.2
+
+    run(main())
+
+
+def test_what_came_before_the_end_of_a_connection_is_still_done(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            watcher = await endpoint.login("a")
+            client = await endpoint.ready("a", will=mqtt.Will(rig.topic("a", "status"), b"offline", 0, False))
+            (session,) = endpoint.hub.sessions
+            frames = [b"%d" % number for number in range(3_000)]
+            await client.send(
+                rig.publish("a", "status", b"online"),
+                rig.publish("a", "in", rig.SHAKE),
+                *[rig.publish("a", "in", frame) for frame in frames],
+                mqtt.Disconnect(),
+            )
+            await client.close()
+            await session.until(lambda: session.is_lost)
+            assert session.sealed == frames
+            assert await watcher.silent()
+            assert endpoint.gateway.connections == 1
+
+    run(main())
+
+
+def test_a_connection_that_is_lost_with_much_to_do_is_done_with_it_and_forgotten(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            endpoint.gateway.lanes = Lanes(rate=100.0, burst=10)
+            client = await endpoint.ready("a")
+            (connection,) = endpoint.gateway._open
+            await client.write(encode(rig.publish("a", "in", b"{}")) * 100)
+            while not connection._intake.pending:
+                await asyncio.sleep(0)
+            connection.connection_lost(None)
+            assert endpoint.gateway.connections == 1
+            endpoint.change(1, active=False)
+            assert endpoint.gateway.connections == 0
+            connection.abort()
+
+    run(main())
+
+
+# -- what answers that nobody takes cost
+
+
+def test_small_answers_that_nobody_reads_count_with_what_they_cost(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(bounds=Bounds(unread_bytes=100_000)) as endpoint:
+            client = await endpoint.ready("a")
+            (connection,) = endpoint.gateway._open
+            stop_reading(client)
+            flood = encode(rig.publish("a", "in", b"{}", qos=1, packet_id=7))
+            pump = asyncio.ensure_future(client.write(flood * 50_000))
+            while not connection._intake.held:
+                await asyncio.sleep(0)
+            assert len(connection._out) < 2_000
+            assert endpoint.hub.budget.held("client-a") >= len(connection._out) * 68
+            pump.cancel()
+
+    run(main())
+
+
+@pytest.mark.parametrize("keepalive", [0, 600])
+def test_a_client_that_takes_nothing_at_all_is_dropped(rig: SimpleNamespace, keepalive: int) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(bounds=Bounds(stall_seconds=0.05)) as endpoint:
+            client, other = await endpoint.ready("a", keepalive=keepalive), await endpoint.login("b")
+            (session,) = endpoint.hub.sessions
+            stop_reading(client)
+            session.link.send_sealed([bytes(60_000)] * 60)
+            await asyncio.wait_for(session.until(lambda: session.is_lost), 10)
+            assert await other.silent()
+
+    run(main())
+
+
+def test_a_client_that_reads_slowly_stays(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(bounds=Bounds(stall_seconds=0.2)) as endpoint:
+            client = await endpoint.ready("a")
+            (session,) = endpoint.hub.sessions
+            session.link.send_sealed([bytes(60_000)] * 30)
+            for _ in range(30):
+                got = await client.receive()
+                assert isinstance(got, mqtt.Publish) and len(got.payload) == 60_000
+                await asyncio.sleep(0.02)
+            assert await client.silent()
+
+    run(main())

@@ -28,3 +28,5 @@ class Bounds:
     unread_bytes: int = 1024 * KIB
     # MQTT-3.1.2-24: a client that is silent for so many keep alive periods is gone.
     keepalive_factor: float = 1.5
+    # A client that takes nothing of what waits for it for so long is gone, whatever keep alive it asked for.
+    stall_seconds: float = 60.0

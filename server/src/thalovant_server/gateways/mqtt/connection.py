@@ -19,6 +19,7 @@ import structlog
 from thalovant.protocol.errors import MqttError
 from thalovant.protocol.mqtt.framing import PacketReader
 from thalovant.protocol.topics import STATUS
+from thalovant_server.gateways.intake import Intake
 from thalovant_server.gateways.mqtt.session import (
     Denied,
     Granted,
@@ -34,34 +35,43 @@ from thalovant_server.gateways.mqtt.session import (
 from thalovant_server.gateways.share import Share
 
 if TYPE_CHECKING:
-    from thalovant.protocol.mqtt.packets import Packet
+    from thalovant_server.gateways.lane import Lane
     from thalovant_server.gateways.mqtt.endpoint import MqttGateway, Place
+    from thalovant_server.hub.budget import Account
     from thalovant_server.hub.refusal import Refusal
 
 log = structlog.get_logger("thalovant.mqtt")
 
 # As much in one write as keeps the kernel busy; more waits here, where it is counted.
 WRITE_BYTES = 65_536
+# Cut so small, what a read brought is parsed in linear time also by a few packets a step.
+STEP_BYTES = 16 * 1024
+STEP_PACKETS = 8
+# What a waiting packet counts beyond its bytes: a PUBACK of four bytes costs ten times that.
+PACKET_COST = 64
 
 
 class MqttConnection(asyncio.Protocol):
     """Made by `MqttGateway.protocol` for every accepted socket. `place` is set while it is logged in."""
 
     __slots__ = (
-        "_deaf",
         "_gateway",
         "_heard",
+        "_intake",
         "_inward",
         "_keepalive",
         "_loop",
+        "_lost",
         "_out",
         "_out_bytes",
         "_outward",
         "_over",
         "_paused",
         "_reader",
+        "_reading",
         "_scheduled",
         "_session",
+        "_stalled",
         "_status_due",
         "_timer",
         "_transport",
@@ -84,6 +94,7 @@ class MqttConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._keepalive = 0.0
         self._heard = 0.0
+        self._intake: Intake
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._outward = Share(gateway.budget)  # what the client has not taken yet
@@ -91,7 +102,9 @@ class MqttConnection(asyncio.Protocol):
         self._status_due: bytes | None = None  # told once the client has taken what is before it
         self._scheduled = False
         self._paused = False
-        self._deaf = False
+        self._reading = True
+        self._lost = False  # the transport is closed; what it brought is still being worked through
+        self._stalled: asyncio.TimerHandle | None = None
         self._over = False
 
     def __repr__(self) -> str:
@@ -108,41 +121,37 @@ class MqttConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.host, self.remote = peer[0], f"{peer[0]}:{peer[1]}"
+        lane = self._gateway.lanes.of(self.host)
+        self._intake = Intake(lane, self._step, self._settle, chunk=STEP_BYTES)
         self._timer = self._loop.call_later(self._gateway.bounds.connect_seconds, self._too_late)
         if not self._gateway.opened(self):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client. Those of a packet that is not whole count against the process's budget."""
-        if self._over:
-            return
+        """Bytes of the client: worked through in slices, so that a flood of them costs nobody else much."""
         self._heard = self._loop.time()
-        try:
-            self._read(data)
-        except MqttError as error:
-            self._act(self._session.fail(error))
-        self._account_partial()
-        self._listen(self._out_bytes <= self._gateway.bounds.unread_bytes)
+        self._intake.receive(data)
 
     def eof_received(self) -> None:
         """A half-closed connection is of no use: the transport closes (None)."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The transport is closed, by whomever; nobody knows this connection any more."""
-        self._finish("lost", "The connection was lost.")
+        """The transport is closed, by whomever. What came before that is worked through first."""
+        self._lost = True
+        self._stop_stall()
         self._stop_timer()
-        self._out.clear()
-        self._gateway.closed(self)
-        if not self.gone.done():
-            self.gone.set_result(None)
+        self._intake.resume()
+        self._settle()
 
     def pause_writing(self) -> None:
-        """The client reads slower than we write: what comes now waits here, counted."""
+        """The client reads slower than we write: what comes now waits here, counted, and not for ever."""
         self._paused = True
+        self._watch_stall()
 
     def resume_writing(self) -> None:
         """The client has caught up; the next batch leaves."""
         self._paused = False
+        self._stop_stall()
         self._heard = self._loop.time()  # it reads: a sign of life, while its own packets may go unread
         self._flush()
 
@@ -184,6 +193,9 @@ class MqttConnection(asyncio.Protocol):
         if self._over:
             return
         self._finish(code, reason)
+        if self._lost:
+            self._forget()
+            return
         self._flush()
         if not self._out:
             self._transport.close()
@@ -197,27 +209,29 @@ class MqttConnection(asyncio.Protocol):
 
     # -- packets in -------------------------------------------------------------------------------------------
 
-    def _read(self, data: bytes) -> None:
-        if not self._session.open:
-            if not self._let_in(data):
-                return
-            data = b""
-        self._take(self._reader.feed(data))
-        if self._reader.error is not None:
-            raise self._reader.error
-
-    def _let_in(self, data: bytes) -> bool:
-        """One packet under the small limit; what a CONNECT brought along is parsed once it is let in."""
-        self._take(self._reader.feed(data, at_most=1))
-        if self._session.open:
-            self._reader.max_packet_size = self._gateway.bounds.packet_bytes
-        return self._session.open
-
-    def _take(self, packets: list[Packet]) -> None:
+    def _step(self, data: bytes) -> tuple[int, bool]:
+        """Parse these bytes and act on a few packets. Before the login it is one, under its own limit."""
+        reader = self._reader
+        most = STEP_PACKETS if self._session.open else 1
+        try:
+            packets = reader.feed(data, at_most=most)
+        except MqttError as error:
+            self._act(self._session.fail(error))
+            return 1, False
         for packet in packets:
             if self._over:
-                return
+                break
             self._act(self._session.receive(packet))
+        if self._session.open:
+            reader.max_packet_size = self._gateway.bounds.packet_bytes
+        return len(packets), reader.error is not None or (len(packets) == most and reader.buffered > 0)
+
+    def _settle(self) -> None:
+        """After a slice: what is left counts, and is not added to. It may be the last one of a lost connection."""
+        self._account_partial()
+        self._listen()
+        if self._lost and not self._intake.pending:
+            self._forget()
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -243,8 +257,10 @@ class MqttConnection(asyncio.Protocol):
     # -- bytes out --------------------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
+        if self._lost:
+            return
         self._out.append(data)
-        self._out_bytes += len(data)
+        self._out_bytes += len(data) + PACKET_COST
         if not self._scheduled and not self._paused:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -252,18 +268,18 @@ class MqttConnection(asyncio.Protocol):
     def _flush(self) -> None:
         """Hand what waits to the transport: in one write, unless there is much of it."""
         self._scheduled = False
-        while self._out and not self._paused and not self.gone.done():
+        while self._out and not self._paused and not self._lost:
             batch, size = [], 0
             while self._out and size < WRITE_BYTES:
                 batch.append(self._out.popleft())
                 size += len(batch[-1])
-            self._out_bytes -= size
+            self._out_bytes -= size + len(batch) * PACKET_COST
             self._transport.write(b"".join(batch))
         if not self._over:
             self._account()
             self._tell_due()
-        if self._deaf:
-            self._listen(self._out_bytes <= self._gateway.bounds.unread_bytes // 2)
+        if self._intake.held:
+            self._listen()
         if self._over and not self._out:
             self._transport.close()
 
@@ -272,34 +288,47 @@ class MqttConnection(asyncio.Protocol):
         if self._status_due is not None:
             self.tell_status(self._status_due)
 
-    def _listen(self, ready: bool) -> None:
-        """A client that does not read is not read either: its packets shall not fill our memory with answers."""
-        already = ready is not self._deaf
-        if already or self._over or self._transport.is_closing():
+    def _listen(self) -> None:
+        """Read on unless there is enough to do. A client that does not read is not read either: its packets shall
+        not fill our memory with answers.
+        """
+        if self._over or self._lost:
             return
-        self._deaf = not ready
-        (self._transport.resume_reading if ready else self._transport.pause_reading)()
+        intake, bound = self._intake, self._gateway.bounds.unread_bytes
+        if self._out_bytes > (bound // 2 if intake.held else bound):
+            intake.held = True
+        elif intake.held:
+            intake.resume()
+        reading = not intake.held and not intake.pending
+        if reading is not self._reading and not self._transport.is_closing():
+            self._reading = reading
+            (self._transport.resume_reading if reading else self._transport.pause_reading)()
 
     def _overflows(self) -> bool:
         """Whether the client has left too much unread; it then costs nobody else, and is dropped."""
         limits = self._gateway.limits
-        waiting = self._session.waiting
-        if self._out_bytes + self._session.waiting_bytes <= limits.out_bytes and waiting <= limits.out_frames:
+        if self._unread <= limits.out_bytes and self._session.waiting <= limits.out_frames:
             return False
         self.end("slow_reader", "The client does not read its answers.")
         self.abort()
         return True
 
+    @property
+    def _unread(self) -> int:
+        """What waits for the client, in bytes."""
+        waiting = self._session.waiting
+        return self._out_bytes + self._session.waiting_bytes + waiting * PACKET_COST
+
     def _account(self) -> None:
-        """Count what waits here against what the whole process may hold; over it this connection ends."""
-        if not self._outward.hold(self._out_bytes + self._session.waiting_bytes):
+        """Count what waits here against what may be held; over it this connection ends."""
+        if not self._outward.hold(self._unread):
             self._drop_busy()
 
     def _account_partial(self) -> None:
-        """As `_account`, for what the client sent: a packet that is not whole, and our answers to a flood."""
+        """As `_account`, for what the client sent and is not acted on yet, and for our answers to it."""
         if self._over:
             return
-        if not self._inward.hold_partial(self._reader.buffered):
+        if not self._inward.hold_partial(self._reader.buffered + self._intake.size):
             self._drop_busy()
         elif self._paused:
             self._account()
@@ -309,6 +338,13 @@ class MqttConnection(asyncio.Protocol):
         self.abort()
 
     # -- time and end -----------------------------------------------------------------------------------------
+
+    def belongs_to(self, lane: Lane, account: Account) -> None:
+        """The client is known: from now on it takes its turns in this lane, and this account pays for it."""
+        self._intake.lane = lane
+        self._outward.release()
+        self._inward.release()
+        self._outward, self._inward = Share(account), Share(account)
 
     def watch_keepalive(self, seconds: float) -> None:
         """From now on a client that is silent for that long is gone; 0 is no limit (MQTT 3.1.2.10)."""
@@ -327,6 +363,33 @@ class MqttConnection(asyncio.Protocol):
     def _too_late(self) -> None:
         self.end("connect_timeout", "No CONNECT came in time.")
 
+    def _watch_stall(self) -> None:
+        """A client that takes nothing at all for so long is gone, also one that wants no keep alive."""
+        left = self._transport.get_write_buffer_size()
+        self._stalled = self._loop.call_later(self._gateway.bounds.stall_seconds, self._check_stall, left)
+
+    def _check_stall(self, before: int) -> None:
+        if self._transport.get_write_buffer_size() != before:
+            self._watch_stall()
+            return
+        self.end("stalled", "The client has taken nothing for too long.")
+        self.abort()
+
+    def _stop_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _forget(self) -> None:
+        """The transport is closed and all it brought is dealt with: nobody knows this connection any more."""
+        if self.gone.done():
+            return
+        self._finish("lost", "The connection was lost.")
+        self._stop_timer()
+        self._out.clear()
+        self._gateway.closed(self)
+        self.gone.set_result(None)
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -337,6 +400,7 @@ class MqttConnection(asyncio.Protocol):
         if self._over:
             return
         self._over = True
+        self._intake.close()
         will = self._session.end()
         self._outward.release()
         self._inward.release()

@@ -18,6 +18,7 @@ import structlog
 from thalovant.protocol.mqtt.packets import Connect, Will
 from thalovant.protocol.topics import OFFLINE, STATUS, hub_topics
 from thalovant_server.directory import CredentialEntry
+from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.connection import MqttConnection
 from thalovant_server.gateways.mqtt.dialogue import Dialogue
@@ -60,6 +61,7 @@ class MqttGateway:
     Args:
         limits: the bounds of every carrier; None takes the hub's own.
         bounds: those that only MQTT has.
+        lanes: how fast a client is read.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class MqttGateway:
         limits: Limits | None = None,
         *,
         bounds: Bounds | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.limits = limits or hub.limits
         self.bounds = bounds or Bounds()
         self.budget = hub.budget
+        self.lanes = lanes or Lanes()
         self._hub = hub
         self._directory = directory
         self._presence = PresenceBoard()
@@ -206,6 +210,7 @@ class MqttGateway:
         dialogue = Dialogue(connection, lambda: self._directory.credential_by_id(credential.id), self._hub.connect)
         connection.place = Place(credential, client_id, dialogue)
         self._roster.add(connection, credential.id, credential.hub_id, client_id)
+        connection.belongs_to(self.lanes.of(credential.id), self._hub.budget_of(credential))
         connection.watch_keepalive(connect.keepalive * self.bounds.keepalive_factor)
         log.info("mqtt_login", client_id=credential.client_id, hub_id=credential.hub_id, remote=connection.remote)
 
