@@ -109,7 +109,10 @@ def test_malformed_bus_payloads_are_denied_with_the_id_there_is(payload):
 
 
 def test_a_context_that_would_multiply_is_denied():
-    assert decide(DEFAULT, utterance({"x": "y" * LIMITS.context_bytes})).code == "malformed_payload"
+    assert isinstance(decide(DEFAULT, utterance({"x": "y" * 32_000})), policy.Allow)
+    denial = decide(DEFAULT, utterance({"x": "y" * 32 * 1024}))
+    assert denial.code == "malformed_payload"
+    assert denial.reason == "context is larger than 32768 bytes"
 
 
 def test_an_asks_size_is_what_it_holds_in_memory_and_not_only_its_length():

@@ -465,6 +465,44 @@ def test_answers_are_remembered_in_bounded_bytes_for_each_client(run_rig):
     with_agent(run_rig, main, Wordy(), limits=Limits(turns_remembered_bytes_per_client=5_000))
 
 
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_long_answer_to_a_large_context_holds_neither_loop_nor_memory(run_rig, handled):
+    async def main(rig):
+        device = await rig.device(handled=handled).open().ready()
+        sends, turns = [], 0
+
+        def note(frames, send=device.send_sealed):
+            sends.append((turns, sum(map(len, frames))))
+            send(frames)
+
+        device.send_sealed = note
+        device.ask("q", pad="y" * 30_000)
+        while HANDLED not in device.types:
+            await asyncio.sleep(0)
+            turns += 1
+        assert " ".join(device.said).split() == [str(number) for number in range(1500)]
+        assert sum(size for _, size in sends) < 8 << 20
+        by_turn = {}
+        for turn, size in sends:
+            by_turn[turn] = by_turn.get(turn, 0) + size
+        assert max(by_turn.values()) < 70 * 33_000
+
+    with_agent(run_rig, main, Broken(None, *map(str, range(1500))))
+
+
+def test_an_agent_that_never_waits_leaves_turns_to_the_others(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.ask("q")
+        turns = 0
+        while HANDLED not in device.types:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 1500 // rig.hub.limits.parts_at_once
+
+    with_agent(run_rig, main, Broken(None, *map(str, range(1500))))
+
+
 def test_stopping_waits_for_turns_and_then_ends_them_clearly(run_rig, gate):
     async def main(rig):
         device, late = await rig.device(1).open().ready(), await rig.device(2).open().ready()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,62 @@ def test_any_other_hears_all_in_one_go_when_the_agent_is_done():
     assert ear.sends == []
     turn.finish()
     assert ear.sends == [["one", "two", HANDLED]]
+
+
+def ask_with(context_bytes):
+    return dataclasses.replace(ask(), context_bytes=context_bytes)
+
+
+def test_very_many_parts_are_joined_in_order_for_one_that_gathers():
+    turn, ear, few = Turn(ask()), Ear(streams=False), Ear(streams=False)
+    turn.attach(ear, ask())
+    words = [str(number) for number in range(1500)]
+    for word in words:
+        turn.add(word)
+    turn.finish()
+    assert len(ear.heard) <= Limits().parts_at_once + 1
+    assert " ".join(ear.heard[:-1]).split() == words
+    turn.attach(few, ask())
+    assert few.heard == ear.heard
+
+
+@given(st.integers(0, 400), st.integers(1, 70))
+def test_no_part_is_lost_or_moved_by_joining(count, at_once):
+    turn, ear = Turn(ask(), Limits(parts_at_once=at_once)), Ear(streams=False)
+    for number in range(count):
+        turn.add(str(number))
+    turn.finish()
+    turn.attach(ear, ask())
+    assert len(ear.heard) <= at_once + 1
+    assert " ".join(ear.heard[:-1]).split() == [str(number) for number in range(count)]
+    if count <= at_once:
+        assert len(ear.heard) == count + 1
+
+
+def test_one_that_joins_late_hears_what_it_missed_joined():
+    turn, late = Turn(ask()), Ear(streams=True)
+    for number in range(1000):
+        turn.add(str(number))
+    turn.attach(late, ask())
+    assert len(late.heard) <= Limits().parts_at_once
+    turn.add("last")
+    assert late.heard[-1] == "last"
+
+
+@pytest.mark.parametrize("ending", ["finish", "fail"])
+def test_a_large_context_is_streamed_back_so_often_and_the_rest_comes_at_the_end(ending):
+    turn, ear, light = Turn(ask(), Limits(streamed_context_bytes=100_000)), Ear(streams=True), Ear(streams=True)
+    turn.attach(ear, ask_with(30_000))
+    turn.attach(light, ask_with(20))
+    words = [str(number) for number in range(1000)]
+    for word in words:
+        turn.add(word)
+    assert ear.heard == words[:4]
+    assert light.heard == words
+    turn.finish() if ending == "finish" else turn.fail(FAILURE)
+    assert len(ear.heard) <= 4 + Limits().parts_at_once + 1
+    assert " ".join(ear.heard[:-1]).split() == words
+    assert ear.heard[-1] == (HANDLED if ending == "finish" else FAILURE.sentence)
 
 
 @pytest.mark.parametrize("streams", [True, False])

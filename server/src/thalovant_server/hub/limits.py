@@ -85,7 +85,12 @@ class Limits:
     agent_running: int = 256
     answer_bytes: int = 4 * MIB
     answer_parts: int = 16_384
-    # The context comes back with every part; a larger one would multiply.
-    context_bytes: int = 256 * KIB
+    # The context comes back with every part, so it multiplies: a session, a site and some marks have a few KiB.
+    context_bytes: int = 32 * KIB
+    # Parts sent at once, more are joined; and after so many parts of a running agent everybody else has a turn.
+    parts_at_once: int = 64
+    # Contexts sent back while parts are streamed. Beyond it the rest of the answer comes at its end, joined: it
+    # must fit beside the parts and their envelopes into `out_bytes`.
+    streamed_context_bytes: int = 4 * MIB
     request_id_chars: int = 256
     user_agent_chars: int = 256

@@ -61,9 +61,16 @@ class _Work(Turn):
     __slots__ = ("account", "agent", "client", "cost", "deadline", "key", "request", "task", "timer")
 
     def __init__(
-        self, ask: Ask, client: _Client, account: Account, agent: Agent, request: AgentRequest, deadline: float
+        self,
+        ask: Ask,
+        client: _Client,
+        account: Account,
+        agent: Agent,
+        request: AgentRequest,
+        deadline: float,
+        limits: Limits,
     ) -> None:
-        super().__init__(ask)
+        super().__init__(ask, limits)
         self.client = client
         self.account = account
         self.agent = agent
@@ -131,7 +138,7 @@ class Runtime:
         denial = self._no_room(client, account, ask)
         if denial is not None:
             return denial
-        turn = _Work(ask, client, account, agent, request, self._clock.now() + ask.timeout)
+        turn = _Work(ask, client, account, agent, request, self._clock.now() + ask.timeout, self._limits)
         turn.attach(asker, ask)
         self._clients[client_id] = client
         if turn.key:
@@ -241,6 +248,8 @@ class Runtime:
         async with aclosing(turn.agent.answer(request)) as parts:
             async for part in parts:
                 self._add(turn, part)
+                if not len(turn.parts) % self._limits.parts_at_once:
+                    await asyncio.sleep(0)  # an agent that never waits would hold the loop for its whole answer
 
     def _add(self, turn: _Work, part: str) -> None:
         before = turn.size

@@ -4,6 +4,10 @@
 A client that announced "handled" gets each part as it is yielded; any other gets the whole answer at once when the
 agent is done, because published SDKs drop parts that come 250 ms after the first.
 
+The ask's context comes back with each message, so many parts to a large context would multiply: what is sent at once
+is at most `Limits.parts_at_once` messages, more parts are joined with a space; and a listener whose context was sent
+back `Limits.streamed_context_bytes` long hears the rest when the agent is done.
+
 It will not run an agent, keep time or know that other turns exist (`hub.runtime`).
 """
 
@@ -14,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from thalovant.protocol.messages import HiveMessage
+from thalovant_server.hub.limits import Limits
 
 if TYPE_CHECKING:
     from thalovant_server.hub.ask import Ask
@@ -43,15 +48,17 @@ class _Listener:
     asker: Asker
     ask: Ask
     sent: int = 0
+    context_bytes: int = 0  # sent back to it so far
     replies: Replies | None = None
 
 
 class Turn:
     """The life of one ask. `finish` or `fail` ends it, once; later calls change nothing."""
 
-    __slots__ = ("_listeners", "ask", "done", "failure", "parts", "size")
+    __slots__ = ("_limits", "_listeners", "ask", "done", "failure", "parts", "size")
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self.ask: Ask | None = ask
         self.parts: list[str] = []
         self.size = 0
@@ -111,14 +118,22 @@ class Turn:
         if listener.asker.closed:
             return
         replies = self._replies(listener)
-        messages: list[HiveMessage] = []
-        if listener.asker.streams or (self.done and self.failure is None):
-            messages += [replies.speak(part) for part in self.parts[listener.sent :]]
-            listener.sent = len(self.parts)
+        messages = [replies.speak(part) for part in self._due(listener)]
+        listener.context_bytes += len(messages) * listener.ask.context_bytes
         if self.done:
             messages.append(replies.handled() if self.failure is None else replies.failed(self.failure))
         if messages:
             listener.asker.send(messages)
+
+    def _due(self, listener: _Listener) -> list[str]:
+        """What a listener hears now of what it has not heard yet, joined to as many parts as may be sent at once."""
+        streams = listener.asker.streams and listener.context_bytes < self._limits.streamed_context_bytes
+        if not (streams or (self.done and (self.failure is None or listener.asker.streams))):
+            return []
+        parts = self.parts[listener.sent :]
+        listener.sent = len(self.parts)
+        each = -(-len(parts) // self._limits.parts_at_once)
+        return parts if each <= 1 else [" ".join(parts[at : at + each]) for at in range(0, len(parts), each)]
 
     def _dismiss(self, listener: _Listener, failure: Failure) -> None:
         if not listener.asker.closed:
