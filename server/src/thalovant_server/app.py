@@ -86,6 +86,7 @@ class Server:
         hasher = PasswordHasher()
         database, identity = await self._open_database(data, hasher)
         directory = await open_directory(database, node_id=identity.node_id, stretch=stretch)
+        _warn_of_absent_agents(directory, catalog)
         hub = Hub(
             directory,
             catalog,
@@ -183,6 +184,16 @@ def _server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     return context
+
+
+def _warn_of_absent_agents(directory: Directory, catalog: Catalog) -> None:
+    """A hub may name an agent that this start does not declare: its clients are refused until somebody mends that."""
+    for hub in directory.hubs():
+        if catalog.get(hub.agent) is None:
+            mend = (
+                f"start with --agent {hub.agent}=python:MODULE:FUNCTION, or: thalovant hubs set {hub.slug} --no-agent"
+            )
+            log.warning("hub_names_an_absent_agent", hub=hub.slug, agent=hub.agent, mend=mend)
 
 
 def _ready(data: DataDirectory, directory: Directory, endpoints: Endpoints) -> dict[str, str]:

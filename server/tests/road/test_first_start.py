@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from thalovant import ThalovantControlPlane
 from thalovant_server.testing import ServerProcess
 
 READY_KEYS = {
@@ -147,3 +148,20 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
 def test_the_ready_file_is_json_of_addresses_and_names_no_secret(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data", strict=True) as server:
         assert server.admin[1] not in json.dumps(server.ready)
+
+
+def test_a_hub_whose_agent_is_not_declared_is_told_at_the_start(tmp_path: Path) -> None:
+    agents = ["kitchen=python:road_agents:parts"]
+    environment = {"PYTHONPATH": str(Path(__file__).parent / "agents")}
+    first = ServerProcess(tmp_path / "data", agents=agents, environment=environment, strict=True)
+    with first as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        with ThalovantControlPlane(server.ready["api_url"]) as api:
+            api.login(*server.admin)
+            hub = api.get_hub("demo")
+            api.update_hub(hub["id"], {"spec": {"agent": "kitchen"}}, etag=hub["etag"])
+    with ServerProcess(tmp_path / "data", strict=True) as server:
+        line = server.wait_for_line("hub_names_an_absent_agent")
+        assert "hub=demo" in line
+        assert "--agent kitchen=" in line and "hubs set demo --no-agent" in line
