@@ -249,7 +249,10 @@ class TestLogin:
         secret.write_text("wrong")
         ran = self.login(typed, api_server.url, secret, "--ca", certificates.ca_file)
         assert ran.code == 1
-        assert ran.err == "error: Thalovant API request failed with HTTP 401: Wrong password (not_authorized)\n"
+        assert ran.err == (
+            "error: Wrong password. The administrator's first password is in the server's data directory, in the file "
+            "admin-password. (not_authorized)\n"
+        )
         assert read_login() is None
 
     @pytest.mark.parametrize("content", [None, "", "\n", "\xff"])
@@ -277,6 +280,19 @@ class TestLogin:
         monkeypatch.setattr("getpass.getpass", gone)
         assert typed("login", api_server.url, "--ca", certificates.ca_file).code == 130
 
+    def test_an_address_without_a_scheme_is_https(
+        self, typed: Typed, account: Account, api_server: ScriptedServer, certificates: Certificates, secret: Path
+    ) -> None:
+        ran = self.login(typed, api_server.url.removeprefix("https://"), secret, "--ca", certificates.ca_file)
+        assert ran.code == 0, ran.err
+        kept = read_login()
+        assert kept is not None and kept.api_url == api_server.url
+
+    def test_plain_http_to_an_encrypted_port(self, typed: Typed, api_server: ScriptedServer, secret: Path) -> None:
+        ran = self.login(typed, api_server.url.replace("https:", "http:"), secret)
+        assert ran.code == 1
+        assert "Use https:" in ran.err
+
     @pytest.mark.parametrize("url", ["h", "ftp://h", "https://u:secret@h"])
     def test_an_address_that_is_none(self, typed: Typed, url: str) -> None:
         ran = typed("login", url)
@@ -290,11 +306,13 @@ class TestHubs:
         account.paged = True
         lines = signed_in("hubs").out.splitlines()
         assert lines[0].split() == ["HUB", "NAME", "ID", "CARRIERS", "AGENT"]
-        assert lines[1].split() == ["kitchen", "Kitchen", "hub-1", "wss,https,mqtt"]
+        assert lines[1].split() == ["kitchen", "Kitchen", "hub-1", "wss,https,mqtt", "(default)"]
         assert lines[2].split() == ["garden", "The", "Garden", "hub-2", "wss", "echo"]
 
     def test_json_and_none(self, signed_in: Typed, account: Account) -> None:
         assert json.loads(signed_in("hubs", "--json").out) == [HUB]
+        assert json.loads(signed_in("hubs", "list", "--json").out) == [HUB]
+        assert signed_in("hubs", "list") == signed_in("hubs")
         account.hubs = []
         assert "no hub" in signed_in("hubs").out
 
@@ -325,7 +343,18 @@ class TestHubs:
         assert patch.json == {
             "spec": {"protocols": {"wss": {"enabled": False}, "mqtt": {"enabled": True}}, "agent": "echo"}
         }
-        assert "fresh identity" in ran.out
+        assert "fresh identity" not in ran.out  # MQTT was on before
+
+    def test_mqtt_that_was_off_needs_a_fresh_identity(self, signed_in: Typed, account: Account) -> None:
+        account.hubs = [{**HUB, "spec": {"protocols": {"mqtt": {"enabled": False}}}}]
+        assert "fresh identity" in signed_in("hubs", "set", "kitchen", "--mqtt").out
+        assert "fresh identity" not in signed_in("hubs", "set", "kitchen", "--no-mqtt").out
+
+    def test_no_agent_is_the_default_one(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("hubs", "set", "kitchen", "--no-agent")
+        assert api_server.seen[-1].json == {"spec": {"agent": None}}
+        assert ran.out.split()[-1] == "(default)"
+        assert signed_in("hubs", "set", "kitchen", "--no-agent", "--agent", "echo").code == 1
 
     def test_a_refusal_keeps_the_servers_words(self, signed_in: Typed) -> None:
         ran = signed_in("hubs", "set", "hub-1", "--agent", "undeclared")
@@ -361,8 +390,18 @@ class TestIdentities:
         Path("x.identity.json").write_text("precious")
         ran = signed_in("identity", "create", "--name", "x")
         assert ran.code == 1
-        assert "exists already" in ran.err
+        assert "exists already; choose another --name or --out" in ran.err
         assert api_server.seen == []
+
+    def test_a_name_that_the_server_refuses_is_told_plainly(
+        self, signed_in: Typed, account: Account, api_server: ScriptedServer
+    ) -> None:
+        usual = account.__call__
+        said = "Schema validation failed: name must not contain /"
+        refusal = {"detail": said, "code": "validation_failed"}
+        api_server.script = lambda seen: (422, refusal) if seen.method == "POST" else usual(seen)
+        ran = signed_in("identity", "create", "--name", "a/b")
+        assert ran.err == "error: name must not contain / (validation_failed)\n"
 
     def test_a_client_nobody_can_use_is_deleted_again(
         self, signed_in: Typed, account: Account, api_server: ScriptedServer
@@ -464,6 +503,18 @@ class TestAsk:
         typed("ask", "Hi?", "--identity", keep_identity(tmp_path / "named.json", "named"))
         assert [site for site, _, _ in hub.used] == ["configured", "here", "environment", "named"]
 
+    def test_several_words_and_a_carrier_in_any_case(self, typed: Typed, hub: type[FakeClient]) -> None:
+        keep_identity(Path("one.identity.json"))
+        assert typed("ask", "Is", "anybody", "there", "--protocol", "MQTT").code == 0
+        assert hub.used == [("s", "mqtt", "Is anybody there")]
+
+    @pytest.mark.parametrize("text", ["", " "])
+    def test_nothing_is_not_asked(self, typed: Typed, hub: type[FakeClient], text: str) -> None:
+        keep_identity(Path("one.identity.json"))
+        ran = typed("ask", text)
+        assert (ran.code, hub.used) == (1, [])
+        assert "the text is empty" in ran.err
+
     def test_two_identities_here_must_be_told_apart(self, typed: Typed) -> None:
         for name in ("b", "a"):
             keep_identity(Path(f"{name}.identity.json"))
@@ -476,6 +527,17 @@ class TestAsk:
         assert ran.code == 1
         for place in ("--identity", "THALOVANT_IDENTITY", str(Path.cwd()), str(lonely / "config.yaml")):
             assert place in ran.err
+        assert "config.yaml (no such file). Type: thalovant login https://localhost:8443 --ca DIR/ca.pem" in ran.err
+        assert "then thalovant identity create --name NAME (no_identity)" in ran.err
+        assert ".." not in ran.err
+
+    def test_a_login_is_no_identity(self, typed: Typed, lonely: Path) -> None:
+        save_login(Login("https://h:1", None, TOKEN))
+        ran = typed("ask", "Hi?")
+        assert "config.yaml (holds a login but no identity). Type: thalovant identity create" in ran.err
+        assert "Missing required" not in ran.err
+        (lonely / "config.yaml").write_text("[")
+        assert "is not YAML. Type: thalovant login" in typed("ask", "Hi?").err
 
     def test_one_that_others_can_read_is_refused(self, typed: Typed) -> None:
         keep_identity(Path("one.identity.json")).chmod(0o644)

@@ -19,12 +19,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from thalovant.api_address import normalized_root
-from thalovant.api_discovery import find_api, read_ca_file
+from thalovant.api_discovery import LOCAL_URL, find_api, read_ca_file
 from thalovant.bootstrap import BootstrapIdentityResult
 from thalovant.cli_errors import CommandError, run
-from thalovant.config import Login, save_login
+from thalovant.config import Login, ThalovantConfigError, read_login, save_login
 from thalovant.control_plane import ThalovantControlPlane
-from thalovant.errors import ThalovantAPIError, ThalovantError, ThalovantIdentityError
+from thalovant.errors import ThalovantAPIError, ThalovantAuthError, ThalovantError, ThalovantIdentityError
 from thalovant.http_client import fetch_ca, trusting_only
 from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol, HubProtocolSettings, hub_display_name
 from thalovant.identity import ThalovantIdentity
@@ -88,12 +88,12 @@ def login(
     password_file: Annotated[Path | None, typer.Option(help="File with the password; asked for else.")] = None,
 ) -> None:
     """Sign in and remember it, for this command and for ThalovantControlPlane()."""
-    root = normalized_root(url)
+    root = normalized_root(url if "://" in url else f"https://{url}")
     ca_pem = _authority(root, ca, ca_fingerprint)
     email = email or _asked("E-mail: ", "--email")
     password = _password(password_file)
     with trusting_only(ca_pem) as session, ThalovantControlPlane(root, session=session) as api:
-        api.login(email, password)
+        _sign_in(api, email, password)
         saved = save_login(Login(root, ca_pem, api.access_token, api.token_id, email))
     print(f"Signed in to {root} as {email}; kept in {saved}.")
     print("Next: thalovant hubs")
@@ -102,16 +102,14 @@ def login(
 @hubs_app.callback()
 def hubs(context: typer.Context, as_json: AsJson = False) -> None:
     """List the hubs you may use; `hubs set` changes one."""
-    if context.invoked_subcommand is not None:
-        return
-    with ThalovantControlPlane() as api:
-        found = list(_hubs(api))
-    if as_json:
-        _print_json(found)
-    elif found:
-        _print_table(("HUB", "NAME", "ID", "CARRIERS", "AGENT"), [_row(hub) for hub in found])
-    else:
-        print("There is no hub yet.")
+    if context.invoked_subcommand is None:
+        _list_hubs(as_json=as_json)
+
+
+@hubs_app.command("list")
+def list_hubs(as_json: AsJson = False) -> None:
+    """List the hubs you may use, as `thalovant hubs` does."""
+    _list_hubs(as_json=as_json)
 
 
 @hubs_app.command("set")
@@ -121,16 +119,19 @@ def set_hub(
     wss: Annotated[bool | None, typer.Option(help="Switch WSS on or off.")] = None,
     https: Annotated[bool | None, typer.Option(help="Switch HTTPS on or off.")] = None,
     agent: Annotated[str | None, typer.Option(help="Name of the agent that answers.")] = None,
+    no_agent: Annotated[bool, typer.Option("--no-agent", help="Let the server's default agent answer.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Change a hub's carriers or its agent."""
     flags = {"wss": wss, "http": https, "mqtt": mqtt}
     protocols = {name: {"enabled": flag} for name, flag in flags.items() if flag is not None}
     spec: dict[str, Any] = {"protocols": protocols} if protocols else {}
-    if agent is not None:
+    if agent is not None and no_agent:
+        raise typer.BadParameter("give --agent or --no-agent, not both")
+    if agent is not None or no_agent:
         spec["agent"] = agent
     if not spec:
-        raise typer.BadParameter("say what to change: --mqtt, --no-mqtt, --wss, --https or --agent NAME")
+        raise typer.BadParameter("say what to change: --mqtt, --no-mqtt, --wss, --https, --agent NAME or --no-agent")
     with ThalovantControlPlane() as api:
         known = _hub(api, hub)
         changed = api.update_hub(known["id"], {"spec": spec}, etag=str(known.get("etag")))
@@ -138,7 +139,7 @@ def set_hub(
         _print_json(changed)
         return
     _print_table(("HUB", "NAME", "ID", "CARRIERS", "AGENT"), [_row(changed)])
-    if mqtt:
+    if mqtt and not HubProtocolSettings.from_mapping(known).mqtt:
         print("Create a fresh identity for MQTT: one made before has no broker credential.")
 
 
@@ -153,7 +154,7 @@ def create_identity(
     wanted = [_protocol(one) for one in protocol or ()]
     target = out or Path(re.sub(r"[^\w.-]+", "-", name).strip("-.") + SUFFIX)
     if target.exists() or target.is_symlink():
-        raise CommandError(f"{target} exists already; choose another --out.", code="exists")
+        raise CommandError(f"{target} exists already; choose another --name or --out.", code="exists")
     with ThalovantControlPlane() as api:
         result = api.create_client_identity(_hub(api, hub), name=name, preferred_protocols=_preferred(wanted))
         try:
@@ -181,7 +182,7 @@ def reset_key(
 
 @app.command()
 def ask(
-    text: Annotated[str, typer.Argument(help="What to say.")],
+    words: Annotated[list[str], typer.Argument(help="What to say.", metavar="TEXT")],
     protocol: Carrier = None,
     identity: Annotated[Path | None, typer.Option(help="Identity file.")] = None,
     as_json: AsJson = False,
@@ -192,6 +193,9 @@ def ask(
     # Only this command needs the data plane; the others start faster without it.
     from thalovant.sync_client import ThalovantClient
 
+    text = " ".join(words).strip()
+    if not text:
+        raise typer.BadParameter("say something: the text is empty")
     who = _identity(identity)
     with ThalovantClient(who, protocol=_protocol(protocol) if protocol else None) as client:
         reply = client.ask(text, timeout=timeout, lang=lang)
@@ -201,6 +205,30 @@ def ask(
         print(reply.display_text)
     if not reply.ok:
         raise CommandError("The answer was cut short.", code="incomplete")
+
+
+def _list_hubs(*, as_json: bool) -> None:
+    with ThalovantControlPlane() as api:
+        found = list(_hubs(api))
+    if as_json:
+        _print_json(found)
+    elif found:
+        _print_table(("HUB", "NAME", "ID", "CARRIERS", "AGENT"), [_row(hub) for hub in found])
+    else:
+        print("There is no hub yet.")
+
+
+def _sign_in(api: ThalovantControlPlane, email: str, password: str) -> None:
+    try:
+        api.login(email, password)
+    except ThalovantAuthError as error:
+        if error.status_code != 401:
+            raise
+        raise CommandError(
+            f"{error.detail or 'The server does not accept this e-mail and password'}. The administrator's first "
+            "password is in the server's data directory, in the file admin-password.",
+            code=error.code,
+        ) from error
 
 
 def _authority(root: str, ca: Path | None, fingerprint: str | None) -> str | None:
@@ -239,9 +267,10 @@ def _password(file: Path | None) -> str:
 
 
 def _protocol(name: str) -> HubProtocol:
-    if name not in DEFAULT_PROTOCOL_PREFERENCE:
-        raise typer.BadParameter(f"{name!r} is no carrier; there are {', '.join(DEFAULT_PROTOCOL_PREFERENCE)}")
-    return name
+    for known in DEFAULT_PROTOCOL_PREFERENCE:
+        if name.strip().lower() == known:
+            return known
+    raise typer.BadParameter(f"{name!r} is no carrier; there are {', '.join(DEFAULT_PROTOCOL_PREFERENCE)}")
 
 
 def _preferred(wanted: list[HubProtocol]) -> tuple[HubProtocol, ...]:
@@ -312,17 +341,41 @@ def _configured_identity() -> ThalovantIdentity:
     except ThalovantIdentityError as error:
         raise CommandError(
             f"Found no identity. Looked at: --identity (not given); THALOVANT_IDENTITY (not set); *{SUFFIX} in "
-            f"{Path.cwd()} (none); {default_config_path()} ({error}). "
-            "Type: thalovant identity create --name NAME",
+            f"{Path.cwd()} (none); {_said_of_config(error)}. Type: {_to_an_identity()}",
             code="no_identity",
         ) from error
+
+
+def _said_of_config(error: ThalovantIdentityError) -> str:
+    path = default_config_path()
+    if not path.exists():
+        return f"{path} (no such file)"
+    missing = str(error).startswith("Missing required identity field")
+    return (
+        f"{path} (holds {'a login' if _login() else 'settings'} but no identity)" if missing else str(error).rstrip(".")
+    )
+
+
+def _to_an_identity() -> str:
+    create = "thalovant identity create --name NAME"
+    if _login() or os.environ.get("THALOVANT_API_TOKEN"):
+        return create
+    return f"thalovant login {LOCAL_URL} --ca DIR/ca.pem (DIR: the server's data directory), then {create}"
+
+
+def _login() -> Login | None:
+    """The login that is kept; a configuration that cannot be read is told of elsewhere."""
+    try:
+        return read_login()
+    except ThalovantConfigError:
+        return None
 
 
 def _row(hub: dict[str, Any]) -> tuple[str, ...]:
     spec = hub.get("spec")
     agent = spec.get("agent") if isinstance(spec, dict) else None
     carriers = ",".join(HubProtocolSettings.from_mapping(hub).enabled_protocols())
-    return str(hub.get("slug") or ""), hub_display_name(hub), str(hub.get("id")), carriers, str(agent or "")
+    return str(hub.get("slug") or ""), hub_display_name(hub), str(hub.get("id")), carriers, str(agent or "(default)")
 
 
 def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

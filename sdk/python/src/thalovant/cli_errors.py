@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 import typer
 
-from thalovant.errors import ThalovantError
+from thalovant.errors import ThalovantAPIError, ThalovantError
 
+VALIDATION = "Schema validation failed: "  # what a server of ours says before the sentence about the field
 FAILED = 1
 INTERRUPTED = 130
 
@@ -63,6 +64,8 @@ def _report(error: Exception) -> int:
 def _with_code(error: ThalovantError) -> str:
     """The sentence, and the code unless the sentence ends with it already."""
     text = _one_line(str(error))
+    if isinstance(error, ThalovantAPIError) and error.status_code == 422:
+        text = text.rpartition(VALIDATION)[2]
     return text if text.endswith(f"({error.code})") else f"{text} ({error.code})"
 
 

@@ -215,8 +215,8 @@ def _trust_advice(error: BaseException, where: str, own_authority: bool) -> str:
     login = f"`thalovant login {where} --ca DIR/ca.pem` (DIR: the server's data directory)"
     if own_authority and any(map(is_other_authority, refusals)):
         return (
-            "Your login (or THALOVANT_CA_FILE) trusts another authority than the one that signed the server's certificate; was the server's "
-            f"data directory made anew? Type {login} and create new identities."
+            "Your login (or THALOVANT_CA_FILE) trusts another authority than the one that signed the server's "
+            f"certificate; was the server's data directory made anew? Type {login} and create new identities."
         )
     return f"Type {login}, or {bundle_advice()}."
 
