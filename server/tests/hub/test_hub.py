@@ -469,3 +469,16 @@ def test_nothing_secret_in_a_repr(run_rig):
         assert "client-1" in repr(device.connection)
 
     run_rig(main)
+
+
+def test_a_long_first_ask_is_kept_while_the_first_pin_is_committed(run_rig):
+    async def main(rig):
+        rig.store.gate = asyncio.Event()
+        device = await rig.device(carrier="mqtt").open().until(lambda device: device.session.state == "ready")
+        device.ask("x" * 300_000)
+        assert rig.hub.budget_of(device.credential).used > 300_000
+        rig.store.gate.set()
+        await device.hears(2)
+        assert device.said == ["x" * 300_000]
+
+    run_rig(main)

@@ -172,9 +172,9 @@ def connected(pattern: str = "XXpsk2", suite: str = noise.SUITES[0], **hub: Any)
     return Road(client_session(), hub_session(offer=offer(suites=(suite,)), **hub)).open()
 
 
-def upto_message_3(**hub: Any) -> tuple[HubSession, list[bytes]]:
+def upto_message_3(client: sdk.ClientSession | None = None, **hub: Any) -> tuple[HubSession, list[bytes]]:
     """A hub that waits for message 3, and the frames that the client now sends: message 3, sealed HELLO."""
-    session, client = hub_session(**hub), client_session()
+    session, client = hub_session(**hub), client or client_session()
     hello, offered = session.open()
     assert isinstance(hello, SendClear)
     assert isinstance(offered, SendClear)
@@ -183,7 +183,7 @@ def upto_message_3(**hub: Any) -> tuple[HubSession, list[bytes]]:
     assert isinstance(first, SendClear)
     outputs = session.receive_clear(first.data)
     if outputs == [NeedPsk()]:
-        outputs = session.provide_psk(PSK)
+        outputs = list(session.provide_psk(PSK))
     (second,) = outputs
     assert isinstance(second, SendClear)
     third, sealed, _ = client.receive_clear(second.data)
@@ -441,7 +441,7 @@ class TestWaiting:
         hub.receive_clear(third)
         for frame in sealed:
             hub.receive_sealed(frame)
-        assert failure(hub.provide_pin(False)) == "key_mismatch"
+        assert failure(list(hub.provide_pin(False))) == "key_mismatch"
         assert hub.buffered == 0
 
     def test_clear_text_after_message_3_is_judged_in_its_turn(self) -> None:
@@ -454,9 +454,10 @@ class TestWaiting:
         assert failure([failed]) == "protocol"
 
     @pytest.mark.parametrize("size", [0, 1, 1000])
-    def test_only_so_much_is_kept(self, size: int) -> None:
-        hub, (third, *_) = upto_message_3(max_waiting=10_000)
-        hub.receive_clear(third)
+    def test_only_so_much_is_kept_for_the_key(self, size: int) -> None:
+        hub = hub_session(psk=None, max_waiting=10_000)
+        hub.open()
+        hub.receive_clear(message_1())
         kept = 0
         while not (outputs := hub.receive_sealed(bytes(size))):
             kept += 1
@@ -464,6 +465,43 @@ class TestWaiting:
         assert failure(outputs) == "too_large"
         assert 9 <= kept <= 10_000 // 64
         assert hub.buffered == 0
+
+    def test_the_longest_message_is_kept_for_the_pin(self) -> None:
+        client = client_session()
+        hub, (third, *sealed) = upto_message_3(client)
+        hub.receive_clear(third)
+        text = "y" * (4 * MIB - 400)
+        sealed += [output.frame for output in client.send(bus("long", {"t": text}))]
+        for frame in sealed:
+            assert hub.receive_sealed(frame) == []
+        assert hub.buffered > 4 * MIB
+        *_, long = hub.provide_pin(True)
+        assert isinstance(long, Received)
+        assert long.message.payload["data"]["t"] == text
+        assert hub.buffered == 0
+
+    @pytest.mark.parametrize(("size", "most"), [(0, 140), (100, 140), (65_017, 72)])
+    def test_only_so_much_is_kept_for_the_pin(self, size: int, most: int) -> None:
+        hub, (third, *_) = upto_message_3()
+        hub.receive_clear(third)
+        kept = 0
+        while not (outputs := hub.receive_sealed(bytes(size))):
+            kept += 1
+            assert hub.buffered <= 5 * MIB
+        assert failure(outputs) == "too_large"
+        assert 60 <= kept <= most
+        assert hub.buffered == 0
+
+    def test_what_was_kept_is_read_one_by_one_as_it_is_taken(self) -> None:
+        hub, (third, *sealed) = upto_message_3()
+        hub.receive_clear(third)
+        for frame in sealed:
+            hub.receive_sealed(frame)
+        held = []
+        for _ in hub.provide_pin(True):
+            held.append(hub.buffered)
+        assert held == sorted(held, reverse=True)
+        assert held[0] > held[1] > held[2] == 0
 
     def test_answers_nobody_asked_for_are_mistakes_of_the_owner(self) -> None:
         hub = hub_session(psk=None)
@@ -476,8 +514,8 @@ class TestWaiting:
         with pytest.raises(SessionError):
             hub.provide_psk(b"short")
         hub.receive_clear("rubbish")
-        assert hub.provide_psk(PSK) == []
-        assert hub.provide_pin(True) == []
+        assert list(hub.provide_psk(PSK)) == []
+        assert list(hub.provide_pin(True)) == []
 
 
 class TestInSession:

@@ -239,7 +239,7 @@ class Connection:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _drive(self, outputs: list[Output]) -> None:
+    def _drive(self, outputs: Iterable[Output]) -> None:
         """Do what the session asks for, in its order; frames that follow each other leave together."""
         self.touch()
         if not self._account():  # before the message it completed is acted on, which is counted anew

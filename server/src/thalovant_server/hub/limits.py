@@ -42,7 +42,8 @@ class Limits:
     message_bytes: int = DEFAULT_MAX_MESSAGE
     # 4 MiB of JSON can be 1.4 million empty lists: 95 MB and most of a second. An ask has some dozen values.
     message_values: int = 50_000
-    # Frames kept while a key is stretched or a pin is committed: message 3, a hello and the first asks.
+    # Frames kept while a key is stretched: nothing of use comes then. While a pin is committed the client has proven
+    # its password, and one whole message is kept beside this: its hello and its first ask.
     waiting_bytes: int = 64 * KIB
     # Everything held for clients: unfinished messages, waiting and remembered turns, unread answers.
     process_bytes: int = 256 * MIB

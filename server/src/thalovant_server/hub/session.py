@@ -10,13 +10,16 @@ ignored. It stretches nothing, stores no pin, knows no carrier and judges no mes
 from __future__ import annotations
 
 import hmac
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Literal
 
 from thalovant.protocol import clear
 from thalovant.protocol.binary import BinaryFrame
 from thalovant.protocol.errors import FrameError, MessageError, NoiseError, SessionError, TooLargeError
-from thalovant.protocol.frames import Frame, FrameReader, FrameWriter
+from thalovant.protocol.frames import CHUNK_SIZE, Frame, FrameReader, FrameWriter
 from thalovant.protocol.messages import MALFORMED_PAYLOAD, HiveMessage
 from thalovant.protocol.noise import KEY_LENGTH, Handshake, canonical_json, prologue
 from thalovant.protocol.session import Received, ReceivedBinary, SendClear, SendSealed, read_frame
@@ -42,7 +45,10 @@ message 3 (XX only)."""
 
 MAX_WAITING: Final = 65_536
 _FRAME_COST: Final = 64  # what a kept frame counts beyond its bytes, so that empty ones are bounded too
+_KEPT_FRAMES: Final = 64  # beside those of the longest message, while the pin is committed
 _MAX_NAME: Final = 256  # characters of a session id or site id
+
+SEALED_OVERHEAD: Final = 17  # of a frame: its marker and its tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,9 @@ class HubSession:
         `hello.peer` should differ for each connection: it is what makes a recorded KK message 1 useless later.
         `pinned`: the client's key (32 bytes) if one is pinned; offer KK only then. `psk`: 32 bytes, or None when it
         must be asked for. `max_message` bounds one inbound message, inflation included, and `max_waiting` what is
-        kept while the owner is asked; both in bytes. `max_values` bounds the JSON values of one message.
+        kept while the owner is asked for a key; both in bytes. While it is asked about a pin the client has proven
+        its password, and one message of `max_message` is kept beside that. `max_values` bounds the JSON
+        values of one message.
         """
         self.state: State = "new"
         self.pattern: str | None = None
@@ -188,8 +196,11 @@ class HubSession:
             return self._keep(True, frame)
         return self._fail("protocol", "A sealed frame came before the handshake was done.")
 
-    def provide_psk(self, psk: bytes) -> list[Output]:
-        """Answer `NeedPsk` with the 32-byte key. Raises `SessionError` when none was asked for."""
+    def provide_psk(self, psk: bytes) -> Iterable[Output]:
+        """Answer `NeedPsk` with the 32-byte key. Raises `SessionError` when none was asked for.
+
+        Iterate to the end: what was kept meanwhile is read as its outputs are taken.
+        """
         if self.state == "failed":
             return []
         if self.state != "psk" or self._message_1 is None:
@@ -197,17 +208,20 @@ class HubSession:
         if len(psk) != KEY_LENGTH:
             raise SessionError("A pre-shared key has 32 bytes.")
         self._psk = psk
-        return self._answer(self._message_1) + self._resume()
+        return chain(self._answer(self._message_1), self._resume())
 
-    def provide_pin(self, accepted: bool) -> list[Output]:
-        """Answer `NeedPin`: whether its key is now the pinned one. Raises `SessionError` when nothing was asked."""
+    def provide_pin(self, accepted: bool) -> Iterable[Output]:
+        """Answer `NeedPin`: whether its key is now the pinned one. Raises `SessionError` when nothing was asked.
+
+        Iterate to the end, as for `provide_psk`.
+        """
         if self.state == "failed":
             return []
         if self.state != "pin" or self._handshake is None:
             raise SessionError("This session has not asked about a key.")
         if not accepted:
             return self._mismatch()
-        return self._finish(self._handshake) + self._resume()
+        return chain(self._finish(self._handshake), self._resume())
 
     def send(self, message: HiveMessage) -> list[SendSealed]:
         """Seal a message; send its frames in this order with nothing in between.
@@ -326,18 +340,27 @@ class HubSession:
 
     def _keep(self, sealed: bool, frame: bytes) -> list[Output]:
         self._waiting_cost += len(frame) + _FRAME_COST
-        if self._waiting_cost > self._max_waiting:
+        if self._waiting_cost > self._room():
             return self._fail("too_large", "The client sent too much before its handshake was done.")
         self._waiting.append((sealed, frame))
         return []
 
-    def _resume(self) -> list[Output]:
-        """Take what was kept, as far as the session now goes."""
-        kept, self._waiting, self._waiting_cost = self._waiting, [], 0
-        outputs: list[Output] = []
-        for sealed, frame in kept:
-            outputs += self.receive_sealed(frame) if sealed else self.receive_clear(frame)
-        return outputs
+    def _room(self) -> int:
+        """What may be kept now. Small frames may each inflate to a whole message, so there are not many of them."""
+        if self.state != "pin":
+            return self._max_waiting
+        frames = self._max_message // CHUNK_SIZE + _KEPT_FRAMES
+        if len(self._waiting) >= frames:
+            return 0
+        return self._max_waiting + self._max_message + frames * (_FRAME_COST + SEALED_OVERHEAD)
+
+    def _resume(self) -> Iterator[Output]:
+        """Take what was kept, as far as the session now goes; one message at a time, for each may be a large one."""
+        kept, self._waiting = deque(self._waiting), []
+        while kept:
+            sealed, frame = kept.popleft()
+            self._waiting_cost = max(self._waiting_cost - len(frame) - _FRAME_COST, 0)
+            yield from self.receive_sealed(frame) if sealed else self.receive_clear(frame)
 
     def _fail(self, code: str, reason: str) -> list[Output]:
         self.state = "failed"
