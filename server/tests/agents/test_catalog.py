@@ -55,7 +55,7 @@ def test_wrong_options_are_named(option, says):
 
 def test_echo_gives_the_text_back_unchanged():
     async def main():
-        request = AgentRequest("  ä\n", "de", None, "n", "s", "r", {}, {})
+        request = AgentRequest("  ä\n", "de", "s", "n", "s", "r", {}, {}, client_id="c")
         return [part async for part in EchoAgent().answer(request)]
 
     assert asyncio.run(main()) == ["  ä\n"]

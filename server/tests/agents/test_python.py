@@ -19,7 +19,7 @@ from thalovant_server.errors import SettingsError
 
 
 def request(text="hi"):
-    return AgentRequest(text, "en-us", "s", "name", "site", "r", {}, {"own": 1})
+    return AgentRequest(text, "en-us", "s", "name", "site", "r", {}, {"own": 1}, client_id="c")
 
 
 def ask(function, text="hi", **fields):

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
 
-from thalovant.protocol.messages import bus
+from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server.hub.limits import Limits
 
@@ -103,8 +104,43 @@ def test_the_request_says_who_asks(run_rig, gate):
         await gate.until(lambda gate: len(gate.runs) == 2)
         first, second = gate.runs
         assert (first.text, first.lang, first.client_name, first.site_id) == ("q", "en-us", "name-1", "kitchen")
-        assert (first.request_id, first.session_id, second.session_id) == ("r1", "s7", "s1")
+        private = hashlib.sha256(b"node-1:client-1").hexdigest()[:16]
+        assert (first.session_id, second.session_id) == (f"{private}:s7", f"{private}:s1")
+        assert (first.request_id, first.client_id) == ("r1", "client-1")
         assert "context" not in repr(first)
+
+    with_agent(run_rig, main, gate)
+
+
+def test_two_clients_that_choose_one_session_are_told_apart_and_hear_their_own(run_rig, gate):
+    async def main(rig):
+        gate.opened.set()
+        one, other = await rig.device(1).open().ready(), await rig.device(2).open().ready()
+        for device in (one, other):
+            device.ask("q", session={"session_id": "shared"})
+            await device.hears(3)
+            assert device.heard[0].payload["context"]["session"] == {"session_id": "shared"}
+        first, second = gate.runs
+        assert first.session_id != second.session_id
+        assert first.session_id.endswith(":shared") and second.session_id.endswith(":shared")
+        assert (first.client_id, second.client_id) == ("client-1", "client-2")
+
+    with_agent(run_rig, main, gate)
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "\x1b[2J", "\x00", "x\u202ey", "", "y" * 257])
+def test_names_that_could_fake_a_log_line_are_not_taken_over(run_rig, gate, bad):
+    async def main(rig):
+        gate.opened.set()
+        device = await rig.device().open().ready()
+        device.send(HiveMessage("hello", {"session": {"session_id": bad[:256]}, "site_id": bad[:256]}))
+        device.ask("q", session={"session_id": bad})
+        await device.hears(3)
+        [request] = gate.runs
+        expected = bad[:256] if bad.isprintable() and bad else "s1"
+        assert request.session_id.split(":", 1)[1] == expected
+        assert device.connection.session_id == expected
+        assert request.site_id == device.connection.site_id == ("site" if bad else "kitchen")
 
     with_agent(run_rig, main, gate)
 

@@ -7,22 +7,29 @@ It will not know a carrier, a credential's secret or how the answer travels.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRequest:
-    """One ask, as an agent sees it. `data` and `context` are the client's own, unchecked."""
+    """One ask, as an agent sees it.
+
+    `client_id` says who asks: stable, given by this server, different for each client. `session_id` is the client's
+    choice made private to it: two clients never have the same, so it may key a conversation. `client_name` is for
+    people. `data` and `context` are the client's own, unchecked; a session named there is not private.
+    """
 
     text: str
     lang: str
-    session_id: str | None
+    session_id: str
     client_name: str
     site_id: str
     request_id: str
     data: dict[str, Any] = field(repr=False)
     context: dict[str, Any] = field(repr=False)
+    _: KW_ONLY
+    client_id: str
 
 
 class AgentError(Exception):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 REQUEST_ID_KEYS = ("request_id", "thalovant_request_id", "correlation_id")
 DEFAULT_LANG = "en-us"
+MAX_NAME = 256  # characters of a session id
 # Bytes of one value in memory: an empty dict has 64 and its place in a list 8; a dict of one member has 184.
 VALUE_COST = 80
 
@@ -38,7 +39,7 @@ class Ask:
     data: dict[str, Any]
     context: dict[str, Any]
     request_id: str | None
-    session_id: str | None
+    session_id: str | None  # None when there is none, or one that is no clean name
     timeout: float
     digest: bytes
     context_bytes: int  # of its JSON, which comes back with each part
@@ -72,7 +73,7 @@ class Ask:
             data=data,
             context=context,
             request_id=request_id,
-            session_id=session_id if isinstance(session_id, str) else None,
+            session_id=session_id if isinstance(session_id, str) and clean_name(session_id) else None,
             timeout=_timeout(context, limits),
             digest=hashlib.blake2b(data_json, key=bus_type.encode()[:64], digest_size=16).digest(),
             context_bytes=len(context_json),
@@ -114,6 +115,11 @@ def malformed(payload: dict[str, Any]) -> str | None:
         if not isinstance(payload.get(name, {}), dict):
             return f"'bus' payload's {name} must be an object"
     return None
+
+
+def clean_name(text: str, most: int = MAX_NAME) -> bool:
+    """Whether a name that a client chose may stand in logs and keys: some text, not too long, nothing unprintable."""
+    return 0 < len(text) <= most and text.isprintable()
 
 
 def request_id_of(payload: dict[str, Any], limits: Limits) -> str | None:

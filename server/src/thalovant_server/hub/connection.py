@@ -18,6 +18,7 @@ import structlog
 
 from thalovant.protocol.errors import ProtocolError
 from thalovant_server.hub import refusal
+from thalovant_server.hub.ask import clean_name
 from thalovant_server.hub.session import (
     Failed,
     Hello,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from thalovant_server.hub.refusal import Refusal
 
 log = structlog.get_logger("thalovant.connection")
+
+MAX_SITE = 128  # characters of a site id
 
 FAILURES = {
     "protocol": refusal.PROTOCOL_ERROR,
@@ -304,8 +307,10 @@ class Connection:
 
     def _greeted(self, session_id: str, site_id: str, payload: dict[str, Any]) -> None:
         """The sealed HELLO (contract section 6.2): it names the session, and may announce what the client can."""
-        self.session_id = session_id or self.session_id
-        self.site_id = site_id or self.site_id
+        if clean_name(session_id):
+            self.session_id = session_id
+        if site_id:
+            self.site_id = site_id if clean_name(site_id, MAX_SITE) else self.credential.site_id
         self.peer = self._peer_name()
         announced = payload.get("thalovant")
         capabilities = announced.get("capabilities") if isinstance(announced, dict) else None

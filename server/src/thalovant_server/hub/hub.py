@@ -10,6 +10,7 @@ It will not know a carrier beyond its name, nor an agent beyond its interface.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
@@ -315,7 +316,8 @@ class Hub:
         request = AgentRequest(
             text=ask.text,
             lang=ask.lang,
-            session_id=ask.session_id or connection.session_id,
+            session_id=self._private(credential.client_id, ask.session_id or connection.session_id),
+            client_id=credential.client_id,
             client_name=credential.client_name,
             site_id=connection.site_id,
             request_id=ask.request_id or "",
@@ -326,6 +328,11 @@ class Hub:
         if refused is not None:
             code, reason = refused
             self._deny(connection, policy.Deny(ask.type, code, reason, request_id=ask.request_id))
+
+    def _private(self, client_id: str, session_id: str) -> str:
+        """A session id no other client can have: the client chose it, and agents may key memory by it."""
+        owner = hashlib.sha256(f"{self._node_id}:{client_id}".encode()).hexdigest()
+        return f"{owner[:16]}:{session_id}"
 
     def _deny(self, connection: Connection, denial: policy.Deny) -> None:
         """Contract section 9.4, with the request id, so that it ends the right ask."""
