@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from thalovant_server.gateways.asgi import answer
 from thalovant_server.hub.limits import Limits
 
 
@@ -206,9 +207,96 @@ def test_any_split_of_a_request_gives_the_same_answer(run_port, cuts):
             await writer.drain()
             rest = rest[cut:]
         writer.write(rest)
-        answer = await read_all(reader)
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert answer.endswith(b'{"path":"/v1/x","body":5}')
+        got = await read_all(reader)
+        assert got.startswith(b"HTTP/1.1 200")
+        assert got.endswith(b'{"path":"/v1/x","body":5}')
         writer.close()
 
     run_port(main)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"OPTIONS"])
+def test_a_websocket_that_does_not_begin_with_get_is_405(run_port, method):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(method + b" / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        got = await read_all(reader)
+        assert got.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+        assert b"\r\nallow: GET\r\n" in got and b'"code":"method_not_allowed"' in got
+        writer.close()
+
+    run_port(main)
+
+
+def test_who_never_reads_its_answers_is_dropped(run_port):
+    async def main(port):
+        port.api.stall_seconds = 0.1
+        _, writer = await port.raw()
+        writer.transport.pause_reading()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request = b"GET /" + b"x" * 200 + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+        writer.write(request * 100_000)
+        async with asyncio.timeout(20):
+            await port.api._empty.wait()
+        assert port.api.sockets == 0
+        writer.transport.abort()
+
+    run_port(main)
+
+
+def test_who_reads_slowly_stays(run_port):
+    async def long(scope, receive, send):
+        await answer(send, 200, bytes(5_000_000))
+
+    async def main(port):
+        port.api.stall_seconds = 0.2
+        port.api._control = long
+        reader, writer = await port.raw()
+        writer.write(b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(50):
+            assert len(await reader.readexactly(100_000)) == 100_000
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    run_port(main)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [(b"/nothing", b"404"), (b"/connect", b"400"), (b"/v1/x", b"408")], ids=["none", "https", "v1"]
+)
+def test_a_body_that_does_not_end_is_not_waited_for(run_port, monkeypatch, path, status):
+    monkeypatch.setattr("thalovant_server.gateways.api_port.BODY_GRACE_SECONDS", 0.05)
+
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+
+        async def trickle():
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.01)
+
+        drops = asyncio.create_task(trickle())
+        got = await read_all(reader)
+        assert got.startswith(b"HTTP/1.1 " + status) or not got
+        drops.cancel()
+        async with asyncio.timeout(10):
+            await port.api._empty.wait()
+        writer.transport.abort()
+
+    run_port(main, limits=Limits(http_body_seconds=0.05))
+
+
+def test_a_whole_body_is_not_too_slow_however_long_its_answer_takes(run_port, monkeypatch):
+    monkeypatch.setattr("thalovant_server.gateways.api_port.BODY_GRACE_SECONDS", 0.01)
+
+    async def main(port):
+        async with client_of(port) as http:
+            held = asyncio.create_task(http.post("/v1/hold", content=b"x" * 1000))
+            await port.control.held.wait()
+            await asyncio.sleep(0.1)
+            port.control.release.set()
+            assert (await held).status_code == 200
+
+    run_port(main, limits=Limits(http_body_seconds=0.01))

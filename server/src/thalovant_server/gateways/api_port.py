@@ -13,13 +13,23 @@ import asyncio
 import socket
 import ssl
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from thalovant_server.gateways.asgi import AsgiApp, Receive, Scope, Send, answer, answer_problem
+from thalovant_server.gateways.asgi import (
+    PROBLEM,
+    AsgiApp,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_problem,
+    problem_body,
+)
 from thalovant_server.gateways.https import HttpsGateway
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.wss import WssGateway
@@ -31,6 +41,11 @@ if TYPE_CHECKING:
 CONTROL = "/v1/"
 NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane below /hubs/<hub-id>."
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+NO_UPGRADE = "A WebSocket begins with GET."
+# A client that takes nothing of its answer for so long is gone; it would hold a socket and an answer for ever.
+STALL_SECONDS = 30.0
+# The applications wait for a body so much less: theirs is the answer, and this ends what none of them reads.
+BODY_GRACE_SECONDS = 5.0
 # How long HTTPS pollers may take to fetch the last frames when the server goes down.
 LAST_POLL_SECONDS = 1.0
 
@@ -38,11 +53,20 @@ LAST_POLL_SECONDS = 1.0
 class ApiPort:
     """One listening socket for three things. `start`, then `port`; `close` when done."""
 
-    def __init__(self, *, control: AsgiApp, https: HttpsGateway, wss: WssGateway, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        control: AsgiApp,
+        https: HttpsGateway,
+        wss: WssGateway,
+        limits: Limits,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
         self._control = control
         self._https = https
         self._wss = wss
         self.limits = limits
+        self.stall_seconds = stall_seconds
         self.state = ServerState()
         self.sockets = 0
         self.refusals = RefusalLog("api", time.monotonic)
@@ -146,6 +170,8 @@ class ApiProtocol(HttpToolsProtocol):
         self.url = b""
         self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -166,8 +192,20 @@ class ApiProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._end_head()
+        self._end_body()
+        self._end_stall()
         if not self._upgraded:
             self._owner.lost()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the applications write: they wait, and not for ever."""
+        super().pause_writing()
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._end_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client. A head that is not over counts against its bound."""
@@ -191,13 +229,24 @@ class ApiProtocol(HttpToolsProtocol):
             raise _HeadTooLargeError
 
     def on_headers_complete(self) -> None:
-        """The head is over."""
+        """The head is over; the body is due in time."""
         self._end_head()
+        self._watch_body()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """The body is over."""
+        self._end_body()
+        super().on_message_complete()
+
     def handle_websocket_upgrade(self) -> None:
-        """Hand the socket over, and the head with it."""
+        """Hand the socket over, and the head with it. Only a GET can begin a WebSocket (RFC 6455, 4.1)."""
         self._end_head()
+        self._end_body()
+        if self.scope["method"] != "GET":
+            self._refuse(405, NO_UPGRADE, "method_not_allowed", b"allow: GET\r\n")
+            return
+        self._end_stall()
         self._upgraded = True
         self.connections.discard(self)
         protocol = self._owner.upgrade()
@@ -228,6 +277,54 @@ class ApiProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _watch_body(self) -> None:
+        self._end_body()
+        seconds = self._owner.limits.http_body_seconds + BODY_GRACE_SECONDS
+        self._body_timer = self.loop.call_later(seconds, self._body_too_slow)
+
+    def _end_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _body_too_slow(self) -> None:
+        """The body is not whole. One of a request that waits for those before it is not read meanwhile."""
+        if self.pipeline:
+            self._watch_body()
+        elif self.cycle.response_started:
+            self.transport.abort()
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._refuse(408, "The body did not arrive in time.", "body_timeout")
+
+    def _watch_stall(self) -> None:
+        self._end_stall()
+        left = self.transport.get_write_buffer_size()
+        self._stall_timer = self.loop.call_later(self._owner.stall_seconds, self._check_stall, left)
+
+    def _check_stall(self, before: int) -> None:
+        """Has the client taken anything? A long answer on a slow road is none of our business."""
+        if self.transport.get_write_buffer_size() == before:
+            self.transport.abort()
+        else:
+            self._watch_stall()
+
+    def _end_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _refuse(self, status: int, detail: str, code: str, header: bytes = b"") -> None:
+        """A problem said without an application, and the end of the connection."""
+        if self.transport.is_closing():
+            return
+        body = problem_body(status, detail, code)
+        head = b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
+        head += b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n" % (PROBLEM, len(body))
+        self.transport.write(b"%s%s\r\n%s" % (head, header, body))
+        self.transport.close()
 
     def _too_slow(self) -> None:
         self.transport.close()

@@ -53,9 +53,14 @@ async def answer_problem(
     send: Send, status: int, detail: str, code: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
     """Send a problem+json response (RFC 9457; contract control plane 1.5)."""
+    body = problem_body(status, detail, code)
+    await answer(send, status, body, content_type=PROBLEM, headers=headers)
+
+
+def problem_body(status: int, detail: str, code: str) -> bytes:
+    """The JSON of a problem."""
     title = HTTPStatus(status).phrase
-    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
-    await answer(send, status, orjson.dumps(problem), content_type=PROBLEM, headers=headers)
+    return orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code})
 
 
 async def read_body(receive: Receive, most: int, seconds: float) -> bytes:
