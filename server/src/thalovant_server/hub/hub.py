@@ -25,6 +25,7 @@ from thalovant_server.hub.ask import Ask, Cancel
 from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import Clock, LoopClock
 from thalovant_server.hub.connection import Connection, Link
+from thalovant_server.hub.denial_log import DenialLog
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refusal, Refused
 from thalovant_server.hub.runtime import Runtime
@@ -83,6 +84,7 @@ class Hub:
         self._by_client: dict[str, set[Connection]] = {}
         self._by_hub: dict[str, set[Connection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._denials = DenialLog()
         self._stopping = False
         self._unsubscribe = directory.subscribe(self._changed)
 
@@ -150,6 +152,7 @@ class Hub:
         for connection in [each for group in list(self._by_hub.values()) for each in group]:
             connection.end(refusal.RESTARTING)
         self._unsubscribe()
+        self._denials.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -336,9 +339,7 @@ class Hub:
 
     def _deny(self, connection: Connection, denial: policy.Deny) -> None:
         """Contract section 9.4, with the request id, so that it ends the right ask."""
-        log.warning(
-            "denied", code=denial.code, client_id=connection.credential.client_id, denied_type=denial.denied_type
-        )
+        self._denials.note(self.clock.now(), connection.credential.client_id, denial.code, denial.denied_type)
         context: dict[str, Any] = {"source": "hub", "destination": connection.peer}
         if denial.request_id is not None:
             context["request_id"] = denial.request_id
