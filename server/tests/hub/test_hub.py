@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 
 import pytest
+from structlog.testing import capture_logs
 
 from thalovant.protocol.binary import BinaryFrame
 from thalovant.protocol.messages import HiveMessage, bus
@@ -480,5 +481,69 @@ def test_a_long_first_ask_is_kept_while_the_first_pin_is_committed(run_rig):
         rig.store.gate.set()
         await device.hears(2)
         assert device.said == ["x" * 300_000]
+
+    run_rig(main)
+
+
+def begun(device, size=400_000):
+    """The frames of a long message, and all but the last of them sent."""
+    frames = [output.frame for output in device.session.send(bus("x", {"text": "y" * size}))]
+    for frame in frames[:-1]:
+        device.connection.receive_sealed(frame)
+    return frames
+
+
+def test_a_message_that_was_begun_and_does_not_grow_ends_the_session(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        begun(device)
+        rig.clock.advance(29)
+        assert device.closed_with is None
+        rig.clock.advance(2)
+        assert (device.closed_with.code, device.closed_with.of_credential) == ("unresponsive", False)
+        assert (rig.hub.budget.used, rig.clock.armed) == (0, 0)
+
+    run_rig(main)
+
+
+def test_a_message_that_grows_slowly_is_waited_for(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        for output in device.session.send(bus("x", {"text": "y" * 400_000})):
+            rig.clock.advance(25)
+            device.connection.receive_sealed(output.frame)
+        await device.hears(1)
+        assert rig.clock.armed == 0
+        rig.clock.advance(100)
+        assert device.closed_with is None
+        begun(device)
+        rig.clock.advance(15)
+        device.connection.touch()  # a sign of life is no growth
+        rig.clock.advance(16)
+        assert device.closed_with.code == "unresponsive"
+
+    run_rig(main)
+
+
+def test_a_link_lost_within_a_message_leaves_no_timer(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        begun(device)
+        device.connection.lost()
+        assert (rig.hub.budget.used, rig.clock.armed) == (0, 0)
+
+    run_rig(main)
+
+
+def test_a_flood_of_denials_is_not_a_flood_of_lines(run_rig):
+    async def main(rig):
+        device = await rig.device().open().ready()
+        with capture_logs() as lines:
+            for _ in range(200):
+                device.send(bus("not.allowed"))
+            await device.hears(200)
+            assert [line["event"] for line in lines] == ["denied"]
+            await rig.hub.stop(0)
+        assert {"event": "denied_again", "times": 199}.items() <= lines[-1].items()
 
     run_rig(main)

@@ -112,10 +112,13 @@ class Connection:
     __slots__ = (
         "_budget",
         "_counted",
+        "_grown",
         "_host",
         "_link",
         "_session",
+        "_stall",
         "_timer",
+        "_unfinished",
         "_user_agent",
         "closed",
         "credential",
@@ -151,6 +154,9 @@ class Connection:
         self.on_ready: Callable[[], None] | None = None
         self._session: HubSession
         self._timer: Timer | None = None
+        self._stall: Timer | None = None
+        self._unfinished = 0
+        self._grown = 0.0
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "ready" if self.ready else "handshake"
@@ -260,7 +266,8 @@ class Connection:
                 return
         if frames:
             self._link.send_sealed(frames)
-        self._account()
+        if self._account():
+            self._watch_growth()
 
     def _do(self, output: Output) -> None:
         match output:
@@ -296,6 +303,32 @@ class Connection:
             self._budget.give(self._counted - held)
         self._counted = held
         return True
+
+    def _watch_growth(self) -> None:
+        """Arm the stall timer while a message is unfinished; it looks again rather than be set at every chunk."""
+        unfinished = self._session.unfinished
+        if unfinished == self._unfinished:
+            return
+        self._unfinished = unfinished
+        self._grown = self._host.clock.now()
+        if not unfinished:
+            self._stop_stall()
+        elif self._stall is None:
+            self._stall = self._host.clock.call_later(self._host.limits.stall_seconds, self._look_for_growth)
+
+    def _look_for_growth(self) -> None:
+        self._stall = None
+        left = self._grown + self._host.limits.stall_seconds - self._host.clock.now()
+        if left > 0:
+            self._stall = self._host.clock.call_later(left, self._look_for_growth)
+            return
+        log.info("stalled", client_id=self.credential.client_id, carrier=self.carrier, held=self._unfinished)
+        self.end(refusal.UNRESPONSIVE)
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _became_ready(self, pattern: str) -> None:
         self._stop_timer()
@@ -333,6 +366,7 @@ class Connection:
         self.closed = True
         self.refusal = why
         self._stop_timer()
+        self._stop_stall()
         self._budget.give(self._counted)
         self._counted = 0
         self._host.ended(self)

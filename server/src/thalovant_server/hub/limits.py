@@ -40,6 +40,8 @@ class Limits:
     http_body_bytes: int = MIB
     # Hub setting `max_message` lowers or raises this per hub, up to the wire's 32 MiB.
     message_bytes: int = DEFAULT_MAX_MESSAGE
+    # A message that was begun must grow: chunks follow each other at once, and a lost network is noticed by then.
+    stall_seconds: float = 30.0
     # 4 MiB of JSON can be 1.4 million empty lists: 95 MB and most of a second. An ask has some dozen values.
     message_values: int = 50_000
     # Frames kept while a key is stretched: nothing of use comes then. While a pin is committed the client has proven

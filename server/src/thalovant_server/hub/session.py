@@ -151,6 +151,11 @@ class HubSession:
         return self._waiting_cost + (0 if self._reader is None else self._reader.buffered)
 
     @property
+    def unfinished(self) -> int:
+        """Of these, the bytes of a message whose last chunk has not come."""
+        return 0 if self._reader is None else self._reader.buffered
+
+    @property
     def handshaking(self) -> bool:
         """True once the client has sent an acceptable first Noise message, and as long as the session lives."""
         return self.state not in ("new", "offered", "failed")
