@@ -15,6 +15,7 @@ import structlog
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server.errors import Overloaded
+from thalovant_server.gateways.http_session import HttpSession
 from thalovant_server.gateways.https import COOKIE
 from thalovant_server.hub import refusal
 from thalovant_server.hub.limits import Limits
@@ -242,6 +243,64 @@ def test_unfinished_sessions_displace_only_each_other(run_port):
                 await client.http.aclose()
 
     run_port(main)
+
+
+def test_a_stranger_with_the_access_key_displaces_its_own_unfinished_sessions(run_port):
+    async def main(port):
+        credential = port.credential()
+        displace = port.https._make_room
+
+        def begun(remote):
+            displace(credential.access_key, remote)
+            account = port.hub.budget_of(credential)
+            session = HttpSession(credential.access_key, remote, Limits(), account, port.https._ended)
+            assert port.https._begin(session, credential, "test") is None
+            port.https._keep(session)
+            return session
+
+        stranger = [begun("192.0.2.66") for _ in range(4)]
+        owner = begun("192.0.2.1")
+        assert stranger[0].ended and not owner.ended
+        for _ in range(20):
+            begun("192.0.2.66")
+        assert not owner.ended
+        again = begun("192.0.2.1")
+        assert not owner.ended and not again.ended
+        assert port.hub.connections == 4
+
+    run_port(main)
+
+
+def test_of_an_address_those_that_said_nothing_are_displaced_first(run_port):
+    async def main(port):
+        async with Https(port, port.device()) as busy:
+            await busy.connect()
+            port.hub.connections_of("client-1")[0]._session.state = "waiting"  # its first Noise message is in
+            silent = [Https(port, port.device()) for _ in range(6)]
+            for client in silent:
+                await client.connect()
+            polls = [(await client.call("GET", "get_messages")).json() for client in [busy, *silent]]
+            assert ["error" in poll for poll in polls] == [False, True, True, True, False, False, False]
+            for client in silent:
+                await client.http.aclose()
+
+    run_port(main)
+
+
+def test_too_many_connects_of_a_key_from_an_address_are_503_for_a_while(run_port):
+    async def main(port):
+        port.credential(1)
+        port.credential(2)
+        async with Https(port, port.device()) as client:
+            answers = [await client.call("POST", "connect") for _ in range(12)]
+            assert [each.status_code for each in answers] == [200] * 10 + [503] * 2
+            assert int(answers[-1].headers["retry-after"]) > 0
+            assert (await client.call("POST", "connect", number=2)).status_code == 200
+            assert (await client.call("GET", "get_messages")).status_code == 200
+            port.clock.advance(10)
+            await client.connect()
+
+    run_port(main, standing=True)
 
 
 def test_ready_sessions_are_bounded_and_the_least_recently_polled_goes(run_port):

@@ -16,7 +16,7 @@ from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal
 
 if TYPE_CHECKING:
-    from thalovant_server.hub.budget import ByteBudget
+    from thalovant_server.hub.budget import Account
     from thalovant_server.hub.clock import Timer
     from thalovant_server.hub.connection import Connection
     from thalovant_server.hub.limits import Limits
@@ -50,7 +50,7 @@ class HttpSession:
         access_key: str,
         remote: str,
         limits: Limits,
-        budget: ByteBudget,
+        budget: Account,
         on_close: Callable[[HttpSession], None],
     ) -> None:
         self.access_key = access_key

@@ -13,6 +13,8 @@ import asyncio
 import base64
 import binascii
 import hmac
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -45,6 +47,12 @@ NOT_CONNECTED = {"error": "Client is not connected"}
 TEMPORARY = frozenset({refusal.BUSY, refusal.RESTARTING})
 RETRY_AFTER = ((b"retry-after", b"5"),)
 
+# Each /connect of a key from an address costs a session, and may cost another its place. A client dials again after
+# seconds, so that many in a window are a fault or an attack.
+CONNECTS = 10
+CONNECT_SECONDS = 10.0
+TOO_FAST = replace(refusal.BUSY, code="connecting_too_fast", reason="too many sessions begun; try again later")
+
 METHODS = {
     "connect": "POST",
     "get_messages": "GET",
@@ -64,6 +72,8 @@ class HttpsGateway:
         self._sessions: dict[str, dict[str, HttpSession]] = {}
         self._undelivered: set[HttpSession] = set()
         self._delivered = asyncio.Event()
+        self._connects: Counter[tuple[str, str]] = Counter()
+        self._connects_since = hub.clock.now()
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -133,8 +143,13 @@ class HttpsGateway:
             await self._poll(session, name, send)
 
     async def _connect(self, credential: CredentialEntry, user_agent: str, remote: str, send: Send) -> None:
-        self._make_room(credential.access_key)
-        session = HttpSession(credential.access_key, remote, self._limits, self._hub.budget, self._ended)
+        if self._too_fast(credential.access_key, remote):
+            self._refusals.note(TOO_FAST, remote, credential.access_key)
+            await _answer_refusal(send, TOO_FAST)
+            return
+        self._make_room(credential.access_key, remote)
+        account = self._hub.budget_of(credential)
+        session = HttpSession(credential.access_key, remote, self._limits, account, self._ended)
         why = self._begin(session, credential, user_agent)
         if why is not None:
             self._refusals.note(why, remote, credential.access_key)
@@ -235,11 +250,23 @@ class HttpsGateway:
         self._sessions.setdefault(session.access_key, {})[session.cookie] = session
         self._watch(session, self._limits.http_idle_seconds)
 
-    def _make_room(self, access_key: str) -> None:
-        """Unfinished sessions displace unfinished ones only, the oldest first; as many ended ones are remembered."""
+    def _too_fast(self, access_key: str, remote: str) -> bool:
+        """Whether that key was used too often from that address of late."""
+        now = self._hub.clock.now()
+        if now - self._connects_since >= CONNECT_SECONDS:
+            self._connects_since = now
+            self._connects.clear()
+        self._connects[access_key, remote] += 1
+        return self._connects[access_key, remote] > CONNECTS
+
+    def _make_room(self, access_key: str, remote: str) -> None:
+        """Unfinished sessions displace unfinished ones only; as many ended ones are remembered, the newest."""
         most = self._limits.http_unfinished_per_credential
         group = list(self._sessions.get(access_key, {}).values())
-        for displaced in _all_but([each for each in group if not each.ready and each.ended is None], most - 1):
+        unfinished = [each for each in group if not each.ready and each.ended is None]
+        while len(unfinished) >= most:
+            displaced = _displaced(unfinished, remote)
+            unfinished.remove(displaced)
             self._drop(displaced)
         for forgotten in _all_but([each for each in group if each.ended is not None], most):
             self._drop(forgotten)
@@ -285,6 +312,25 @@ class HttpsGateway:
         self._undelivered.discard(session)
         if not self._undelivered:
             self._delivered.set()
+
+
+def _displaced(unfinished: list[HttpSession], remote: str) -> HttpSession:
+    """Who makes room for a newcomer from the address `remote`: one of the address that has most of them.
+
+    So whoever knows only the access key displaces its own sessions, from however many sockets it dials. Among those
+    of an address it is one that never said anything, and of these the oldest.
+    """
+    held = Counter(each.remote for each in unfinished)
+    held[remote] += 1
+    return min(
+        unfinished,
+        key=lambda each: (-held[each.remote], each.remote != remote, _handshaking(each)),  # the first is the oldest
+    )
+
+
+def _handshaking(session: HttpSession) -> bool:
+    """Whether its client has sent a Noise message."""
+    return session.connection is not None and session.connection.handshaking
 
 
 def _all_but(sessions: list[HttpSession], most: int) -> list[HttpSession]:
