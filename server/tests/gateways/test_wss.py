@@ -558,3 +558,64 @@ def test_nothing_that_is_logged_holds_the_access_key(run_port, capsys, caplog):
     )
     assert "key-1" not in said
     assert "authorization=" not in said
+
+
+def test_a_flood_is_worked_through_in_slices_and_costs_its_neighbour_little(run_port):
+    async def main(port):
+        async with Wss(port, port.device(1)) as flooder, Wss(port, port.device(2)) as neighbour:
+            await flooder.ready()
+            await neighbour.ready()
+            [protocol] = [each for each in port.wss._open if each._connection.credential.id == 1]
+            events, largest = protocol._ws.events_received, []
+            protocol._ws.events_received = lambda: largest.append(events()) or largest[-1]
+            ping = bytes((0x8A, 0x80)) + bytes(4)  # a pong that nobody asked for
+            protocol.data_received(ping * 40_000)
+            assert protocol._intake.pending and not protocol._reading
+            neighbour.device.ask("hi")
+            await neighbour.hears(2)
+            assert protocol._intake.pending
+            while protocol._intake.pending:
+                await asyncio.sleep(0.001)
+            assert protocol._reading
+            assert sum(map(len, largest)) == 40_000 and max(map(len, largest)) < 200
+            flooder.device.ask("still here")
+            await flooder.hears(2)
+
+    run_port(main)
+
+
+def test_what_came_before_a_lost_socket_is_still_done(run_port):
+    async def main(port):
+        async with Wss(port, port.device()) as client:
+            await client.ready()
+            [protocol] = port.wss._open
+            protocol._intake.lane.spend(40_000)  # was too fast
+            events, seen = protocol._ws.events_received, []
+            protocol._ws.events_received = lambda: seen.append(events()) or seen[-1]
+            protocol.data_received(bytes((0x8A, 0x80, 0, 0, 0, 0)) * 500)
+            assert not seen and protocol._intake.pending
+            client.socket.transport.abort()
+            protocol.connection_lost(None)
+            assert port.wss.open == 1
+            await port.connections(0)
+            assert port.wss.open == 0 and sum(map(len, seen)) == 500
+
+    run_port(main)
+
+
+def test_small_answers_that_nobody_takes_count_with_what_they_cost(run_port):
+    async def main(port):
+        async with Wss(port, port.device()) as slow:
+            await slow.ready()
+            [protocol] = port.wss._open
+            protocol.pause_writing()
+            protocol.data_received(bytes((0x89, 0x80)) + bytes(4))
+            before = port.hub.budget.used
+            for _ in range(10):
+                protocol.data_received((bytes((0x89, 0x80)) + bytes(4)) * 10)
+            assert port.hub.budget.used - before >= 100 * 64
+            protocol.resume_writing()
+            slow.device.ask("hi")
+            await slow.hears(2)
+
+    run_port(main)

@@ -21,6 +21,8 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from thalovant_server.gateways.authorization import AuthorizationError, read_authorization
+from thalovant_server.gateways.intake import Intake
+from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import Share
@@ -30,6 +32,7 @@ from thalovant_server.hub.refusal import Refusal, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from thalovant_server.directory import CredentialEntry
     from thalovant_server.hub.clock import Timer
     from thalovant_server.hub.connection import Connection
     from thalovant_server.hub.hub import Hub
@@ -45,6 +48,10 @@ _SILENT.setLevel(logging.CRITICAL + 1)
 HIGH_WATER = 64 * 1024
 # As much in one write as keeps the kernel busy. The transport takes whatever it is given, so it is given no more.
 WRITE_BYTES = 64 * 1024
+# The library parses all it is given at once: so much is a hundred and seventy of the smallest frames.
+STEP_BYTES = 1024
+# What a waiting chunk counts beyond its bytes: the answer to a ping is two bytes and costs twenty times that.
+CHUNK_COST = 64
 
 
 class WssGateway:
@@ -52,6 +59,7 @@ class WssGateway:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.lanes = Lanes()
         self.refusals = RefusalLog(CARRIER, hub.clock.now)
         self._open: set[WssProtocol] = set()
 
@@ -93,6 +101,7 @@ class WssProtocol(asyncio.Protocol):
         "_gateway",
         "_heard",
         "_hub",
+        "_intake",
         "_inward",
         "_kind",
         "_loop",
@@ -103,6 +112,7 @@ class WssProtocol(asyncio.Protocol):
         "_paused",
         "_pending",
         "_pending_bytes",
+        "_reading",
         "_timer",
         "_transport",
         "_ws",
@@ -129,6 +139,8 @@ class WssProtocol(asyncio.Protocol):
         self._pending_bytes = 0
         self._outward = Share(self._hub.budget)  # what the client has not taken yet
         self._inward = Share(self._hub.budget)  # a message that is not whole yet
+        self._intake: Intake
+        self._reading = True
         self._paused = False
         self._flush_due = False
         self._closing = False
@@ -141,37 +153,27 @@ class WssProtocol(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         peer = transport.get_extra_info("peername")
         self.remote = peer[0] if peer else ""
+        self._intake = Intake(self._gateway.lanes.of(self.remote), self._step, self._settle, chunk=STEP_BYTES)
         self._gateway.opened(self)
         self._call_later(self._hub.limits.ping_seconds, self._ping)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client: frames, once the head of the request is through."""
+        """Bytes of the client: worked through in slices, so that a flood of them costs nobody else much."""
         self._heard = self._hub.clock.now()
-        self._ws.receive_data(data)
-        for event in self._ws.events_received():
-            if isinstance(event, Frame):
-                self._frame(event)
-            elif isinstance(event, Request):
-                self._upgrade(event)
-        if not self._closing and not self._inward.hold_partial(self._partial_bytes):
-            self.end(refusal.BUSY)
-        self._flush()
+        self._intake.receive(data)
 
     def eof_received(self) -> None:
-        """The client closed its half; TLS has no half-open."""
-        self._ws.receive_eof()
+        """The client closed its half; TLS has no half-open. What came before is worked through first."""
+        if not self._intake.pending:
+            self._ws.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """The socket is gone. What came before that is worked through first."""
         self._transport = None
         self._stop_timer()
-        self._outward.release()
-        self._inward.release()
-        self._gateway.lost(self)
-        if self._connection is not None:
-            self._connection.lost()
-        if self._on_end is not None:
-            self._on_end()
+        if self._closing:
+            self._intake.close()
+        self._settle()
 
     def pause_writing(self) -> None:
         """The client reads slower than we write."""
@@ -214,11 +216,53 @@ class WssProtocol(asyncio.Protocol):
             self.close(why)
 
     def abort(self) -> None:
-        """Drop the socket."""
+        """Drop the socket, and what of it is left to do."""
+        self._intake.close()
         if self._transport is not None:
             self._transport.abort()
+        else:
+            self._settle()
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    def _step(self, data: bytes) -> tuple[int, bool]:
+        """Parse these bytes and act on them: frames, once the head of the request is through."""
+        self._ws.receive_data(data)
+        events = self._ws.events_received()
+        for event in events:
+            if isinstance(event, Frame):
+                self._frame(event)
+            elif isinstance(event, Request):
+                self._upgrade(event)
+        return len(events), False
+
+    def _settle(self) -> None:
+        """After a slice: what is left counts, and is not added to. It may be the last one of a lost socket."""
+        if not self._closing and not self._inward.hold_partial(self._partial_bytes):
+            self.end(refusal.BUSY)
+        self._flush()
+        reading = not self._intake.pending
+        if self._transport is None:
+            if not reading:
+                return
+            self._forget()
+        elif reading is not self._reading and not self._transport.is_closing():
+            self._reading = reading
+            (self._transport.resume_reading if reading else self._transport.pause_reading)()
+
+    def _forget(self) -> None:
+        """Nobody knows this socket any more. Once."""
+        on_end, self._on_end = self._on_end, None
+        self._intake.close()
+        self._closing = True
+        self._stop_timer()
+        self._outward.release()
+        self._inward.release()
+        self._gateway.lost(self)
+        if self._connection is not None:
+            self._connection.lost()
+        if on_end is not None:
+            on_end()
 
     def _upgrade(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
@@ -239,11 +283,20 @@ class WssProtocol(asyncio.Protocol):
         try:
             user_agent, access_key = read_authorization(query)
             credential = self._hub.admit(access_key, hub_id, CARRIER, self.remote)
+            self._belongs_to(credential)
             self._connection = self._hub.connect(self, credential, user_agent)
         except AuthorizationError:
             self._refuse(refusal.INVALID_AUTHORIZATION, access_key)
         except Refused as refused:
             self._refuse(refused.refusal, access_key)
+
+    def _belongs_to(self, credential: CredentialEntry) -> None:
+        """The client is known: it takes its turns in its lane, and its account pays for it."""
+        self._intake.lane = self._gateway.lanes.of(credential.id)
+        self._outward.release()
+        self._inward.release()
+        account = self._hub.budget_of(credential)
+        self._outward, self._inward = Share(account), Share(account)
 
     def _refuse(self, why: Refusal, access_key: str) -> None:
         self._gateway.refusals.note(why, self.remote, access_key)
@@ -278,8 +331,8 @@ class WssProtocol(asyncio.Protocol):
 
     @property
     def _partial_bytes(self) -> int:
-        """Bytes held of a message that is not whole: its fragments, and a frame that is not whole either."""
-        return self._parts_bytes + len(self._ws.reader.buffer)
+        """Bytes held of a message that is not whole: its fragments, and what is not parsed yet."""
+        return self._parts_bytes + len(self._ws.reader.buffer) + self._intake.size
 
     def _flush_soon(self) -> None:
         """One write for all that this turn of the loop says."""
@@ -296,7 +349,7 @@ class WssProtocol(asyncio.Protocol):
         # One message may be as long as a hub allows; who left that much unread gets nothing on top of it.
         slow = bool(chunks) and self._pending_bytes > self._hub.limits.out_bytes
         self._pending.extend(chunks)
-        self._pending_bytes += sum(map(len, chunks))
+        self._pending_bytes += sum(map(len, chunks)) + len(chunks) * CHUNK_COST
         while self._pending and not self._paused:
             self._write(transport)
         if slow or not self._outward.hold(self._pending_bytes):
@@ -311,7 +364,7 @@ class WssProtocol(asyncio.Protocol):
         while self._pending and size < WRITE_BYTES:
             batch.append(self._pending.popleft())
             size += len(batch[-1])
-        self._pending_bytes -= size
+        self._pending_bytes -= size + len(batch) * CHUNK_COST
         if size:
             transport.write(b"".join(batch))
         if batch[-1] == b"":  # the library's way to say: end the connection now
