@@ -694,6 +694,30 @@ def test_one_refusal_is_one_warning_with_the_address_and_its_repetitions_are_non
     assert {each["remote"] for each in warned} == {"127.0.0.1"}
 
 
+def test_a_client_that_asks_for_what_it_may_not_have_is_one_warning_of_a_kind(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            client = await endpoint.login("a")
+            for number in range(1, 50):
+                assert await client.ask(mqtt.Subscribe(number, ((b"#", 0),))) == mqtt.Suback(number, (0x80,))
+            for _ in range(3):
+                denied = await endpoint.login("b")
+                await denied.send(rig.publish("a", "in", b"x"))
+                assert await denied.gone()
+            for _ in range(3):
+                (await endpoint.dial()).abort()
+
+    with structlog.testing.capture_logs() as logs:
+        run(main())
+    warned = [each for each in logs if each["log_level"] == "warning"]
+    assert [(each["event"], each["code"]) for each in warned] == [
+        ("refused", "denied_subscribe"),
+        ("refused", "denied_publish"),
+    ]
+    over = [each for each in logs if each["event"] == "mqtt_over"]
+    assert all(("client_id" in each) == (each["log_level"] == "info") for each in over)
+
+
 def test_a_hub_that_stops_begins_no_session_and_says_so_by_closing(rig: SimpleNamespace) -> None:
     async def main() -> None:
         async with rig.Endpoint() as endpoint:
