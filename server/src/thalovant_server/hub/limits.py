@@ -43,7 +43,7 @@ class Limits:
     # A message that was begun must grow: chunks follow each other at once, and a lost network is noticed by then.
     stall_seconds: float = 30.0
     # 4 MiB of JSON can be 1.4 million empty lists: 95 MB and most of a second. An ask has some dozen values.
-    message_values: int = 50_000
+    message_values: int = 20_000
     # Frames kept while a key is stretched: nothing of use comes then. While a pin is committed the client has proven
     # its password, and one whole message is kept beside this: its hello and its first ask.
     waiting_bytes: int = 64 * KIB
