@@ -94,8 +94,10 @@ def _structure(data: bytes) -> int:
 
 
 def _unescaped(data: bytes) -> bytes:
-    """Without escapes that hide or fake the end of a string. One outside of a string is a fault: nothing is read
-    beyond it."""
+    """Return ``data`` without the escapes that hide or fake the end of a string.
+
+    One outside of a string is a fault: nothing is read beyond it.
+    """
     return data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
 
 
