@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from thalovant_server.descriptors import MOST, PORTS, RESERVE
+from thalovant_server.descriptors import PORTS, RESERVE
 
 PROGRAM = """
 import resource, sys
@@ -16,7 +16,7 @@ from thalovant_server import logs
 from thalovant_server.descriptors import connections_per_port
 logs.configure()
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
-print(connections_per_port(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+print(connections_per_port(20_000), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
@@ -33,5 +33,4 @@ def test_ports_share_what_the_system_grants(soft: int, hard: int, connections: i
         [sys.executable, "-c", PROGRAM, str(soft), str(hard)], capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == [str(connections), str(soft_then), str(hard)]
-    assert connections < MOST
     assert "few_descriptors" in run.stderr

@@ -26,11 +26,23 @@ def test_it_is_whole_private_and_withdrawn(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_one_of_a_server_that_died_is_removed_before_a_start(tmp_path: Path) -> None:
-    path = tmp_path / "ready.json"
-    path.write_text("old")
-    ReadyFile(path)
-    assert not path.exists()
+def test_one_of_a_server_that_died_is_withdrawn_by_the_next_start(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data")
+    server.start()
+    server.kill()
+    old = server.ready_file.read_text()
+    server.data.joinpath("tls.key").write_text("damaged")
+    with pytest.raises(RuntimeError, match=r"tls\.key"):
+        server.start()
+    assert old
+    assert not server.ready_file.exists()
+
+
+def test_a_second_up_leaves_the_running_servers_file_alone(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        with pytest.raises(RuntimeError, match=f"process {server.pid}"):
+            ServerProcess(tmp_path / "data").start()
+        assert server.ready_file.exists()
 
 
 def test_none_is_nothing() -> None:

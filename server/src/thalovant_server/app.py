@@ -58,7 +58,7 @@ async def _serve(settings: Settings) -> None:
     shutdown.listen_to_signals()
     try:
         ready_file = ReadyFile(settings.ready_file)
-        ready = await Server(settings, shutdown).start()
+        ready = await Server(settings, shutdown, ready_file).start()
         shutdown.at_end("ready file", lambda _: asyncio.to_thread(ready_file.withdraw))
         ready_file.publish(ready)
         announcement.say(settings, ready)
@@ -72,14 +72,16 @@ async def _serve(settings: Settings) -> None:
 class Server:
     """The parts of one server and the order in which they start; `shutdown` learns how each of them ends."""
 
-    def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
+    def __init__(self, settings: Settings, shutdown: Shutdown, ready_file: ReadyFile) -> None:
         self._settings = settings
         self._shutdown = shutdown
+        self._ready_file = ready_file
 
     async def start(self) -> dict[str, str]:
         """Start everything; return how the server is reached, as the ready file has it."""
         catalog = self._open_catalog()
         data = self._open_data()
+        self._ready_file.withdraw()  # not before the directory is ours: it may be a running server's
         authority = data.authority(self._settings.public_hosts)
         tls = _server_tls(*data.server_certificate(authority, self._settings.public_hosts))
         data.bundle(authority)
@@ -93,7 +95,7 @@ class Server:
             static_private=identity.static_private,
             node_id=identity.node_id,
             version=__version__,
-            limits=Limits(connections=connections_per_port()),
+            limits=Limits(connections=connections_per_port(Limits().connections)),
         )
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, authority.certificate)
         services = Services(database, directory, endpoints, catalog.names, __version__, hasher=hasher)

@@ -11,21 +11,19 @@ log = structlog.get_logger("thalovant.descriptors")
 
 PORTS = 2
 RESERVE = 128  # the database, the log, threads' pipes, and sockets that are still in their TLS handshake
-MOST = 20_000  # a port; memory is the next bound by then
 
 
-def connections_per_port() -> int:
-    """Raise the soft limit of open files to the hard one; return how many connections each port may hold."""
-    granted = _raise_limit()
+def connections_per_port(most: int) -> int:
+    """Raise the soft limit of open files as far as is granted; return how many connections, up to ``most``, a port gets."""
+    granted = _raise_limit(PORTS * most + RESERVE)
     fitting = max((granted - RESERVE) // PORTS, 1)
-    if fitting < MOST:
+    if fitting < most:
         log.warning("few_descriptors", open_files=granted, connections_per_port=fitting)
-    return min(fitting, MOST)
+    return min(fitting, most)
 
 
-def _raise_limit() -> int:
+def _raise_limit(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = PORTS * MOST + RESERVE
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -16,15 +16,10 @@ from thalovant_server.errors import SettingsError
 
 
 class ReadyFile:
-    """One file, or none when ``path`` is None.
-
-    Raises:
-        SettingsError: what stands at ``path`` cannot be removed.
-    """
+    """One file, or none when ``path`` is None. Whoever owns the data directory withdraws what an earlier start left."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self.withdraw()
 
     def publish(self, ready: Mapping[str, str]) -> None:
         """Write the file, 0600 and whole.
@@ -43,7 +38,11 @@ class ReadyFile:
             raise self._unusable(error) from error
 
     def withdraw(self) -> None:
-        """Remove the file, if it is there."""
+        """Remove the file, if it is there.
+
+        Raises:
+            SettingsError: what stands in its place cannot be removed.
+        """
         if self._path is None:
             return
         try:
