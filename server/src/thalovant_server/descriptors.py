@@ -14,7 +14,7 @@ RESERVE = 128  # the database, the log, threads' pipes, and sockets that are sti
 
 
 def connections_per_port(most: int) -> int:
-    """Raise the soft limit of open files as far as is granted; return how many connections, up to ``most``, a port gets."""
+    """Raise the soft limit of open files as far as needed; return how many connections, up to ``most``, a port gets."""
     granted = _raise_limit(PORTS * most + RESERVE)
     fitting = max((granted - RESERVE) // PORTS, 1)
     if fitting < most:
