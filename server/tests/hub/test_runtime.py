@@ -489,6 +489,25 @@ def test_a_client_whose_share_is_full_of_answers_forgets_the_oldest(run_rig):
     with_agent(run_rig, main, Wordy(), limits=Limits(client_bytes=9_000), max_message=2_000)
 
 
+def test_an_answer_without_room_is_not_held_against_the_ask(run_rig, capsys):
+    async def main(rig):
+        device = await rig.device(1).open().ready()
+        before = rig.hub.budget.used
+        rest = rig.hub.limits.process_bytes - before - 1_800
+        assert rig.hub.budget.take(rest)  # somebody else holds nearly everything
+        device.ask("q", "r1")
+        await device.hears(2)
+        assert (device.types[-1], device.heard[-1].payload["data"]["code"]) == (TIMEOUT, "busy")
+        rig.hub.budget.give(rest)
+        device.ask("q", "r1")  # at once: before the runtime has put the turn away
+        await device.hears(4)
+        assert device.types[2:] == ["speak", HANDLED]
+        log = capsys.readouterr().out
+        assert "no_room_for_answer" in log and "agent_failed" not in log
+
+    with_agent(run_rig, main, Wordy(), limits=Limits(process_bytes=100_000))
+
+
 def test_answers_are_remembered_in_bounded_bytes_for_each_client(run_rig):
     async def main(rig):
         device = await rig.device(1).open().ready()

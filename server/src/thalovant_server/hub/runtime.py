@@ -3,9 +3,9 @@
 
 The key of a turn is (client, request id, digest of type and data). The same ask again, over whatever connection,
 hears the same answer and runs the agent no second time; the same id with other content is a new turn. A turn is
-remembered until its deadline plus a minute, unless it was cancelled or the server went down: then there is no answer
-to repeat, and the same ask is a new turn. When the memory is full, the turns that ended first are forgotten first
-(a client's own, then anybody's); a turn that runs is never forgotten.
+remembered until its deadline plus a minute, unless it was cancelled, found no room for its answer or the server went
+down: then there is no answer to repeat, and the same ask is a new turn. When the memory is full, the turns that
+ended first are forgotten first (a client's own, then anybody's); a turn that runs is never forgotten.
 
 It will not know carriers or permissions. A lost link cancels nothing.
 """
@@ -38,10 +38,11 @@ TURN_OVERHEAD = 1024
 
 FAILED = Failure("agent_failed", "The agent of this hub failed to answer. Try again, or tell the hub's operator.")
 TOO_LONG = Failure("answer_too_long", "The agent's answer is longer than this hub passes on.")
+BUSY = Failure("busy", "The server holds as much as it can. Ask again.")
 CANCELLED = Failure("cancelled", "The ask was cancelled.")
 GOING_DOWN = Failure("restart", "The server went down before the answer was complete. Ask again.")
 # These say nothing about the ask itself, so the same ask again must run.
-PASSING = (CANCELLED, GOING_DOWN)
+PASSING = (BUSY, CANCELLED, GOING_DOWN)
 
 TooMany = tuple[str, str]
 TOO_MANY: TooMany = ("too_many_requests", "too many asks at once: wait for answers, then ask again")
@@ -53,6 +54,10 @@ class AnswerTooLongError(AgentError):
     """The agent said more than an answer may hold."""
 
     code = "answer_too_long"
+
+
+class NoRoomError(Exception):
+    """The answer's next part is more than the byte budget has left; the agent did nothing wrong."""
 
 
 class _Work(Turn):
@@ -232,6 +237,10 @@ class Runtime:
             except AnswerTooLongError as error:
                 self._log_failure(turn, error)
                 turn.fail(TOO_LONG)
+            except NoRoomError:
+                log.warning("no_room_for_answer", **_names(turn))
+                turn.fail(BUSY)
+                self._unname(turn)  # now: the same ask may come before `_ran`
             except GeneratorExit:  # either this task is thrown away, or an agent raised it: `_ran` tells
                 raise
             except BaseException as error:  # one that left here could end the loop, and the server with it
@@ -256,16 +265,14 @@ class Runtime:
         turn.add(part)
         more = turn.size - before
         limits = self._limits
-        fits = turn.size <= limits.answer_bytes and len(turn.parts) <= limits.answer_parts
-        if not fits or not self._take(turn.client, turn.account, more):
+        if turn.size > limits.answer_bytes or len(turn.parts) > limits.answer_parts:
             raise AnswerTooLongError(f"the answer of {turn.agent.name} is too long")
+        if not self._take(turn.client, turn.account, more):
+            raise NoRoomError
         turn.cost += more
 
     def _log_failure(self, turn: _Work, error: BaseException) -> None:
-        request_id = turn.request.request_id if turn.request else ""
-        log.error(
-            "agent_failed", agent=turn.agent.name, client_id=turn.client.id, request_id=request_id, exc_info=error
-        )
+        log.error("agent_failed", **_names(turn), exc_info=error)
 
     def _ran(self, turn: _Work, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -352,3 +359,9 @@ class Runtime:
     def _drop_if_empty(self, client: _Client) -> None:
         if client.empty and self._clients.get(client.id) is client:
             del self._clients[client.id]
+
+
+def _names(turn: _Work) -> dict[str, str]:
+    """Say in the log which turn it is."""
+    request_id = turn.request.request_id if turn.request else ""
+    return {"agent": turn.agent.name, "client_id": turn.client.id, "request_id": request_id}
