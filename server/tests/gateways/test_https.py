@@ -303,6 +303,46 @@ def test_too_many_connects_of_a_key_from_an_address_are_503_for_a_while(run_port
     run_port(main, standing=True)
 
 
+def test_whoever_proves_the_password_may_connect_as_often_as_it_likes(run_port):
+    async def main(port):
+        key = generate_private_key()
+        for _ in range(12):
+            async with Https(port, port.device(key=key)) as client:
+                await client.ready()
+                assert (await client.call("POST", "disconnect")).status_code == 200
+        assert not port.https._connects
+        async with Https(port, port.device()) as stranger:
+            answers = [(await stranger.call("POST", "connect")).status_code for _ in range(11)]
+            assert answers == [200] * 10 + [503]
+
+    run_port(main, standing=True)
+
+
+def test_a_handshake_of_an_earlier_window_takes_nothing_off(run_port):
+    async def main(port):
+        async with Https(port, port.device()) as client, Https(port, port.device(2)) as other:
+            await client.connect()
+            port.clock.advance(10)
+            await other.connect()  # begins the next window
+            await client.until(lambda device: device.ready)
+            assert port.https._connects == {("key-2", "127.0.0.1"): 1}
+
+    run_port(main, standing=True)
+
+
+def test_a_connect_that_comes_too_soon_costs_no_session(run_port):
+    async def main(port):
+        async with Https(port, port.device()) as owner, Https(port, port.device()) as stranger:
+            await owner.ready()
+            for _ in range(10):
+                await stranger.connect()
+            assert (await owner.call("POST", "connect")).status_code == 503
+            owner.device.ask("still here")
+            await owner.hears(2)
+
+    run_port(main, standing=True)
+
+
 def test_ready_sessions_are_bounded_and_the_least_recently_polled_goes(run_port):
     async def main(port):
         key = generate_private_key()

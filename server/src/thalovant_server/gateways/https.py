@@ -47,8 +47,8 @@ NOT_CONNECTED = {"error": "Client is not connected"}
 TEMPORARY = frozenset({refusal.BUSY, refusal.RESTARTING})
 RETRY_AFTER = ((b"retry-after", b"5"),)
 
-# Each /connect of a key from an address costs a session, and may cost another its place. A client dials again after
-# seconds, so that many in a window are a fault or an attack.
+# Each /connect of a key from an address costs a session, and may cost another its place. So many in a window that do
+# not lead to a handshake are a fault or an attack; whoever proves the password may come as often as it likes.
 CONNECTS = 10
 CONNECT_SECONDS = 10.0
 TOO_FAST = replace(refusal.BUSY, code="connecting_too_fast", reason="too many sessions begun; try again later")
@@ -132,6 +132,10 @@ class HttpsGateway:
             return
         session = self._find(access_key, _cookie(scope))
         if name == "connect":
+            if self._too_fast(access_key, remote):
+                self._refusals.note(TOO_FAST, remote, access_key)
+                await _answer_refusal(send, TOO_FAST)
+                return
             if session is not None:  # whoever holds its cookie may end it: the new session takes its place
                 self._drop(session)
             await self._connect(credential, user_agent, remote, send)
@@ -143,10 +147,6 @@ class HttpsGateway:
             await self._poll(session, name, send)
 
     async def _connect(self, credential: CredentialEntry, user_agent: str, remote: str, send: Send) -> None:
-        if self._too_fast(credential.access_key, remote):
-            self._refusals.note(TOO_FAST, remote, credential.access_key)
-            await _answer_refusal(send, TOO_FAST)
-            return
         self._make_room(credential.access_key, remote)
         account = self._hub.budget_of(credential)
         session = HttpSession(credential.access_key, remote, self._limits, account, self._ended)
@@ -166,6 +166,7 @@ class HttpsGateway:
             session.connection = self._hub.connect(session, credential, user_agent)
         except Refused as refused:
             return refused.refusal
+        session.connection.on_ready = lambda: self._proven(session)
         return session.ended
 
     async def _poll(self, session: HttpSession | None, name: str, send: Send) -> None:
@@ -251,13 +252,27 @@ class HttpsGateway:
         self._watch(session, self._limits.http_idle_seconds)
 
     def _too_fast(self, access_key: str, remote: str) -> bool:
-        """Whether that key was used too often from that address of late."""
+        """Whether that key began too many sessions from that address of late, and finished none of them.
+
+        If not, one more is counted; `_proven` takes it off again.
+        """
         now = self._hub.clock.now()
         if now - self._connects_since >= CONNECT_SECONDS:
             self._connects_since = now
             self._connects.clear()
+        if self._connects[access_key, remote] >= CONNECTS:
+            return True
         self._connects[access_key, remote] += 1
-        return self._connects[access_key, remote] > CONNECTS
+        return False
+
+    def _proven(self, session: HttpSession) -> None:
+        """Its client has the password: its /connect does not count any more."""
+        source = session.access_key, session.remote
+        left = self._connects[source] - 1
+        if left > 0:
+            self._connects[source] = left
+        else:
+            self._connects.pop(source, None)
 
     def _make_room(self, access_key: str, remote: str) -> None:
         """Unfinished sessions displace unfinished ones only; as many ended ones are remembered, the newest."""
