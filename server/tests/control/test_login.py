@@ -290,6 +290,20 @@ def test_wrong_passwords_on_the_machine_itself_do_not_lock_its_owner_out(in_worl
     in_world(scenario)
 
 
+def test_overloading_buys_no_guess_without_the_wait(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        door = From(world)
+        for _ in range(20):
+            assert await door.log_in("127.0.0.1", "bob@example.test", "guess") == 401
+        world.services.hasher._under_way = AT_ONCE + MOST_WAITING
+        assert await door.log_in("127.0.0.1", "bob@example.test", "guess") == 503
+        world.services.hasher._under_way = 0
+        assert await door.log_in("127.0.0.1", "bob@example.test", "guess") == 401
+        assert len(door.waits) == 2
+
+    in_world(scenario)
+
+
 def test_a_crowd_of_logins_is_refused_not_piled_up(in_world: Run) -> None:
     async def scenario(world: World) -> None:
         room = AT_ONCE + MOST_WAITING

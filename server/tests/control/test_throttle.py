@@ -23,7 +23,10 @@ class Ticking:
         )
 
     def slowed(self, address: str, email: str) -> bool:
-        return self.throttle.admit(address, email)
+        return self.throttle.admit(address, email).slow
+
+    def signs_in(self, address: str, email: str) -> None:
+        self.throttle.succeeded(self.throttle.admit(address, email))
 
     def passes(self, address: str, email: str) -> bool:
         try:
@@ -54,7 +57,7 @@ def test_guessing_at_an_account_from_many_addresses_is_slowed_down_and_locks_nob
 def test_the_machine_itself_is_slowed_down_and_never_refused(address: str) -> None:
     world = Ticking()
     assert [world.slowed(address, f"{n}@x") for n in range(30)] == [False] * 3 + [True] * 27
-    world.throttle.succeeded(address, "ada@x")
+    world.signs_in(address, "ada@x")
     assert [world.slowed(address, "ada@x") for n in range(5)] == [False] * 3 + [True] * 2
 
 
@@ -97,8 +100,7 @@ def test_who_leaves_while_waiting_makes_room() -> None:
 
 def test_the_owner_comes_in_from_where_it_worked_before() -> None:
     world = Ticking()
-    assert world.passes("192.0.2.1", "ada@x")
-    world.throttle.succeeded("192.0.2.1", "ada@x")
+    world.signs_in("192.0.2.1", "ada@x")
     while world.passes("198.51.100.1", "ada@x") or world.passes("198.51.100.2", "ada@x"):
         pass
     assert world.slowed("198.51.100.3", "ada@x")
@@ -107,15 +109,40 @@ def test_the_owner_comes_in_from_where_it_worked_before() -> None:
 
 def test_the_owners_address_has_an_end_too() -> None:
     world = Ticking()
-    world.throttle.succeeded("192.0.2.1", "ada@x")
+    world.signs_in("192.0.2.1", "ada@x")
     assert [world.passes("192.0.2.1", "ada@x") for _ in range(4)] == [True, True, True, False]
 
 
 def test_right_passwords_cost_nothing() -> None:
     world = Ticking()
     for _ in range(50):
-        assert world.passes("192.0.2.1", "ada@x")
-        world.throttle.succeeded("192.0.2.1", "ada@x")
+        world.signs_in("192.0.2.1", "ada@x")
+
+
+def test_an_attempt_that_was_not_judged_costs_nothing() -> None:
+    world = Ticking()
+    for _ in range(50):
+        world.throttle.forgive(world.throttle.admit("192.0.2.1", "ada@x"))
+    assert [world.slowed(f"192.0.2.{n}", "ada@x") for n in range(6)] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("ends", ["forgive", "succeeded"])
+def test_an_empty_bucket_is_not_paid_what_it_did_not_give(ends: str) -> None:
+    world = Ticking()
+    for number in range(3):
+        world.slowed("127.0.0.1", f"{number}@x")
+    for _ in range(4):  # each waits: an attempt that took nothing must not buy the next one a way round the wait
+        attempt = world.throttle.admit("127.0.0.1", "mine@x")
+        getattr(world.throttle, ends)(attempt)
+        assert world.slowed("127.0.0.1", "ada@x")
+
+
+def test_an_owner_who_was_not_known_at_first_gets_back_what_was_taken_then() -> None:
+    world = Ticking()
+    attempts = [world.throttle.admit("192.0.2.1", "ada@x") for _ in range(3)]
+    for attempt in attempts:  # from the second on, the address has a bucket of its own
+        world.throttle.succeeded(attempt)
+    assert [world.passes("192.0.2.1", "bob@x") for _ in range(4)] == [True, True, True, False]
 
 
 def test_one_ipv6_customer_is_one_source() -> None:
@@ -148,12 +175,12 @@ def test_whoever_waits_as_told_gets_in(steps: list[tuple[float, int, bool]]) -> 
         world.now += passed
         address, email = f"192.0.2.{who}", f"{who}@x"
         try:
-            world.throttle.admit(address, email)
+            attempt = world.throttle.admit(address, email)
         except ApiError as error:
             world.now += error.retry_after_seconds or 0
-            world.throttle.admit(address, email)
+            attempt = world.throttle.admit(address, email)
         if right:
-            world.throttle.succeeded(address, email)
+            world.throttle.succeeded(attempt)
 
 
 def test_the_refusal_names_no_account() -> None:

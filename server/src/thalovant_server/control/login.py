@@ -55,18 +55,18 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
 
 async def _account_of(services: Services, body: Login, address: str) -> AccountRecord:
     email = fold_email(body.email)
-    slow = services.throttle.admit(address, email)
+    attempt = services.throttle.admit(address, email)
     try:
-        if slow:
+        if attempt.slow:
             await services.throttle.slow_down()
         account = await _find_account(services, email)
         right = await services.hasher.verify(body.password, account.password_phc if account else None)
     except Overloaded:
-        services.throttle.forgive(address, email)  # it was not judged
+        services.throttle.forgive(attempt)  # it was not judged
         raise
     if account is None or not right or not account.active:
         raise ApiError(401, "Invalid email or password", "invalid_credentials")
-    services.throttle.succeeded(address, email)
+    services.throttle.succeeded(attempt)
     return account
 
 

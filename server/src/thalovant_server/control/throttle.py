@@ -39,6 +39,15 @@ PER_ADDRESS = Rate(burst=20, seconds_each=6.0)
 PER_ACCOUNT = Rate(burst=20, seconds_each=6.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A login that was admitted. `slow`: it is to `slow_down` first. `taken`: what it cost, and can get back."""
+
+    slow: bool
+    owner: tuple[str, str]  # source and account
+    taken: tuple[tuple[_Buckets, Hashable], ...]
+
+
 class LoginThrottle:
     """Counts login attempts in memory.
 
@@ -68,8 +77,8 @@ class LoginThrottle:
         self._accounts = _Buckets(per_account, most_remembered)
         self._owners = _Buckets(per_address, most_remembered)  # (address, account) that worked before
 
-    def admit(self, address: str, email: str) -> bool:
-        """Take note of an attempt, before the password is looked at; tell whether it is to `slow_down` first.
+    def admit(self, address: str, email: str) -> Attempt:
+        """Take note of an attempt, before the password is looked at.
 
         Raises:
             ApiError: 429 `login_rate_limited`, this address has tried too often; with how long to wait.
@@ -79,10 +88,11 @@ class LoginThrottle:
         waits = [buckets.wait(key, now) for buckets, key in mine]
         if waits[0] > 0 and not _is_this_machine(address):
             raise _refusal(math.ceil(waits[0]))
-        for (buckets, key), wait in zip(mine, waits, strict=True):
-            if wait == 0:  # an empty bucket goes no deeper: nobody could wait until it is paid back
-                buckets.take(key, now)
-        return any(waits)
+        # An empty bucket goes no deeper: nobody could wait until it is paid back.
+        taken = tuple(one for one, wait in zip(mine, waits, strict=True) if wait == 0)
+        for buckets, key in taken:
+            buckets.take(key, now)
+        return Attempt(any(waits), (_source(address), email), taken)
 
     async def slow_down(self) -> None:
         """Let an attempt wait a little.
@@ -98,16 +108,20 @@ class LoginThrottle:
         finally:
             self._room += 1
 
-    def forgive(self, address: str, email: str) -> None:
-        """Undo `admit`: the attempt was not judged, or was right. A bucket never holds more than its burst."""
+    def forgive(self, attempt: Attempt) -> None:
+        """Give back, once, what the attempt took: it was not judged, or was right.
+
+        Where it found nothing to take it gives nothing, or it would buy the next one a way round the wait. A bucket
+        never holds more than its burst.
+        """
         now = self._clock()
-        for buckets, key in self._concerning(address, email):
+        for buckets, key in attempt.taken:
             buckets.give_back(key, now)
 
-    def succeeded(self, address: str, email: str) -> None:
+    def succeeded(self, attempt: Attempt) -> None:
         """Take note that the password was right."""
-        self.forgive(address, email)
-        self._owners.remember((_source(address), email), self._clock())
+        self.forgive(attempt)
+        self._owners.remember(attempt.owner, self._clock())
 
     def _concerning(self, address: str, email: str) -> list[tuple[_Buckets, Hashable]]:
         """Return the buckets of an attempt, the one that belongs to its address first."""
