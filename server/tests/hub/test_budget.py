@@ -11,22 +11,23 @@ from thalovant_server.hub.budget import ByteBudget
 
 def test_what_does_not_fit_is_not_taken():
     budget = ByteBudget(10)
-    assert budget.take(7)
-    assert not budget.take(4)
-    assert budget.take(3)
-    budget.give(10)
+    account = budget.share("a")
+    assert account.take(7)
+    assert not account.take(4)
+    assert account.take(3)
+    account.give(10)
     assert budget.used == 0
 
 
 @given(st.lists(st.integers(0, 40)))
 def test_the_ceiling_holds_and_all_comes_back(wishes):
     budget, taken = ByteBudget(100), []
-    for wish in wishes:
-        if budget.take(wish):
-            taken.append(wish)
-        assert budget.used == sum(taken) <= 100
-    for each in taken:
-        budget.give(each)
+    for owner, wish in enumerate(wishes):
+        if budget.share(owner).take(wish):
+            taken.append((owner, wish))
+        assert budget.used == sum(wish for _, wish in taken) <= 100
+    for owner, wish in taken:
+        budget.share(owner).give(wish)
     assert budget.used == 0
 
 

@@ -15,22 +15,27 @@ if TYPE_CHECKING:
 UNCOUNTED = 4 * 1024
 
 
+def strangers_of(budget: ByteBudget) -> Account:
+    """The one account of all who did not log in yet: together they hold no more than one client may."""
+    return budget.share("")
+
+
 class Share:
-    """One connection's part of the process's budget."""
+    """One connection's part of an account."""
 
-    __slots__ = ("_budget", "_held")
+    __slots__ = ("_account", "_held")
 
-    def __init__(self, budget: ByteBudget | Account) -> None:
-        self._budget = budget
+    def __init__(self, account: Account) -> None:
+        self._account = account
         self._held = 0
 
     def hold(self, count: int) -> bool:
-        """Hold exactly `count` bytes from now on; False, and all as before, when the process has no more."""
+        """Hold exactly `count` bytes from now on; False, and all as before, when the account has no more."""
         more = count - self._held
-        if more > 0 and not self._budget.take(more):
+        if more > 0 and not self._account.take(more):
             return False
         if more < 0:
-            self._budget.give(-more)
+            self._account.give(-more)
         self._held = count
         return True
 

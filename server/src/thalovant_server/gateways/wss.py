@@ -25,7 +25,7 @@ from thalovant_server.gateways.intake import Intake
 from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.refusal_log import RefusalLog
-from thalovant_server.gateways.share import Share
+from thalovant_server.gateways.share import Share, strangers_of
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal, Refused
 
@@ -61,6 +61,7 @@ class WssGateway:
         self.hub = hub
         self.lanes = Lanes()
         self.refusals = RefusalLog(CARRIER, hub.clock.now)
+        self.strangers = strangers_of(hub.budget)
         self._open: set[WssProtocol] = set()
 
     def protocol(self, on_end: Callable[[], None] | None = None) -> WssProtocol:
@@ -137,8 +138,8 @@ class WssProtocol(asyncio.Protocol):
         self._kind = Opcode.BINARY
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
-        self._outward = Share(self._hub.budget)  # what the client has not taken yet
-        self._inward = Share(self._hub.budget)  # a message that is not whole yet
+        self._outward = Share(gateway.strangers)  # what the client has not taken yet
+        self._inward = Share(gateway.strangers)  # a message that is not whole yet
         self._intake: Intake
         self._reading = True
         self._paused = False

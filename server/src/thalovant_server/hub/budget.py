@@ -40,17 +40,6 @@ class ByteBudget:
         """The account of `owner`; all its accounts count together. `at_least` raises its bound to so many bytes."""
         return Account(self, owner, max(self._share, at_least))
 
-    def take(self, count: int) -> bool:
-        """Take `count` bytes for nobody in particular; False, and nothing taken, when that would pass the ceiling."""
-        if self._used + count > self._most:
-            return False
-        self._used += count
-        return True
-
-    def give(self, count: int) -> None:
-        """Give back `count` bytes that were taken so."""
-        self._used -= count
-
     def held(self, owner: Hashable) -> int:
         """Bytes that `owner` has taken."""
         return self._held.get(owner, 0)
@@ -76,7 +65,7 @@ class ByteBudget:
 
 
 class Account:
-    """One owner's way to the budget: the same `take` and `give`, within its share. Made by `ByteBudget.share`."""
+    """One owner's way to the budget, within its share. Made by `ByteBudget.share`."""
 
     __slots__ = ("_budget", "_most", "_owner")
 

@@ -69,7 +69,7 @@ class FakeHub:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.budget = ByteBudget(limits.process_bytes)
+        self.budget = ByteBudget(limits.process_bytes, share=limits.client_bytes)
         self.clock = LoopClock()
         self.sessions: list[FakeConnection] = []
         self.refusal: Refusal | None = None

@@ -597,6 +597,24 @@ def test_half_a_packet_counts_against_the_process(rig: SimpleNamespace) -> None:
     run(main())
 
 
+def test_who_did_not_log_in_shares_the_bytes_of_one_client(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(limits=Limits(client_bytes=20_000)) as endpoint:
+            half = encode(rig.connect("a", password=bytes(8_000)))[:-1]
+            strangers = [await endpoint.dial() for _ in range(3)]
+            for stranger in strangers:
+                await stranger.write(half)
+            ends = [asyncio.create_task(stranger.gone()) for stranger in strangers]
+            async with asyncio.timeout(5):
+                done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            assert len(done) == 1 and endpoint.hub.budget.used <= 20_000
+            await endpoint.login("a")
+            for end in ends:
+                end.cancel()
+
+    run(main())
+
+
 def test_a_few_bytes_of_a_packet_are_not_counted(rig: SimpleNamespace) -> None:
     async def main() -> None:
         async with rig.Endpoint(limits=Limits(process_bytes=0)) as endpoint:

@@ -97,8 +97,8 @@ class MqttConnection(asyncio.Protocol):
         self._intake: Intake
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
-        self._outward = Share(gateway.budget)  # what the client has not taken yet
-        self._inward = Share(gateway.budget)  # a packet that is not whole yet
+        self._outward = Share(gateway.strangers)  # what the client has not taken yet
+        self._inward = Share(gateway.strangers)  # a packet that is not whole yet
         self._status_due: bytes | None = None  # told once the client has taken what is before it
         self._scheduled = False
         self._paused = False

@@ -26,6 +26,7 @@ from thalovant_server.gateways.mqtt.presence import PresenceBoard
 from thalovant_server.gateways.mqtt.roster import Roster
 from thalovant_server.gateways.mqtt.session import MqttSession, Output
 from thalovant_server.gateways.refusal_log import RefusalLog
+from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import CONNACK_NOT_AUTHORIZED, CREDENTIAL, Refusal, Refused
 
@@ -78,7 +79,7 @@ class MqttGateway:
     ) -> None:
         self.limits = limits or hub.limits
         self.bounds = bounds or Bounds()
-        self.budget = hub.budget
+        self.strangers = strangers_of(hub.budget)
         self.lanes = lanes or Lanes()
         self._hub = hub
         self._directory = directory
