@@ -492,13 +492,13 @@ def test_a_client_whose_share_is_full_of_answers_forgets_the_oldest(run_rig):
 def test_an_answer_without_room_is_not_held_against_the_ask(run_rig, capsys):
     async def main(rig):
         device = await rig.device(1).open().ready()
-        before = rig.hub.budget.used
-        rest = rig.hub.limits.process_bytes - before - 1_800
-        assert rig.hub.budget.take(rest)  # somebody else holds nearly everything
+        rest = rig.hub.limits.process_bytes - rig.hub.budget.used - 1_800
+        others = rig.hub.budget.share("others", at_least=rest)
+        assert others.take(rest)  # nearly everything
         device.ask("q", "r1")
         await device.hears(2)
         assert (device.types[-1], device.heard[-1].payload["data"]["code"]) == (TIMEOUT, "busy")
-        rig.hub.budget.give(rest)
+        others.give(rest)
         device.ask("q", "r1")  # at once: before the runtime has put the turn away
         await device.hears(4)
         assert device.types[2:] == ["speak", HANDLED]
