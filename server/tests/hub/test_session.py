@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -134,7 +134,7 @@ class Road:
             (self._hub_said if from_hub else self._client_said)(output)
         self._moving = False
 
-    def _hub_said(self, output: Output) -> None:
+    def _hub_said(self, output: Output | SendSealed) -> None:
         match output:
             case SendClear(data=data):
                 self.from_client(self.client.receive_clear(self._carry(data)))
@@ -255,6 +255,10 @@ def test_messages_both_ways(pattern: str, suite: str) -> None:
     audio = BinaryFrame("bin", 6, {"lang": "en"}, bytes(200_000))
     road.from_hub(list(road.hub.send_binary(audio)))
     assert road.at_client[-1] == ReceivedBinary(audio)
+
+
+def test_the_hub_seals_only_what_it_is_told_to_send() -> None:
+    assert SendSealed not in get_args(Output)  # mypy holds the session to it; a connection has no case for it
 
 
 class TestKeys:

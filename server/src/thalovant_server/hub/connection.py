@@ -31,7 +31,6 @@ from thalovant_server.hub.session import (
     Received,
     ReceivedBinary,
     SendClear,
-    SendSealed,
 )
 
 if TYPE_CHECKING:
@@ -249,23 +248,14 @@ class Connection:
     # -- inside -----------------------------------------------------------------------------------------------
 
     def _drive(self, outputs: Iterable[Output]) -> None:
-        """Do what the session asks for, in its order; frames that follow each other leave together."""
+        """Do what the session asks for, in its order."""
         self.touch()
         if not self._account():  # before the message it completed is acted on, which is counted anew
             return
-        frames: list[bytes] = []
         for output in outputs:
-            if isinstance(output, SendSealed):
-                frames.append(output.frame)
-                continue
-            if frames:
-                self._link.send_sealed(frames)
-                frames = []
             self._do(output)
             if self.closed:
                 return
-        if frames:
-            self._link.send_sealed(frames)
         if self._account():
             self._watch_growth()
 

@@ -104,7 +104,7 @@ class Failed:
     reason: str
 
 
-Output = SendClear | SendSealed | NeedPsk | NeedPin | Ready | Hello | Received | ReceivedBinary | Malformed | Failed
+Output = SendClear | NeedPsk | NeedPin | Ready | Hello | Received | ReceivedBinary | Malformed | Failed
 
 
 class HubSession:
