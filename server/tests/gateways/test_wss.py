@@ -456,6 +456,28 @@ def test_fragments_and_half_frames_count_against_the_process(run_port):
     run_port(main, limits=Limits(process_bytes=90_000, close_seconds=0.05))
 
 
+def test_what_comes_while_a_socket_closes_counts_too_and_is_bounded(run_port):
+    async def main(port):
+        async with Wss(port, port.device()) as client:
+            await client.ready()
+            client.socket.transport.pause_reading()  # it does not answer the close frame
+            [protocol] = port.wss._open
+            before = port.hub.budget.used
+            protocol.end(refusal.RESTARTING)
+            protocol.data_received(bytes([0x82, 0xFF]) + (200_000).to_bytes(8) + bytes(4) + bytes(50_000))
+            while protocol._intake.pending:
+                await asyncio.sleep(0)
+            assert port.hub.budget.used - before >= 50_000 and not protocol._transport.is_closing()
+            protocol.data_received(bytes(50_000))
+            while protocol._intake.pending:
+                await asyncio.sleep(0)
+            assert protocol._transport is None or protocol._transport.is_closing()
+            await port.connections(0)
+            client.socket.transport.abort()
+
+    run_port(main, limits=Limits(process_bytes=90_000))
+
+
 def test_a_hub_that_begins_no_session_any_more_is_1012(run_port):
     async def main(port):
         def stopping(*_):

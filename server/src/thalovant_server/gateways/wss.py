@@ -239,8 +239,8 @@ class WssProtocol(asyncio.Protocol):
 
     def _settle(self) -> None:
         """After a slice: what is left counts, and is not added to. It may be the last one of a lost socket."""
-        if not self._closing and not self._inward.hold_partial(self._partial_bytes):
-            self.end(refusal.BUSY)
+        if not self._inward.hold_partial(self._partial_bytes):
+            self._too_much()
         self._flush()
         reading = not self._intake.pending
         if self._transport is None:
@@ -250,6 +250,15 @@ class WssProtocol(asyncio.Protocol):
         elif reading is not self._reading and not self._transport.is_closing():
             self._reading = reading
             (self._transport.resume_reading if reading else self._transport.pause_reading)()
+
+    def _too_much(self) -> None:
+        """It may hold no more. The client is told so; one that was told to go already is dropped."""
+        if not self._closing:
+            self.end(refusal.BUSY)
+            return
+        self._intake.close()
+        if self._transport is not None:
+            self._transport.abort()  # not `self.abort()`: this is called by `_settle`, and that would call it again
 
     def _forget(self) -> None:
         """Nobody knows this socket any more. Once."""
