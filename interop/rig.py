@@ -63,7 +63,11 @@ class Published:
 
 
 def mosquitto(program: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start mosquitto_pub, mosquitto_sub or mosquitto_rr; each line it writes is there at once."""
+    """Start mosquitto_pub, mosquitto_sub or mosquitto_rr; each line it writes is there at once.
+
+    End it with ``kill``: mosquitto_sub 2.0 disconnects inside its handler of SIGTERM, and waits for ever on its own
+    lock when the signal comes while it takes in a message.
+    """
     environment = dict(os.environ)
     if shutil.which("mosquitto_sub") is None:
         environment["PATH"] = f"{UNPACKED_MOSQUITTO / 'bin'}:{environment['PATH']}"

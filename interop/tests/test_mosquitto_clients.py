@@ -100,7 +100,7 @@ def test_the_answer_to_a_hello_reaches_no_other_connection(identities: tuple[Any
             seen.append(line)
             if line.startswith(f"{prefix}/status"):
                 break
-        listener.terminate()
+        listener.kill()
     assert not any(line.startswith(f"{prefix}/s2c ") for line in seen)
 
 
@@ -115,7 +115,7 @@ def test_presence_is_retained_on_the_own_status_topic(identities: tuple[Any, Any
         assert code == 0
         assert watcher.stdout is not None
         assert any(line.strip() == "online" for line in watcher.stdout)
-        watcher.terminate()
+        watcher.kill()
 
 
 @pytest.mark.parametrize("topic", REFUSED_SUBSCRIPTIONS)
@@ -132,7 +132,7 @@ def test_a_subscription_to_an_own_topic_is_granted(topic: str, identities: tuple
     filled = fill(topic, identities)
     with mosquitto("mosquitto_sub", *address, *credential(identities[0]), "-t", filled, "-d", "-W", "10") as listener:
         subscribed(listener)
-        listener.terminate()
+        listener.kill()
 
 
 @pytest.mark.parametrize("topic", REFUSED_PUBLISHES)
@@ -149,7 +149,7 @@ def test_a_publish_to_anything_else_ends_the_connection(
             mosquitto("mosquitto_pub", *address, *credential(own), "-t", fill(topic, identities), "-m", "x")
         )
         assert code != 0, output
-        witness.terminate()
+        witness.kill()
         assert "PUBLISH" not in witness.communicate(timeout=10)[0]
 
 
@@ -200,5 +200,5 @@ def test_a_neighbours_client_id_takes_nothing_over(identities: tuple[Any, Any], 
             finished(mosquitto("mosquitto_pub", *address, *credential(neighbour), "-t", topic, "-m", "online"))
             assert witness.stdout is not None
             assert any(line.strip() == "online" for line in witness.stdout)
-            thief.terminate()
-        witness.terminate()
+            thief.kill()
+        witness.kill()
