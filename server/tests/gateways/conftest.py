@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import heapq
-import itertools
 import ssl
 from dataclasses import replace
 from urllib.parse import quote
@@ -27,65 +24,15 @@ from thalovant_server.gateways.https import HttpsGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
+from thalovant_server.testing.clock import StandingClock
+from thalovant_server.testing.directory import MemoryStore, cheap_stretch
 
 
-def cheap_psk(password, node_id):
-    return hashlib.sha256(f"{password}@{node_id}".encode()).digest()
-
-
-class MemoryStore:
-    """A fake of the store, in memory."""
-
-    def __init__(self):
-        self.pins = {}
-
-    async def pin_key(self, credential_id, key):
-        return self.pins.setdefault(credential_id, key)
+class NumberedStore(MemoryStore):
+    """Every credential's password is named after its id."""
 
     async def password(self, credential_id):
         return f"password-{credential_id}"
-
-    async def keep_psk(self, credential_id, psk):
-        pass
-
-    def mqtt_password_matches(self, password, expected):
-        return password == expected
-
-
-class StandingClock:
-    """A fake clock: time passes only in `advance`."""
-
-    def __init__(self):
-        self.time = 1000.0
-        self._calls = []
-        self._numbers = itertools.count()
-
-    def now(self):
-        return self.time
-
-    def call_later(self, delay, callback):
-        call = _Call()
-        heapq.heappush(self._calls, (self.time + delay, next(self._numbers), call, callback))
-        return call
-
-    @property
-    def armed(self):
-        return sum(not call.cancelled for _, _, call, _ in self._calls)
-
-    def advance(self, seconds):
-        until = self.time + seconds
-        while self._calls and self._calls[0][0] <= until:
-            self.time, _, call, callback = heapq.heappop(self._calls)
-            if not call.cancelled:
-                callback()
-        self.time = until
-
-
-class _Call:
-    cancelled = False
-
-    def cancel(self):
-        self.cancelled = True
 
 
 class Port:
@@ -93,7 +40,7 @@ class Port:
 
     def __init__(self, tls, agents, agent, limits, clock):
         self.server_tls, self.client_tls = tls
-        self.directory = Directory(MemoryStore(), node_id="node-1", stretch=cheap_psk)
+        self.directory = Directory(NumberedStore(), node_id="node-1", stretch=cheap_stretch)
         for hub_id in ("h1", "h2"):
             self.put_hub(hub_id, agent=agent)
         self.hub = Hub(
@@ -145,7 +92,7 @@ class Port:
             client_name=f"name-{number}",
             site_id="site",
             topic_prefix=f"hubs/{hub_id}/clients/client-{number}",
-            psk=fields.pop("psk", cheap_psk(f"password-{number}", "node-1")),
+            psk=fields.pop("psk", cheap_stretch(f"password-{number}", "node-1")),
             **fields,
         )
         self.directory.put_credential(entry)
@@ -206,7 +153,7 @@ class Device:
                 case SendSealed(frame=frame):
                     self.out.append((True, frame))
                 case NeedPsk(node_id=node_id):
-                    self.act(self.session.provide_psk(cheap_psk(self.password, node_id)))
+                    self.act(self.session.provide_psk(cheap_stretch(self.password, node_id)))
                 case Received(message=message):
                     self.heard.append(message)
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import heapq
-import itertools
 from pathlib import Path
 
 import pytest
@@ -20,68 +17,22 @@ from thalovant_server.agents.catalog import Catalog
 from thalovant_server.directory import CARRIERS, CredentialEntry, Directory, HubEntry
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
+from thalovant_server.testing.clock import StandingClock
+from thalovant_server.testing.directory import MemoryStore, cheap_stretch
 
 
-def cheap_psk(password: str, node_id: str) -> bytes:
-    return hashlib.sha256(f"{password}@{node_id}".encode()).digest()
+class NumberedStore(MemoryStore):
+    """Every credential's password is named after its id."""
 
-
-class MemoryStore:
-    """A fake of the store, in memory."""
-
-    def __init__(self):
-        self.pins = {}
-        self.gate = None  # an asyncio.Event: pinning waits for it
+    gate: asyncio.Event | None = None  # pinning waits for it
 
     async def pin_key(self, credential_id, key):
         if self.gate is not None:
             await self.gate.wait()
-        return self.pins.setdefault(credential_id, key)
+        return await super().pin_key(credential_id, key)
 
     async def password(self, credential_id):
         return f"password-{credential_id}"
-
-    async def keep_psk(self, credential_id, psk):
-        pass
-
-    def mqtt_password_matches(self, password, expected):
-        return password == expected
-
-
-class StandingClock:
-    """A fake clock: time passes only in `advance`."""
-
-    def __init__(self):
-        self.time = 1000.0
-        self._calls = []
-        self._numbers = itertools.count()
-
-    def now(self):
-        return self.time
-
-    def call_later(self, delay, callback):
-        call = _Call()
-        heapq.heappush(self._calls, (self.time + delay, next(self._numbers), call, callback))
-        return call
-
-    @property
-    def armed(self):
-        return sum(not call.cancelled for _, _, call, _ in self._calls)
-
-    def advance(self, seconds):
-        until = self.time + seconds
-        while self._calls and self._calls[0][0] <= until:
-            self.time, _, call, callback = heapq.heappop(self._calls)
-            if not call.cancelled:
-                callback()
-        self.time = until
-
-
-class _Call:
-    cancelled = False
-
-    def cancel(self):
-        self.cancelled = True
 
 
 class Device:
@@ -137,7 +88,7 @@ class Device:
                 case SendSealed(frame=frame):
                     self.connection.receive_sealed(frame)
                 case NeedPsk(node_id=node_id):
-                    self.act(self.session.provide_psk(cheap_psk(self.password, node_id)))
+                    self.act(self.session.provide_psk(cheap_stretch(self.password, node_id)))
                 case Received(message=message):
                     self.heard.append(message)
                 case Failed(code=code):
@@ -186,8 +137,8 @@ class Rig:
     """One hub `h1` with credentials that are made as needed."""
 
     def __init__(self, agents=(), *, agent=None, limits=None, max_message=4 << 20):
-        self.store = MemoryStore()
-        self.directory = Directory(self.store, node_id="node-1", stretch=cheap_psk)
+        self.store = NumberedStore()
+        self.directory = Directory(self.store, node_id="node-1", stretch=cheap_stretch)
         self.put_hub("h1", agent=agent, max_message=max_message)
         self.directory.start()
         self.clock = StandingClock()
@@ -213,7 +164,7 @@ class Rig:
             client_name=f"name-{number}",
             site_id="site",
             topic_prefix=f"hubs/{hub_id}/clients/client-{number}",
-            psk=fields.pop("psk", cheap_psk(f"password-{number}", "node-1")),
+            psk=fields.pop("psk", cheap_stretch(f"password-{number}", "node-1")),
             **fields,
         )
         self.directory.put_credential(entry)
