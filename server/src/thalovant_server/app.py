@@ -42,6 +42,8 @@ from thalovant_server.store.server_row import ServerIdentity
 
 log = structlog.get_logger("thalovant.server")
 
+CLOSE_SECONDS = 2.0  # for peers that do not answer a close; what was due to them is written before that
+
 
 def serve(settings: Settings) -> None:
     """Run the server until it is asked to stop.
@@ -158,9 +160,6 @@ async def _end_connections(
     api.stop_accepting()
     await hub.stop(drain.seconds, drain.hurry)
     await asyncio.gather(mqtt.close(CLOSE_SECONDS), api.close(CLOSE_SECONDS))
-
-
-CLOSE_SECONDS = 2.0  # for peers that do not answer a close; what was due to them is written before that
 
 
 class _PortFault:
