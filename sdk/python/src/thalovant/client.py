@@ -426,8 +426,8 @@ class AsyncThalovantClient:
     async def _emit(self, link: Link, message: HiveMessage) -> HiveMessage:
         self._send(link, message)
         self._book.sent(message.payload["type"], asyncio.get_running_loop().time())
-        if self._transport.congested:
-            await self._transport.drain()
+        if link.transport.congested:
+            await link.transport.drain()
             if link.error is not None:
                 raise link.error
         return message

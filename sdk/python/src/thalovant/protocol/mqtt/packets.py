@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """MQTT control packets as values, one class a packet type, and what a codec of one protocol version is.
 
-Shared by every version: `v311` turns these into bytes and back, a later version is a sibling file that fills
-the same classes. Topics and filters stay bytes (they are compared, never shown), the rest of the text is
-`str`.
+Shared by both versions: `v311` and `v5` turn these into bytes and back. What only MQTT 5 has (`properties`, reason
+codes, AUTH) has a default that says nothing; the codec of 3.1.1 refuses to write anything else. Topics and filters
+stay bytes (they are compared, never shown), the rest of the text is `str`.
 
 They are values: nobody changes one. They are not `frozen` only because that takes longer to make than all the
 rest of decoding a PUBLISH.
@@ -16,12 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from thalovant.protocol.errors import MqttError
+from thalovant.protocol.mqtt.properties import NOTHING, Properties
 
 REFUSED = 0x80
-"""Return code of a SUBACK for a filter that is not granted (MQTT 3.1.1, 3.9.3)."""
+"""Return code of a SUBACK for a filter that is not granted (MQTT 3.1.1, 3.9.3). MQTT 5: see `reason_codes`."""
+
+NO_LOCAL = 0x04
+RETAIN_AS_PUBLISHED = 0x08
+RETAIN_HANDLING = 0x30
+"""Bits of the options of a filter (MQTT 5, 3.8.3.1); the requested QoS is the lowest two."""
 
 ACCEPTED = 0
 UNACCEPTABLE_VERSION = 1
@@ -53,27 +59,33 @@ class Will:
     payload: bytes = field(repr=False)
     qos: int = 0
     retain: bool = False
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
 class Connect:
-    """A client asks to be let in (MQTT 3.1.1, 3.1)."""
+    """A client asks to be let in (both standards, 3.1)."""
 
     client_id: str
     clean_session: bool = True
+    """In MQTT 5 its name is Clean Start."""
     keepalive: int = 0
     """Seconds; 0 switches it off."""
     username: str | None = field(default=None, repr=False)
     password: bytes | None = field(default=None, repr=False)
     will: Will | None = None
+    level: int = 4
+    """The protocol level: 4 for MQTT 3.1.1, 5 for MQTT 5.0."""
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
 class Connack:
-    """The answer to CONNECT: `ACCEPTED` or why not (MQTT 3.1.1, 3.2)."""
+    """The answer to CONNECT: `ACCEPTED` or why not, a return code of 3.1.1 or a reason code of 5 (3.2)."""
 
     session_present: bool
     code: int
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -87,6 +99,7 @@ class Publish:
     """1 to 65535 with QoS 1 and 2, None with QoS 0."""
     retain: bool = False
     dup: bool = False
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -94,6 +107,8 @@ class Puback:
     """A PUBLISH with QoS 1 was taken (MQTT 3.1.1, 3.4)."""
 
     packet_id: int
+    code: int = 0
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -101,6 +116,8 @@ class Pubrec:
     """QoS 2, first answer: the PUBLISH was taken (MQTT 3.1.1, 3.5)."""
 
     packet_id: int
+    code: int = 0
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -108,6 +125,8 @@ class Pubrel:
     """QoS 2, answer to PUBREC: the packet identifier may be let go (MQTT 3.1.1, 3.6)."""
 
     packet_id: int
+    code: int = 0
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -115,6 +134,8 @@ class Pubcomp:
     """QoS 2, last answer: it was let go (MQTT 3.1.1, 3.7)."""
 
     packet_id: int
+    code: int = 0
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -123,7 +144,8 @@ class Subscribe:
 
     packet_id: int
     filters: tuple[tuple[bytes, int], ...]
-    """Pairs of filter and requested QoS, at least one."""
+    """Pairs of filter and options, at least one. The options are the requested QoS; in MQTT 5 more bits may be set."""
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -132,7 +154,8 @@ class Suback:
 
     packet_id: int
     codes: tuple[int, ...]
-    """One for each filter, in order: the granted QoS or `REFUSED`."""
+    """One for each filter, in order: the granted QoS, or `REFUSED` or another reason code from 0x80 on."""
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -141,13 +164,17 @@ class Unsubscribe:
 
     packet_id: int
     filters: tuple[bytes, ...]
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
 class Unsuback:
-    """The answer to UNSUBSCRIBE (MQTT 3.1.1, 3.11)."""
+    """The answer to UNSUBSCRIBE (both standards, 3.11)."""
 
     packet_id: int
+    codes: tuple[int, ...] = ()
+    """MQTT 5: one for each filter, in order."""
+    properties: Properties = NOTHING
 
 
 @dataclass(slots=True)
@@ -162,7 +189,18 @@ class Pingresp:
 
 @dataclass(slots=True)
 class Disconnect:
-    """A client leaves in good order; its will is dropped (MQTT 3.1.1, 3.14)."""
+    """A side leaves in good order and, in MQTT 5, says why (3.14). In 3.1.1 only a client sends it."""
+
+    code: int = 0
+    properties: Properties = NOTHING
+
+
+@dataclass(slots=True)
+class Auth:
+    """A step of an extended authentication (MQTT 5, 3.15)."""
+
+    code: int = 0
+    properties: Properties = NOTHING
 
 
 Packet: TypeAlias = (
@@ -180,7 +218,26 @@ Packet: TypeAlias = (
     | Pingreq
     | Pingresp
     | Disconnect
+    | Auth
 )
+
+
+class EncodePublish(Protocol):
+    """The fast road to the bytes of a PUBLISH: the topic is taken as it is, so pass one that was checked.
+
+    Raises MalformedPacketError when QoS, DUP and packet identifier do not fit together or a length does not fit.
+    """
+
+    def __call__(
+        self,
+        topic: bytes,
+        payload: bytes,
+        *,
+        qos: int,
+        packet_id: int | None = None,
+        retain: bool = False,
+        dup: bool = False,
+    ) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +251,5 @@ class Codec:
     level: int
     decode: Callable[[int, bytes], Packet]
     encode: Callable[[Packet], bytes]
+    encode_publish: EncodePublish
     first_bytes: frozenset[int]

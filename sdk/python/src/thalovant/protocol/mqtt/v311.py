@@ -340,5 +340,5 @@ _DECODERS: dict[int, Callable[[FieldReader], Packet]] = {
     **{first: _bare_decoder(kind) for first, kind in _BARE.items()},
 }
 
-V311 = Codec(LEVEL, decode, encode, frozenset({*_DECODERS, *range(0x30, 0x40)}))
+V311 = Codec(LEVEL, decode, encode, encode_publish, frozenset({*_DECODERS, *range(0x30, 0x40)}))
 """MQTT 3.1.1."""
