@@ -120,8 +120,8 @@ def play(dialer: Dialer, scene: Callable[[LinkKeeper], Awaitable[None]], *, auto
         keeper = LinkKeeper(
             dialer,  # type: ignore[arg-type]
             auto_reconnect=auto_reconnect,
-            on_message=lambda message: None,
-            on_lost=said.append,
+            on_message=lambda link, message: None,
+            on_lost=lambda link, reason: said.append(reason),
         )
         await scene(keeper)
         await keeper.end("over", for_good=True)

@@ -291,7 +291,7 @@ class AsyncThalovantClient:
         )
         with _as_runtime_error():
             self._book.add(ask)
-        pending = PendingAsk(ask, loop)
+        pending = PendingAsk(ask, link, loop)
         self._pending[request_id] = pending
         self._await_answers(+1)
         try:
@@ -440,19 +440,20 @@ class AsyncThalovantClient:
 
     def _await_answers(self, change: int) -> None:
         self._awaited += change
-        self._transport.expecting = self._awaited > 0
+        self._keeper.expect(self._awaited > 0)
 
     # What comes in
 
-    def _receive(self, message: HiveMessage) -> None:
-        inner = self._bus_message(message)
+    def _receive(self, link: Link, message: HiveMessage) -> None:
+        protocol = link.transport.protocol
+        inner = self._bus_message(message, protocol)
         if inner is None:
             return
         try:
             name, data, context = inner.bus_parts()
         except MessageError:
             return  # not for anybody (contract 7)
-        seen = seen_context(context, self._transport.protocol)
+        seen = seen_context(context, protocol)
         now = asyncio.get_running_loop().time()
         ask = self._book.dispatch(name, data, seen, now, message)
         if ask is not None and (pending := self._pending.get(ask.request_id)) is not None:
@@ -460,12 +461,12 @@ class AsyncThalovantClient:
         if name in self._subscriptions:
             self._subscriptions.deliver(ThalovantEvent(name, data, seen, message))
 
-    def _bus_message(self, message: HiveMessage) -> HiveMessage | None:
+    def _bus_message(self, message: HiveMessage, protocol: HubProtocol) -> HiveMessage | None:
         """The bus message in a frame: the frame itself, or a broadcast to this client's own site (contract 7)."""
         if message.msg_type == "bus":
             return message
         own = message.msg_type == "broadcast" and message.target_site_id == self._identity.site_id
-        if not own or self._transport.protocol == "mqtt":
+        if not own or protocol == "mqtt":
             return None
         try:
             inner = message.nested()
@@ -473,11 +474,13 @@ class AsyncThalovantClient:
             return None
         return inner if inner.msg_type == "bus" else None
 
-    def _fail_asks(self, reason: str) -> None:
+    def _fail_asks(self, link: Link | None, reason: str) -> None:
+        """End the asks that wait on this link; None: on any."""
         now = asyncio.get_running_loop().time()
-        for ask in self._book.link_lost(reason, now):
-            if (pending := self._pending.get(ask.request_id)) is not None:
-                pending.look()
+        for pending in [each for each in self._pending.values() if link is None or each.link is link]:
+            self._book.remove(pending.ask)
+            pending.ask.link_lost(reason, now)
+            pending.look()
 
 
 async def _run(result: Awaitable[Any], event_name: str) -> None:

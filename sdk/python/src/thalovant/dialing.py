@@ -69,9 +69,13 @@ class Dialer:
             return "ready"
         return "open" if link.session.state == "hello" else "handshake"
 
+    def expect(self, answers: bool) -> None:
+        """Be told whether somebody waits for the hub to say something."""
+        self._transport.expecting = answers
+
     async def dial(
         self,
-        on_message: Callable[[HiveMessage], None],
+        on_message: Callable[[Link, HiveMessage], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> Link:
         """Return a link that is ready, its hub's key pinned.
@@ -109,7 +113,7 @@ class Dialer:
         keys: NoiseKeys,
         psks: Mapping[str, bytes],
         allow_kk: bool,
-        on_message: Callable[[HiveMessage], None],
+        on_message: Callable[[Link, HiveMessage], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> Link:
         identity, session_id = self._identity, self._transport.session_id()

@@ -42,7 +42,8 @@ class _EndedError(ThalovantConnectionError):
 class LinkKeeper:
     """The link of one client, as `link`, or None. All of it belongs to one event loop.
 
-    `on_lost` is called with a reason when what was sent on the link can no longer be answered.
+    `on_lost` is called with a link and a reason when what was sent on it can no longer be answered; with None for all
+    that was sent.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class LinkKeeper:
         dialer: Dialer,
         *,
         auto_reconnect: bool,
-        on_message: Callable[[HiveMessage], None],
-        on_lost: Callable[[str], None],
+        on_message: Callable[[Link, HiveMessage], None],
+        on_lost: Callable[[Link | None, str], None],
     ) -> None:
         self._dialer = dialer
         self._auto_reconnect = auto_reconnect
@@ -69,6 +70,10 @@ class LinkKeeper:
         """Set once there is no link and none will be dialled by itself: closed, given up, or lost and not kept."""
         self._info = ThalovantConnectionInfo()
         self._last_error: str | None = None
+
+    def expect(self, answers: bool) -> None:
+        """Be told whether somebody waits for the hub to say something."""
+        self._dialer.expect(answers)
 
     def forgive(self) -> None:
         """Forget that the link was given up: the user asks for another attempt."""
@@ -130,7 +135,7 @@ class LinkKeeper:
         """End the link and everything that dials; what is in flight fails with `reason`."""
         self._closed = self._closed or for_good
         link, self.link = self.link, None
-        self._on_lost(reason)
+        self._on_lost(None, reason)
         await self._tasks.end()
         self._dial_task = self._redial_task = None
         await self._clearing.end_by_itself()
@@ -170,7 +175,7 @@ class LinkKeeper:
             link.error = meaning = await self._dialer.meaning_of_loss(link, error)
             self._note(meaning)
             await link.close()
-        self._on_lost(str(meaning))
+        self._on_lost(link, str(meaning))
         if not self._auto_reconnect:
             self.gone.set()
         if self._auto_reconnect and not self._closed and self._given_up is None and self._redial_task is None:

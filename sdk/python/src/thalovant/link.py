@@ -54,8 +54,8 @@ class HandshakeFailedError(ThalovantConnectionError):
 class Link:
     """A session on a carrier. Open it, `send` on it, `close` it.
 
-    `on_message` gets every message of the hub. `on_lost` gets the link and an error that says why it ended by itself:
-    at most once, only after `open` has returned, never after `close`.
+    `on_message` gets the link and each message of the hub. `on_lost` gets the link and an error that says why it ended
+    by itself: at most once, only after `open` has returned, never after `close`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Link:
         site_id: str,
         password: str,
         *,
-        on_message: Callable[[HiveMessage], None],
+        on_message: Callable[[Link, HiveMessage], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> None:
         self.transport = transport
@@ -161,7 +161,7 @@ class Link:
     def _perform(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, Received):
-                self._on_message(output.message)
+                self._on_message(self, output.message)
             elif isinstance(output, SendSealed):
                 self.transport.send_sealed([output.frame])
             elif isinstance(output, SendClear):

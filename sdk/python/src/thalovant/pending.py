@@ -4,19 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from thalovant.protocol.asks import Ask, Outcome
+
+if TYPE_CHECKING:
+    from thalovant.link import Link
 
 __all__ = ["PendingAsk"]
 
 
 class PendingAsk:
-    """Wakes the caller when the ask has an outcome. Call `look` after each event, `end` in every case."""
+    """Wakes the caller when the ask that was sent on `link` has an outcome.
 
-    __slots__ = ("_ask", "_due", "_loop", "_timer", "_waiter")
+    Call `look` after each event, `end` in every case.
+    """
 
-    def __init__(self, ask: Ask, loop: asyncio.AbstractEventLoop) -> None:
-        self._ask = ask
+    __slots__ = ("_due", "_loop", "_timer", "_waiter", "ask", "link")
+
+    def __init__(self, ask: Ask, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+        self.ask = ask
+        self.link = link
         self._loop = loop
         self._waiter: asyncio.Future[Outcome] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -29,12 +37,12 @@ class PendingAsk:
 
     def look(self) -> None:
         """See what became of the ask; wake the caller, or set the timer to when time will tell."""
-        outcome = self._ask.outcome
+        outcome = self.ask.outcome
         if outcome is not None:
             if not self._waiter.done():
                 self._waiter.set_result(outcome)
-        elif self._ask.next_at != self._due:
-            self._set_timer(self._ask.next_at)
+        elif self.ask.next_at != self._due:
+            self._set_timer(self.ask.next_at)
 
     def end(self) -> None:
         """Stop the timer."""
@@ -48,5 +56,5 @@ class PendingAsk:
 
     def _strike(self) -> None:
         self._due = None  # the loop's clock is coarse: it may be a little early, and the timer must be set anew
-        self._ask.tick(self._loop.time())
+        self.ask.tick(self._loop.time())
         self.look()
