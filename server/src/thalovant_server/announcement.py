@@ -10,7 +10,6 @@ from pathlib import Path
 
 import typer
 
-from thalovant_server import certificates
 from thalovant_server.settings import Settings
 
 
@@ -42,7 +41,7 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             '  thalovant ask "Is anybody there?" --protocol mqtt',
             "",
             "From another machine, log in with --ca-fingerprint instead of --ca (SHA-256 of the authority):",
-            f"  {_fingerprint(ready['ca_file'])}",
+            f"  {ready['ca_fingerprint']}",
             "",
             "Ctrl-C stops it.",
         ]
@@ -54,7 +53,3 @@ def _activate() -> str:
     if sys.prefix == sys.base_prefix:
         return ""
     return f" (first: . {shlex.quote(str(Path(sys.prefix) / 'bin/activate'))})"
-
-
-def _fingerprint(ca_file: str) -> str:
-    return certificates.fingerprint(Path(ca_file).read_text("ascii"))

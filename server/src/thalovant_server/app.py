@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from thalovant.protocol.noise import stretch
-from thalovant_server import __version__, announcement, data_directory, logs
+from thalovant_server import __version__, announcement, certificates, data_directory, logs
 from thalovant_server.agents.catalog import Catalog
 from thalovant_server.bootstrap import ADMIN_EMAIL, ensure_first_start
 from thalovant_server.control.app import create_app
@@ -206,6 +206,7 @@ def _ready(data: DataDirectory, directory: Directory, endpoints: Endpoints) -> d
     return {
         **addresses,
         "ca_file": str(data.file(data_directory.AUTHORITY_CERTIFICATE)),
+        "ca_fingerprint": certificates.fingerprint(endpoints.ca_pem),
         "ca_bundle": str(data.file(data_directory.BUNDLE)),
         "admin_email": ADMIN_EMAIL,
         "admin_password_file": str(data.file(data_directory.ADMIN_PASSWORD)),

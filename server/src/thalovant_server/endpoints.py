@@ -14,7 +14,7 @@ class Endpoints:
         host: the name or address clients use, without port.
         api_port: the one TLS port of the API and of the hubs' WSS and HTTPS.
         mqtt_port: the TLS port of the embedded MQTT endpoint.
-        ca_pem: the certificate authority to trust for these addresses, PEM text.
+        ca_pem: the certificate authority to trust for these addresses, PEM text; "" when clients trust it anyway.
     """
 
     host: str

@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,10 +106,31 @@ def test_what_anybody_may_ask_the_server(in_world: Run) -> None:
     async def scenario(world: World) -> None:
         health = await world.call("GET", "/v1/health", token=None)
         assert health.json() == {"status": "ok", "version": "1.2.3"}
-        authority = await world.call("GET", "/v1/ca.pem", token=None)
-        assert authority.text == world.services.endpoints.ca_pem
         described = (await world.call("GET", "/v1/openapi.json", token=None)).json()
         assert "/v1/clients" in described["paths"]
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize("path", ["/v1/ca", "/v1/ca.pem"])
+def test_anybody_may_have_the_authority_and_keep_it_a_while(path: str, in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.call("GET", path, token=None)
+        assert answer.text == world.services.endpoints.ca_pem
+        assert answer.headers["content-type"] == "application/x-pem-file"
+        assert answer.headers["cache-control"] == "public, max-age=300"
+
+    in_world(scenario)
+
+
+def test_a_public_authority_is_not_handed_out(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.services.endpoints = replace(world.services.endpoints, ca_pem="")
+        answer = await world.call("GET", "/v1/ca", token=None)
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_own_authority")
+        assert "--ca-fingerprint" in answer.json()["detail"]
+        client = await world.make_client()
+        assert "ca_pem" not in client["initial_identify"]
 
     in_world(scenario)
 

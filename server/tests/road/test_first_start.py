@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -20,8 +22,13 @@ from thalovant_server.testing import ServerProcess
 
 READY_KEYS = {
     "api_url", "ca_file", "ca_bundle", "wss_endpoint", "https_endpoint", "mqtt_endpoint", "hub_id", "hub_slug",
-    "admin_email", "admin_password_file",
+    "admin_email", "admin_password_file", "ca_fingerprint",
 }  # fmt: skip
+
+
+def fingerprint_of(ca_file: Path) -> str:
+    """The SHA-256 of the DER of a PEM certificate, as anybody would count it."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(ca_file.read_text())).hexdigest()
 
 
 def up(*options: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +44,8 @@ def test_the_first_start_says_where_things_are_and_what_to_type_next(tmp_path: P
         assert stat.S_IMODE(server.ready_file.stat().st_mode) & 0o077 == 0
         for line in (f"thalovant login {server.ready['api_url']} --ca {server.ready['ca_file']}", "thalovant ask"):
             assert line in said
+        assert server.ready["ca_fingerprint"] == fingerprint_of(Path(server.ready["ca_file"]))
+        assert server.ready["ca_fingerprint"] in said
         assert server.admin[1] not in said
         assert server.ready["hub_slug"] == "demo"
         for key in ("api_url", "wss_endpoint", "https_endpoint", "mqtt_endpoint"):

@@ -189,8 +189,9 @@ def initial_identify(
         "site_id": client.site_id,
         "default_master": endpoints.wss_for(hub.id) if over_wss else endpoints.https_for(hub.id),
         "default_port": endpoints.api_port,
-        "ca_pem": endpoints.ca_pem,
     }
+    if endpoints.ca_pem:
+        identity["ca_pem"] = endpoints.ca_pem
     if credential.mqtt_password is not None:
         identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoints)
     return identity

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
@@ -13,6 +15,10 @@ from thalovant_server.errors import ApiError
 
 router = APIRouter(tags=["server"])
 
+PEM = "application/x-pem-file"
+KEEP = "public, max-age=300"  # it holds no secret; short, because an authority may come to vouch for more names
+_AUTHORITY: dict[int | str, dict[str, Any]] = {200: {"content": {PEM: {"schema": {"type": "string"}}}}}
+
 
 @router.get("/v1/health")
 async def health(services: GivenServices) -> Response:
@@ -22,10 +28,20 @@ async def health(services: GivenServices) -> Response:
     return Json({"status": "ok", "version": services.version})
 
 
-@router.get("/v1/ca.pem")
+@router.get("/v1/ca", summary="The certificate authority to trust", responses=_AUTHORITY, response_class=Response)
+@router.get("/v1/ca.pem", include_in_schema=False)  # as clients made before `/v1/ca` ask for it
 async def certificate_authority(services: GivenServices) -> Response:
-    """Give the certificate authority to trust. (Compare its fingerprint: whoever answers could give another.)"""
-    return Response(services.endpoints.ca_pem, media_type="application/x-pem-file", headers=HEADERS)
+    """Give the certificate authority to trust, PEM text. (Compare its fingerprint: whoever answers could give another.)
+
+    404 when the server's certificate is signed by an authority that clients trust anyway.
+    """
+    if not services.endpoints.ca_pem:
+        raise ApiError(
+            404,
+            "This server's certificate is signed by a public authority: leave out --ca and --ca-fingerprint.",
+            "no_own_authority",
+        )
+    return Response(services.endpoints.ca_pem, media_type=PEM, headers={**HEADERS, "cache-control": KEEP})
 
 
 @router.get("/v1/operations/{operation_id}")
