@@ -41,6 +41,7 @@ class ServerProcess:
         environment: variables added to this process's own.
         cwd: where it runs.
         strict: run Python in development mode, and judge the log: see :meth:`complaints`.
+        inside: what the command is prefixed with, such as `testing.network.Host.inside`.
 
     Raises:
         RuntimeError: the server ended before it was ready; carries what it said. With ``strict`` also when a block
@@ -56,13 +57,14 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         strict: bool = False,
+        inside: Sequence[str] = (),
     ) -> None:
         self.data = data
         self._python_options = ("-X", "dev") if strict else ()
         self.ready: dict[str, Any] = {}
         self.output: list[str] = []
         """Every line it wrote so far, standard output and standard error together."""
-        self._command = self._arguments(agents, options)
+        self._command = [*inside, *self._arguments(agents, options)]
         self._environment = {**os.environ, **(environment or {})}
         self._cwd = cwd
         self._process: subprocess.Popen[str] | None = None
