@@ -23,8 +23,9 @@ $(PUBLISHED): interop/published/requirements.txt requirements/uv.txt
 	@PYTHON="$(PYTHON)" bash scripts/environment.sh .cache/published interop/published/requirements.txt
 	@touch $@
 
-interop-env: $(PUBLISHED) ## the published SDK and the mosquitto clients, each in its own place
+interop-env: $(PUBLISHED) ## what the tests need beside Python: the published SDK, the mosquitto clients, network tools
 	@bash scripts/mosquitto_clients.sh
+	@bash scripts/network_tools.sh
 
 install: $(READY) ## make .venv with the commands thalovant and thalovant-server
 	@echo "Installed. Now:  . $(VENV)/bin/activate"

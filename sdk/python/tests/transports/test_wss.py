@@ -254,6 +254,37 @@ def test_a_hub_that_takes_nothing_is_lost(play: Any) -> None:
     play(silent, scene, send_timeout=0.05)
 
 
+def test_a_hub_that_falls_silent_while_an_answer_is_due_is_lost(play: Any) -> None:
+    async def deaf(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()  # as if the network between were gone: not even a ping is answered
+        await connection.wait_closed()
+
+    async def scene(transport: wss.Transport, watcher: Watcher) -> None:
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        transport.expecting = True
+        transport.send_sealed([b"a question"])
+        assert "silent for 0.1 s" in (await watcher.loss()).text
+
+    play(deaf, scene, send_timeout=0.1)
+
+
+def test_a_hub_that_only_takes_its_time_is_waited_for(play: Any) -> None:
+    async def slow(connection: ServerConnection) -> None:
+        await connection.recv()
+        await asyncio.sleep(0.5)  # an agent at work, for several times the client's patience with a dead link
+        await connection.send(b"the answer")
+        await connection.wait_closed()
+
+    async def scene(transport: wss.Transport, watcher: Watcher) -> None:
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        transport.expecting = True
+        transport.send_sealed([b"a question"])
+        assert await watcher.frame() == (b"the answer", True)
+        assert watcher.losses.empty()
+
+    play(slow, scene, send_timeout=0.1)
+
+
 def test_nobody_there() -> None:
     async def main() -> None:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)

@@ -65,7 +65,7 @@ class Transport:
         self._where = urlsplit(wss_base(identity)).netloc.rpartition("@")[2]
         self._tls = wss_base(identity).startswith("wss:")
         self._connect_timeout = connect_timeout
-        self._send_timeout = send_timeout
+        self.send_timeout = send_timeout
         self._self_signed = self_signed
         self._context: ssl.SSLContext | None = None
         self._connection: _Connection | None = None
@@ -107,7 +107,7 @@ class Transport:
     async def _dial(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         def connection(protocol: ClientProtocol, **options: Any) -> _Connection:
             # Known to us at once: the hub's first frames may come with its answer to the upgrade, and get one.
-            self._connection = _Connection(protocol, on_frame, on_lost, **options)
+            self._connection = _Connection(self, protocol, on_frame, on_lost, **options)
             return self._connection
 
         await _Connect(
@@ -150,10 +150,10 @@ class Transport:
         if connection is None:
             return
         try:
-            async with asyncio.timeout(self._send_timeout):
+            async with asyncio.timeout(self.send_timeout):
                 await connection.drain()
         except TimeoutError:
-            connection.lose(Loss(f"The hub took nothing within {self._send_timeout:g} s."))
+            connection.lose(Loss(f"The hub took nothing within {self.send_timeout:g} s."))
         except ConnectionError:
             return  # on_lost has said so
 
@@ -174,8 +174,13 @@ class _Connect(connect):
 class _Connection(ClientConnection):
     """One WebSocket. Hands data frames up as they are parsed, instead of queueing them for `recv`."""
 
-    def __init__(self, protocol: ClientProtocol, on_frame: OnFrame, on_lost: OnLost, **options: Any) -> None:
+    def __init__(
+        self, owner: Transport, protocol: ClientProtocol, on_frame: OnFrame, on_lost: OnLost, **options: Any
+    ) -> None:
         super().__init__(protocol, **options)
+        self._owner = owner
+        self._heard_at = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._over = False
@@ -187,6 +192,10 @@ class _Connection(ClientConnection):
         super().connection_made(transport)
         set_nodelay(transport)
         self.opened_at = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self.loop.time()
+        super().data_received(data)
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Response):
@@ -226,12 +235,41 @@ class _Connection(ClientConnection):
         reason = f": {close.reason}" if close.reason else ""
         return Loss(f"The hub closed the connection ({close.code}{reason}).", close.code)
 
+    def _listen_for(self, since: float) -> None:
+        """Look, half the send timeout after `since`, whether the hub was heard; ask it for a sign of life if not."""
+        self._watch = self.loop.call_at(since + self._owner.send_timeout / 2, self._listen_again, since)
+
+    def _listen_again(self, since: float) -> None:
+        self._watch = None
+        if not self._owner.expecting or self._over:
+            return
+        if self._heard_at > since:
+            self._listen_for(self._heard_at)
+            return
+        with contextlib.suppress(WebSocketException):  # it began to close; on_lost comes
+            self.protocol.send_ping(b"")
+            self.send_data()
+            self._watch = self.loop.call_at(since + self._owner.send_timeout, self._judge_silence, since)
+
+    def _judge_silence(self, since: float) -> None:
+        self._watch = None
+        if self._heard_at > since:
+            self._listen_again(self._heard_at)
+        else:
+            self.lose(Loss(f"The hub was silent for {self._owner.send_timeout:g} s while an answer was due."))
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
     def lose(self, loss: Loss) -> None:
         """Give the connection up."""
         self._tell(loss)
         self.transport.abort()
 
     def _tell(self, loss: Loss) -> None:
+        self._stop_watch()
         if not self._over:
             self._over = True
             if self.response is not None:  # else the upgrade has failed, which `open` reports
@@ -247,9 +285,12 @@ class _Connection(ClientConnection):
             else:
                 self.protocol.send_binary(data)
             self.send_data()
+        if self._owner.expecting and self._watch is None:
+            self._listen_for(self.loop.time())
 
     async def end(self) -> None:
         self._over = True
+        self._stop_watch()
         if self.response is not None:  # else there was no upgrade, and the library has ended the connection
             await self.close()
 
