@@ -13,7 +13,7 @@
     └── MqttError               an MQTT packet or exchange is not acceptable
         ├── MalformedPacketError    the bytes are not a packet
         ├── PacketTooLargeError     the packet is longer than this side takes
-        └── ProtocolViolationError  a packet where the standard forbids it
+        └── ProtocolViolationError  a packet, or a value in it, that the standard forbids
 
 Each has a stable `code` for programs and a sentence for people. No error here ever carries key material,
 plaintext or a password. These never leave the SDK's public surface as they are: the root modules turn them
@@ -23,6 +23,8 @@ into `thalovant.errors`.
 from __future__ import annotations
 
 from typing import ClassVar
+
+from thalovant.protocol.mqtt.reason_codes import ReasonCode
 
 
 class ProtocolError(Exception):
@@ -93,25 +95,32 @@ class SessionError(ProtocolError):
 
 
 class MqttError(ProtocolError):
-    """An MQTT packet or exchange is not acceptable. `reason` is a short sentence that is safe to log."""
+    """An MQTT packet or exchange is not acceptable. `reason` is a short sentence that is safe to log.
+
+    `reason_code` is what MQTT 5 says of it in a CONNACK or DISCONNECT (MQTT 5, 2.4).
+    """
 
     default_code = "mqtt"
+    default_reason_code: ClassVar[ReasonCode] = ReasonCode.UNSPECIFIED_ERROR
 
-    def __init__(self, reason: str, *, code: str | None = None) -> None:
+    def __init__(self, reason: str, *, code: str | None = None, reason_code: ReasonCode | None = None) -> None:
         super().__init__(reason, code=code)
         self.reason = reason
+        self.reason_code = reason_code or self.default_reason_code
 
 
 class MalformedPacketError(MqttError):
     """The bytes are not an MQTT packet (MQTT 1.2, "malformed packet")."""
 
     default_code = "mqtt_malformed_packet"
+    default_reason_code = ReasonCode.MALFORMED_PACKET
 
 
 class PacketTooLargeError(MqttError):
     """The packet announces more bytes than this side takes. `size` and `limit` are in bytes."""
 
     default_code = "mqtt_packet_too_large"
+    default_reason_code = ReasonCode.PACKET_TOO_LARGE
 
     def __init__(self, reason: str, *, size: int = 0, limit: int = 0) -> None:
         super().__init__(reason)
@@ -120,6 +129,7 @@ class PacketTooLargeError(MqttError):
 
 
 class ProtocolViolationError(MqttError):
-    """A well-formed packet stands where the standard forbids it (MQTT 4.8, "protocol error")."""
+    """A well-formed packet says or stands where the standard forbids it (MQTT 5, 1.2, "protocol error")."""
 
     default_code = "mqtt_protocol_violation"
+    default_reason_code = ReasonCode.PROTOCOL_ERROR

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from thalovant.protocol.errors import MalformedPacketError, MqttError, PacketTooLargeError
 from thalovant.protocol.mqtt.framing import PacketReader
 from thalovant.protocol.mqtt.packets import (
+    Codec,
     Disconnect,
     Packet,
     Pingreq,
@@ -18,7 +19,8 @@ from thalovant.protocol.mqtt.packets import (
     Suback,
     UnsupportedVersionError,
 )
-from thalovant.protocol.mqtt.v311 import encode
+from thalovant.protocol.mqtt.v5 import V5
+from thalovant.protocol.mqtt.v311 import V311, encode
 
 PING = b"\xc0\x00"
 samples: list[Packet] = [
@@ -122,6 +124,13 @@ def test_a_remaining_length_of_five_bytes_is_refused_at_the_fourth() -> None:
         reader.feed(b"\x80")
 
 
+@pytest.mark.parametrize("raw", [b"\xc0\x80\x00", b"\x40\x82\x00\x00\x01"])
+def test_only_version_5_demands_the_shortest_remaining_length(raw: bytes) -> None:
+    assert len(PacketReader(100).feed(raw)) == 1
+    with pytest.raises(MalformedPacketError, match="short"):
+        PacketReader(100, V5).feed(raw)
+
+
 def test_the_limit_may_be_raised_between_two_packets_of_one_read() -> None:
     reader = PacketReader(10)
     big = encode(Publish(b"t", b"x" * 50))
@@ -160,13 +169,15 @@ def test_dripping_a_large_packet_parses_it_once() -> None:
     assert reader.parses < 10
 
 
-streams = st.lists(st.sampled_from([encode(packet) for packet in samples]) | st.binary(max_size=6), max_size=8)
+in_bytes = [encode(packet) for packet in samples] + [V5.encode(packet) for packet in samples]
+streams = st.lists(st.sampled_from(in_bytes) | st.binary(max_size=6), max_size=8)
 
 
 @given(streams.map(b"".join), st.lists(st.integers(0, 10_000), max_size=12))
-def test_any_way_of_cutting_gives_the_same(raw: bytes, places: list[int]) -> None:
-    whole = drain(PacketReader(120), [raw])
-    parts = drain(PacketReader(120), cut(raw, places))
+@pytest.mark.parametrize("version", [V311, V5], ids=lambda version: str(version.level))
+def test_any_way_of_cutting_gives_the_same(version: Codec, raw: bytes, places: list[int]) -> None:
+    whole = drain(PacketReader(120, version), [raw])
+    parts = drain(PacketReader(120, version), cut(raw, places))
     assert whole[0] == parts[0]
     assert told(whole[1]) == told(parts[1])
 

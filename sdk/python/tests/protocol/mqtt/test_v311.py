@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from thalovant.protocol.errors import MalformedPacketError, MqttError, PacketTooLargeError
 from thalovant.protocol.mqtt import packets
 from thalovant.protocol.mqtt.framing import PacketReader
+from thalovant.protocol.mqtt.properties import Properties
 from thalovant.protocol.mqtt.v311 import decode, encode, encode_publish
 
 VECTORS = json.loads((Path(__file__).parents[5] / "contract" / "vectors" / "mqtt-311-packets.json").read_text("utf-8"))
@@ -23,10 +24,14 @@ ERRORS = {
 }
 
 
+REASON_CODES = {"malformed": 0x81, "too_large": 0x95, "unsupported_version": 0x84}
+
+
 def told(case: dict[str, Any]) -> str:
     return str(case["description"])
 
 
+ACKNOWLEDGEMENTS = (packets.Puback, packets.Pubrec, packets.Pubrel, packets.Pubcomp)
 ONLY_5 = {"properties", "level", "code", "codes"}
 
 
@@ -77,6 +82,7 @@ def test_a_bad_packet_is_refused_with_its_error(case: dict[str, Any]) -> None:
         read(bytes.fromhex(case["hex"]))
     assert type(caught.value) is ERRORS[case["error"]]
     assert caught.value.reason
+    assert caught.value.reason_code == REASON_CODES[case["error"]]
 
 
 @pytest.mark.parametrize("case", VECTORS["valid"], ids=told)
@@ -130,6 +136,43 @@ def test_unsupported_level_is_named() -> None:
 def test_what_the_standard_forbids_is_not_written(packet: packets.Packet) -> None:
     with pytest.raises(MalformedPacketError):
         encode(packet)
+
+
+SAID = Properties(user_properties=(("k", "v"),))
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        packets.Connect("a", level=5),
+        packets.Connect("a", level=3),
+        packets.Connect("a", properties=SAID),
+        packets.Connect("a", will=packets.Will(b"t", b"", properties=SAID)),
+        packets.Connack(False, 0, SAID),
+        packets.Publish(b"t", b"", properties=SAID),
+        packets.Publish(b"", b"", properties=Properties(topic_alias=1)),
+        *(kind(1, code) for kind in ACKNOWLEDGEMENTS for code in (0x10, 0x87)),
+        *(kind(1, 0, SAID) for kind in ACKNOWLEDGEMENTS),
+        packets.Subscribe(1, ((b"a", packets.NO_LOCAL),)),
+        packets.Subscribe(1, ((b"a", 0),), SAID),
+        packets.Suback(1, (0x87,)),
+        packets.Suback(1, (0,), SAID),
+        packets.Unsubscribe(1, (b"a",), SAID),
+        packets.Unsuback(1, (0,)),
+        packets.Unsuback(1, (), SAID),
+        packets.Disconnect(0x81),
+        packets.Disconnect(0, SAID),
+        packets.Auth(),
+    ],
+    ids=repr,
+)
+def test_what_only_version_5_can_say_is_not_written(packet: packets.Packet) -> None:
+    with pytest.raises(MalformedPacketError, match=r"3\.1\.1|QoS|reserved|topic name"):
+        encode(packet)
+
+
+def test_properties_that_say_nothing_are_none() -> None:
+    assert encode(packets.Puback(1, 0, Properties())) == encode(packets.Puback(1))
 
 
 def test_a_body_beyond_four_bytes_of_length_is_not_written() -> None:

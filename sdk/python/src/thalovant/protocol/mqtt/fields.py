@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MQTT packets are made of: integers, UTF-8 strings, binary data (MQTT 3.1.1, 1.5 and 2.2.3).
+"""What MQTT packets are made of: integers, UTF-8 strings, binary data (MQTT 3.1.1, 1.5 and 2.2.3; MQTT 5, 1.5).
 
 The same in every protocol version. This file knows no packet. All reading errors are `MalformedPacketError`,
 without the offending bytes: they may hold a password.
@@ -46,7 +46,7 @@ def checked_filter(raw: bytes) -> None:
 
 
 def encode_remaining_length(length: int) -> bytes:
-    """1 to 4 bytes, 7 bits each, least significant first (MQTT 3.1.1, 2.2.3)."""
+    """1 to 4 bytes, 7 bits each, least significant first (MQTT 3.1.1, 2.2.3; MQTT 5, 1.5.5)."""
     if length < 128:
         return length.to_bytes()
     if length > MAX_REMAINING_LENGTH:
@@ -85,9 +85,9 @@ class FieldReader:
 
     __slots__ = ("_at", "_body")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, at: int = 0) -> None:
         self._body = body
-        self._at = 0
+        self._at = at
 
     @property
     def more(self) -> bool:
@@ -96,11 +96,27 @@ class FieldReader:
 
     def byte(self) -> int:
         """One byte, 0 to 255."""
-        return self._take(1)[0]
+        return self.take(1)[0]
 
     def uint16(self) -> int:
         """Two bytes, most significant first (MQTT 3.1.1, 1.5.2)."""
-        return int.from_bytes(self._take(2))
+        return int.from_bytes(self.take(2))
+
+    def uint32(self) -> int:
+        """Four bytes, most significant first (MQTT 5, 1.5.3)."""
+        return int.from_bytes(self.take(4))
+
+    def variable(self) -> int:
+        """A variable byte integer of 1 to 4 bytes, as short as it can be (MQTT 5, 1.5.5)."""
+        value = 0
+        for shift in (0, 7, 14, 21):
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if not byte and shift:
+                    raise MalformedPacketError("A variable byte integer is not as short as it can be.")
+                return value
+        raise MalformedPacketError("A variable byte integer has more than four bytes.")
 
     def packet_id(self) -> int:
         """A packet identifier, which is never 0 (MQTT-2.3.1-1)."""
@@ -111,7 +127,7 @@ class FieldReader:
 
     def binary(self) -> bytes:
         """Two bytes of length and so much data."""
-        return self._take(self.uint16())
+        return self.take(self.uint16())
 
     def text(self) -> str:
         """A UTF-8 string field; malformed as in `checked_text`."""
@@ -119,14 +135,15 @@ class FieldReader:
 
     def rest(self) -> bytes:
         """All that is left, maybe nothing."""
-        return self._take(len(self._body) - self._at)
+        return self.take(len(self._body) - self._at)
 
     def finish(self) -> None:
         """Raise MalformedPacketError when anything is left."""
         if self.more:
             raise MalformedPacketError("The packet has bytes after its last field.")
 
-    def _take(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
+        """So many bytes."""
         end = self._at + count
         if end > len(self._body):
             raise MalformedPacketError("The packet ends within a field.")

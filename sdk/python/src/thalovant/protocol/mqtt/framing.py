@@ -16,20 +16,20 @@ from thalovant.protocol.mqtt.v311 import V311
 class PacketReader:
     """Feed it what came from the socket; it gives back the packets that are complete.
 
-    `max_packet_size` counts the whole packet, fixed header included, in bytes; it may be changed at any time
-    and holds for every packet that is parsed from then on.
+    `max_packet_size` counts the whole packet, fixed header included, in bytes; it and the codec, `version`, may be
+    changed between two calls and hold for every packet that is parsed from then on.
 
     A bad packet never hides the good ones before it: `feed` returns those and keeps the error in `error`, and
     raises it from the next call. With nothing good before it, `feed` raises at once. After an error nothing
     is parsed any more.
     """
 
-    __slots__ = ("_codec", "_needed", "_pending", "error", "max_packet_size")
+    __slots__ = ("_needed", "_pending", "error", "max_packet_size", "version")
 
     def __init__(self, max_packet_size: int, version: Codec = V311) -> None:
         self.max_packet_size = max_packet_size
         self.error: MqttError | None = None
-        self._codec = version
+        self.version = version
         self._pending = bytearray()
         self._needed = 0  # bytes in `_pending` below which parsing again is of no use
 
@@ -41,7 +41,8 @@ class PacketReader:
     def feed(self, data: bytes = b"", at_most: int | None = None) -> list[Packet]:
         """The packets that `data` completes, in order; at most `at_most` of them, the rest with the next call.
 
-        Raises MqttError (MalformedPacketError, PacketTooLargeError, UnsupportedVersionError) as the class says.
+        Raises MqttError (MalformedPacketError, PacketTooLargeError, ProtocolViolationError,
+        UnsupportedVersionError) as the class says.
         """
         if self.error is not None:
             raise self.error
@@ -67,7 +68,7 @@ class PacketReader:
         """Append the packets in `data` to `packets`; the number of bytes they took."""
         at = 0
         self._needed = 0
-        decode = self._codec.decode
+        decode = self.version.decode
         while at < len(data) and (at_most is None or len(packets) < at_most):
             body, end = self._extent(data, at)
             if end > len(data):
@@ -90,10 +91,12 @@ class PacketReader:
             if shift == 28:
                 raise MalformedPacketError("The remaining length has more than four bytes.")  # 2.2.3
             return body, body + 1
+        if not byte and shift and self.version.level == 5:
+            raise MalformedPacketError("The remaining length is not as short as it can be.")  # MQTT-1.5.5-1
         end = body + length
         if end - at > self.max_packet_size:
             raise self._too_large(end - at)
-        if data[at] not in self._codec.first_bytes:
+        if data[at] not in self.version.first_bytes:
             raise MalformedPacketError(f"No MQTT packet begins with 0x{data[at]:02x}.")
         return body, end
 

@@ -20,6 +20,7 @@ from typing import Protocol, TypeAlias
 
 from thalovant.protocol.errors import MqttError
 from thalovant.protocol.mqtt.properties import NOTHING, Properties
+from thalovant.protocol.mqtt.reason_codes import ReasonCode
 
 REFUSED = 0x80
 """Return code of a SUBACK for a filter that is not granted (MQTT 3.1.1, 3.9.3). MQTT 5: see `reason_codes`."""
@@ -37,17 +38,22 @@ BAD_CREDENTIALS = 4
 NOT_AUTHORIZED = 5
 """Return codes of a CONNACK (MQTT 3.1.1, table 3.1)."""
 
+_VERSIONS = {4: "3.1.1", 5: "5.0"}
+
 
 class UnsupportedVersionError(MqttError):
     """A CONNECT of MQTT, but of a version that this side does not speak; `level` is the one it names.
 
-    A server answers it with CONNACK `UNACCEPTABLE_VERSION` and closes (MQTT-3.1.2-2).
+    A server answers it with CONNACK `UNACCEPTABLE_VERSION` and closes (MQTT-3.1.2-2). `spoken` are the levels that
+    would have been taken.
     """
 
     default_code = "mqtt_unsupported_version"
+    default_reason_code = ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
 
-    def __init__(self, level: int) -> None:
-        super().__init__(f"MQTT protocol level {level} is not spoken here; connect with MQTT 3.1.1 (level 4).")
+    def __init__(self, level: int, spoken: tuple[int, ...] = (4,)) -> None:
+        versions = " or ".join(f"MQTT {_VERSIONS[one]} (level {one})" for one in spoken)
+        super().__init__(f"MQTT protocol level {level} is not spoken here; connect with {versions}.")
         self.level = level
 
 

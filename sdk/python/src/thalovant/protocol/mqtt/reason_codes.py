@@ -54,3 +54,16 @@ class ReasonCode(IntEnum):
     MAXIMUM_CONNECT_TIME = 0xA0
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2
+
+
+CONNACK_CODES = frozenset({0, *range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, *range(0x99, 0x9E), 0x9F})
+PUBACK_CODES = frozenset({0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99})
+"""Also those of PUBREC (3.5.2.1)."""
+PUBREL_CODES = frozenset({0, 0x92})
+"""Also those of PUBCOMP (3.7.2.1)."""
+SUBACK_CODES = frozenset({0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2})
+UNSUBACK_CODES = frozenset({0, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91})
+DISCONNECT_CODES = frozenset({0, 4, *range(0x80, 0x84), 0x87, 0x89, *range(0x8B, 0x91), *range(0x93, 0xA3)})
+"""Of either side; table 2-6 has 0x8C, which 3.14.2.1 leaves out."""
+AUTH_CODES = frozenset({0, 0x18, 0x19})
+"""The reason codes that each packet may have (table 2-6 and the packets' own tables)."""

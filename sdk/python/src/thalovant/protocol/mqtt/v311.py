@@ -3,7 +3,8 @@
 
 Source: OASIS standard "MQTT Version 3.1.1", 29 October 2014; the clause numbers in this file are its.
 Whatever that standard calls a reason to close the connection is `MalformedPacketError` here. Whether a packet
-is allowed *now* is not known here: that is the business of the side that holds the connection.
+is allowed *now* is not known here: that is the business of the side that holds the connection. What only MQTT 5
+can say is not written: nothing is lost without a word.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from thalovant.protocol.mqtt.packets import (
     UnsupportedVersionError,
     Will,
 )
+from thalovant.protocol.mqtt.properties import NOTHING, Properties
 
 LEVEL = 4
 _NAMES = (b"MQTT", b"MQIsdp")  # the second is MQTT 3.1: known, and not spoken
@@ -51,9 +53,12 @@ _NAMES = (b"MQTT", b"MQIsdp")  # the second is MQTT 3.1: known, and not spoken
 def encode(packet: Packet) -> bytes:
     """The bytes of one packet.
 
-    Raises MalformedPacketError when a field cannot be written or the standard forbids it.
+    Raises MalformedPacketError when a field cannot be written, the standard forbids it, or only MQTT 5 has it.
     """
-    return _ENCODERS[type(packet)](packet)
+    encoder = _ENCODERS.get(type(packet))
+    if encoder is None:
+        raise MalformedPacketError("MQTT 3.1.1 has no AUTH.")
+    return encoder(packet)
 
 
 def decode(first_byte: int, body: bytes) -> Packet:
@@ -128,10 +133,23 @@ def _packet(first: int, body: bytes) -> bytes:
     return first.to_bytes() + encode_remaining_length(len(body)) + body
 
 
+def _without(properties: Properties) -> None:
+    if properties is not NOTHING and properties != NOTHING:
+        raise MalformedPacketError("MQTT 3.1.1 has no properties.")
+
+
+def _without_code(code: int) -> None:
+    if code:
+        raise MalformedPacketError("MQTT 3.1.1 has no reason code in this packet.")
+
+
 # CONNECT and CONNACK (3.1, 3.2)
 
 
 def _encode_connect(packet: Connect) -> bytes:
+    if packet.level != LEVEL:
+        raise MalformedPacketError(f"MQTT 3.1.1 is protocol level 4, not {packet.level}.")
+    _without(packet.properties)
     if packet.password is not None and packet.username is None:
         raise MalformedPacketError("A CONNECT with a password needs a user name.")  # MQTT-3.1.2-22
     if not 0 <= packet.keepalive < 65_536:
@@ -140,6 +158,7 @@ def _encode_connect(packet: Connect) -> bytes:
     body += [packet.keepalive.to_bytes(2), encode_text(packet.client_id)]
     if packet.will is not None:
         checked_topic_name(packet.will.topic)
+        _without(packet.will.properties)
         body += [encode_binary(packet.will.topic), encode_binary(packet.will.payload)]
     if packet.username is not None:
         body.append(encode_text(packet.username))
@@ -191,6 +210,7 @@ def _decode_will(reader: FieldReader, flags: int) -> Will:
 
 
 def _encode_connack(packet: Connack) -> bytes:
+    _without(packet.properties)
     _check_connack(packet)
     return bytes((0x20, 2, packet.session_present, packet.code))
 
@@ -217,6 +237,7 @@ def _check_connack(packet: Connack) -> None:
 def _encode_subscribe(packet: Subscribe) -> bytes:
     if not packet.filters:
         raise MalformedPacketError("A SUBSCRIBE needs a topic filter.")  # MQTT-3.8.3-3
+    _without(packet.properties)
     body = [_packet_id(packet.packet_id)]
     for topic_filter, qos in packet.filters:
         checked_filter(topic_filter)
@@ -241,6 +262,7 @@ def _decode_subscribe(reader: FieldReader) -> Subscribe:
 
 
 def _encode_suback(packet: Suback) -> bytes:
+    _without(packet.properties)
     _check_suback(packet.codes)
     return _packet(0x90, _packet_id(packet.packet_id) + bytes(packet.codes))
 
@@ -261,6 +283,7 @@ def _check_suback(codes: tuple[int, ...]) -> None:
 def _encode_unsubscribe(packet: Unsubscribe) -> bytes:
     if not packet.filters:
         raise MalformedPacketError("An UNSUBSCRIBE needs a topic filter.")  # MQTT-3.10.3-2
+    _without(packet.properties)
     for topic_filter in packet.filters:
         checked_filter(topic_filter)
     return _packet(0xA2, _packet_id(packet.packet_id) + b"".join(map(encode_binary, packet.filters)))
@@ -280,6 +303,7 @@ def _decode_unsubscribe(reader: FieldReader) -> Unsubscribe:
 
 def _encode_whole_publish(packet: Publish) -> bytes:
     checked_topic_name(packet.topic)
+    _without(packet.properties)
     return encode_publish(
         packet.topic,
         packet.payload,
@@ -292,26 +316,33 @@ def _encode_whole_publish(packet: Publish) -> bytes:
 
 # The packets that are a packet identifier, and those that are nothing (3.4 to 3.7, 3.11 to 3.14)
 
-_IDENTIFIED: dict[int, Callable[[int], Any]] = {
-    0x40: Puback,
-    0x50: Pubrec,
-    0x62: Pubrel,
-    0x70: Pubcomp,
-    0xB0: Unsuback,
-}
+_IDENTIFIED: dict[int, Callable[[int], Any]] = {0x40: Puback, 0x50: Pubrec, 0x62: Pubrel, 0x70: Pubcomp}
 _BARE: dict[int, Callable[[], Any]] = {0xC0: Pingreq, 0xD0: Pingresp, 0xE0: Disconnect}
 
 
 def _identified_encoder(first: int) -> Callable[[Any], bytes]:
-    return lambda packet: bytes((first, 2)) + _packet_id(packet.packet_id)
+    def encoder(packet: Any) -> bytes:
+        _without_code(packet.code)
+        _without(packet.properties)
+        return bytes((first, 2)) + _packet_id(packet.packet_id)
+
+    return encoder
+
+
+def _encode_unsuback(packet: Unsuback) -> bytes:
+    _without_code(len(packet.codes))
+    _without(packet.properties)
+    return b"\xb0\x02" + _packet_id(packet.packet_id)
 
 
 def _identified_decoder(kind: Callable[[int], Any]) -> Callable[[FieldReader], Any]:
     return lambda reader: kind(reader.packet_id())
 
 
-def _bare_encoder(first: int) -> Callable[[Any], bytes]:
-    return lambda packet: bytes((first, 0))
+def _encode_disconnect(packet: Disconnect) -> bytes:
+    _without_code(packet.code)
+    _without(packet.properties)
+    return b"\xe0\x00"
 
 
 def _bare_decoder(kind: Callable[[], Any]) -> Callable[[FieldReader], Any]:
@@ -326,7 +357,10 @@ _ENCODERS: dict[Any, Callable[[Any], bytes]] = {
     Suback: _encode_suback,
     Unsubscribe: _encode_unsubscribe,
     **{kind: _identified_encoder(first) for first, kind in _IDENTIFIED.items()},
-    **{kind: _bare_encoder(first) for first, kind in _BARE.items()},
+    Unsuback: _encode_unsuback,
+    Pingreq: lambda packet: b"\xc0\x00",
+    Pingresp: lambda packet: b"\xd0\x00",
+    Disconnect: _encode_disconnect,
 }
 
 # By the whole first byte: the type and the flags that 2.2.2 demands of it.
@@ -337,6 +371,7 @@ _DECODERS: dict[int, Callable[[FieldReader], Packet]] = {
     0x90: _decode_suback,
     0xA2: _decode_unsubscribe,
     **{first: _identified_decoder(kind) for first, kind in _IDENTIFIED.items()},
+    0xB0: _identified_decoder(Unsuback),
     **{first: _bare_decoder(kind) for first, kind in _BARE.items()},
 }
 
