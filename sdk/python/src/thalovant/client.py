@@ -10,64 +10,41 @@ for the rest of the world.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from thalovant.addresses import choose_protocol
+from thalovant.asking import Asking
 from thalovant.dialing import Dialer
-from thalovant.errors import ThalovantHubRefusedError, ThalovantRuntimeError, ThalovantTimeoutError
+from thalovant.errors import ThalovantTimeoutError
 from thalovant.events import ThalovantEvent
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
+from thalovant.hearing import Hearing
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.identity import ThalovantIdentity
 from thalovant.keeping import LinkKeeper
 from thalovant.noise_state import NoiseState, noise_state_folder
-from thalovant.pending import PendingAsk
-from thalovant.protocol.asks import (
-    Ask,
-    AskBook,
-    Failed,
-    Outcome,
-    build_utterance,
-    new_request_id,
-    seen_context,
-    with_context_defaults,
-)
-from thalovant.protocol.contexts import session_id_of
-from thalovant.protocol.errors import MessageError, ProtocolError
-from thalovant.protocol.messages import HiveMessage, bus
-from thalovant.reply import ThalovantReply, reply_or_raise
-from thalovant.subscriptions import (
-    EventHandler,
-    EventPredicate,
-    Subscriptions,
-    ThalovantSubscription,
-    event_filter,
-)
-from thalovant.tasks import OwnedTasks
+from thalovant.protocol.asks import AskBook, new_request_id
+from thalovant.protocol.messages import HiveMessage
+from thalovant.reply import ThalovantReply
+from thalovant.sending import Sending
+from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription, event_filter
 from thalovant.transports import https, mqtt, wss
 from thalovant.version import USER_AGENT, __version__
 
 if TYPE_CHECKING:
-    from thalovant.link import Link
     from thalovant.transports.base import Transport
 
 __all__ = ["AsyncThalovantClient"]
 
 ANNOUNCE = {"sdk": f"python/{__version__}", "capabilities": ["handled"]}
-HUB_GRACE = 1.0  # seconds a hub of ours lets an agent go on past our own deadline, so that ours strikes first
-CANCEL_EVENT = "thalovant.ask.cancel"
 
 _TRANSPORTS: dict[HubProtocol, Callable[..., Transport]] = {
     "wss": wss.Transport,
     "https": https.Transport,
     "mqtt": mqtt.Transport,
 }
-
-_log = logging.getLogger("thalovant.handlers")
 
 
 class AsyncThalovantClient:
@@ -102,11 +79,6 @@ class AsyncThalovantClient:
         session: Any = None,
     ) -> None:
         self._identity = identity
-        self._useragent = useragent
-        self._settle = reply_settle_seconds
-        self._empty_wait = empty_reply_wait_seconds
-        self._auto_reconnect = auto_reconnect
-        self._attempts = 1 + (reconnect_attempts if auto_reconnect else 0)
         self._transport = transport or _TRANSPORTS[choose_protocol(identity, protocol)](
             identity,
             useragent=useragent,
@@ -123,14 +95,21 @@ class AsyncThalovantClient:
                 announce=ANNOUNCE,
             ),
             auto_reconnect=auto_reconnect,
-            on_message=self._receive,
-            on_lost=self._fail_asks,
+            on_message=lambda link, message: self._hearing.receive(link, message),
+            on_lost=lambda link, reason: self._asking.lost(link, reason),
         )
-        self._book = AskBook()
-        self._pending: dict[str, PendingAsk] = {}  # by request id; the asks of `_book`
-        self._awaited = 0  # answers somebody waits for, asks included
-        self._subscriptions = Subscriptions()
-        self._handlers = OwnedTasks()
+        book = AskBook()
+        attempts = 1 + (reconnect_attempts if auto_reconnect else 0)
+        self._sending = Sending(self._keeper, identity, book, useragent=useragent, attempts=attempts)
+        self._asking = Asking(
+            self._keeper,
+            self._sending,
+            book,
+            settle=reply_settle_seconds,
+            empty_wait=empty_reply_wait_seconds,
+            auto_reconnect=auto_reconnect,
+        )
+        self._hearing = Hearing(self._asking, identity.site_id)
 
     @classmethod
     def from_identity_file(cls, path: str | Path, **kwargs: Any) -> Self:
@@ -195,7 +174,7 @@ class AsyncThalovantClient:
         await self._end("The client was disconnected.", timeout, for_good=False)
 
     async def _end(self, reason: str, timeout: float | None, *, for_good: bool) -> None:
-        await self._handlers.end()
+        await self._hearing.end_handlers()
         try:
             async with asyncio.timeout(timeout):
                 await self._keeper.end(reason, for_good=for_good)
@@ -252,72 +231,17 @@ class AsyncThalovantClient:
         Raises `ThalovantTimeoutError`, `ThalovantUnansweredError`, `ThalovantPolicyDeniedError`,
         `ThalovantRuntimeError`, `ThalovantConnectionError` and below it.
         """
-        deadline_at = asyncio.get_running_loop().time() + timeout
-        request_id = request_id or new_request_id()
-        link = self._keeper.link or await self._keeper.insist(deadline_at, self._attempts)
-        payload = build_utterance(
+        return await self._asking.ask(
             text,
+            request_id or new_request_id(),
+            timeout,
             lang=lang,
-            request_id=request_id,
-            session_id=link.session_id,
-            site_id=self._identity.site_id,
-            useragent=self._useragent,
             context=context,
             call_session_id=session_id,
             stt_lang=stt_lang,
             pipeline=pipeline,
             location=location,
         )
-        if link.handled_is_last:
-            payload["context"].setdefault("thalovant", {"timeout_ms": round((timeout + HUB_GRACE) * 1000)})
-        message = HiveMessage("bus", payload)
-        while True:
-            outcome = await self._ask_on(link, message, request_id, deadline_at)
-            if not (isinstance(outcome, Failed) and outcome.kind == "connection"):
-                return reply_or_raise(outcome)
-            self._refuse_to_repeat(link, outcome)
-            link = await self._keeper.insist(deadline_at, None)
-
-    async def _ask_on(self, link: Link, message: HiveMessage, request_id: str, deadline_at: float) -> Outcome:
-        loop = asyncio.get_running_loop()
-        ask = Ask(
-            request_id,
-            session_id_of(message.payload["context"]),
-            now=loop.time(),
-            deadline_at=deadline_at,
-            settle=self._settle,
-            empty_wait=self._empty_wait,
-            handled_is_last=link.handled_is_last,
-        )
-        with _as_runtime_error():
-            self._book.add(ask)
-        pending = PendingAsk(ask, link, loop)
-        self._pending[request_id] = pending
-        self._await_answers(+1)
-        try:
-            self._send(link, message)
-            return await pending.outcome()
-        finally:
-            pending.end()
-            self._book.remove(ask)
-            del self._pending[request_id]
-            self._await_answers(-1)
-            if ask.outcome is None or loop.time() >= deadline_at:
-                self._cancel_at_hub(link, request_id)
-
-    def _cancel_at_hub(self, link: Link, request_id: str) -> None:
-        """Tell a hub of ours that nobody waits any more; best effort, nobody waits for this either."""
-        if link.handled_is_last and link.error is None:
-            with contextlib.suppress(ProtocolError):
-                link.send(self._bus(link, CANCEL_EVENT, {"request_id": request_id}, None))
-
-    def _refuse_to_repeat(self, link: Link, outcome: Failed) -> None:
-        """Raise unless the same request may be sent again: only a hub of ours runs it once all the same."""
-        self._keeper.refuse_if_over()
-        if isinstance(link.error, ThalovantHubRefusedError):
-            raise link.error
-        if not (link.dropped and self._auto_reconnect and link.handled_is_last):
-            reply_or_raise(outcome)
 
     async def emit(
         self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
@@ -326,8 +250,7 @@ class AsyncThalovantClient:
 
         Raises `ThalovantConnectionError` and below it, `ThalovantRuntimeError` for what JSON cannot hold.
         """
-        link = self._keeper.link or await self._keeper.insist(None, self._attempts)
-        return await self._emit(link, self._bus(link, event_type, data, context))
+        return await self._sending.emit(event_type, data, context)
 
     async def send_utterance(
         self,
@@ -339,18 +262,16 @@ class AsyncThalovantClient:
         request_id: str | None = None,
     ) -> Any:
         """Ask without waiting for the answer; returns the message sent. Raises as `emit`."""
-        link = self._keeper.link or await self._keeper.insist(None, self._attempts)
-        payload = build_utterance(
+        link = await self._sending.link()
+        payload = self._sending.utterance(
+            link,
             text,
             lang=lang,
             request_id=request_id or new_request_id(),
-            session_id=link.session_id,
-            site_id=self._identity.site_id,
-            useragent=self._useragent,
             context=context,
             call_session_id=session_id,
         )
-        return await self._emit(link, HiveMessage("bus", payload))
+        return await self._sending.post(link, HiveMessage("bus", payload))
 
     def on(
         self,
@@ -366,15 +287,7 @@ class AsyncThalovantClient:
 
         `handler` may be a coroutine function; it then runs in a task of this client. It must not block.
         """
-        fits = event_filter(context, session_id, request_id, predicate)
-
-        def deliver(event: ThalovantEvent) -> None:
-            if fits is None or fits(event):
-                result = handler(event)
-                if isinstance(result, Awaitable):
-                    self._handlers.start(_run(result, event_name), f"thalovant-handler-{event_name}")
-
-        return self._subscriptions.add(event_name, deliver)
+        return self._hearing.on(event_name, handler, event_filter(context, session_id, request_id, predicate))
 
     async def wait_for_event(
         self,
@@ -390,110 +303,15 @@ class AsyncThalovantClient:
 
         Raises `ThalovantTimeoutError` after `timeout` seconds, `ThalovantConnectionError` and below it.
         """
-        loop = asyncio.get_running_loop()
-        deadline_at = loop.time() + timeout
-        found: asyncio.Future[ThalovantEvent] = loop.create_future()
-        fits = event_filter(context, session_id, request_id, predicate)
-
-        def deliver(event: ThalovantEvent) -> None:
-            try:
-                if not found.done() and (fits is None or fits(event)):
-                    found.set_result(event)
-            except Exception as error:  # noqa: BLE001 - the predicate's fault is for its caller
-                found.set_exception(error)
-
-        with self._subscriptions.add(event_name, deliver):
-            await self._keeper.insist(deadline_at, self._attempts)
-            self._await_answers(+1)
+        deadline_at = asyncio.get_running_loop().time() + timeout
+        subscription, found = self._hearing.next(event_name, event_filter(context, session_id, request_id, predicate))
+        with subscription:
+            await self._sending.link(deadline_at)
+            self._asking.await_answers(+1)
             try:
                 async with asyncio.timeout_at(deadline_at):
                     return await found
             except TimeoutError:
                 raise ThalovantTimeoutError(f"No {event_name!r} came within {timeout:g} s.") from None
             finally:
-                self._await_answers(-1)
-
-    # What goes out
-
-    def _bus(
-        self, link: Link, event_type: str, data: dict[str, Any] | None, context: dict[str, Any] | None
-    ) -> HiveMessage:
-        sent = with_context_defaults(
-            context, session_id=link.session_id, site_id=self._identity.site_id, useragent=self._useragent
-        )
-        return bus(event_type, data, sent)
-
-    async def _emit(self, link: Link, message: HiveMessage) -> HiveMessage:
-        self._send(link, message)
-        self._book.sent(message.payload["type"], asyncio.get_running_loop().time())
-        if link.transport.congested:
-            await link.transport.drain()
-            if link.error is not None:
-                raise link.error
-        return message
-
-    def _send(self, link: Link, message: HiveMessage) -> None:
-        if link.error is not None:
-            raise link.error
-        with _as_runtime_error():
-            link.send(message)
-
-    def _await_answers(self, change: int) -> None:
-        self._awaited += change
-        self._keeper.expect(self._awaited > 0)
-
-    # What comes in
-
-    def _receive(self, link: Link, message: HiveMessage) -> None:
-        protocol = link.transport.protocol
-        inner = self._bus_message(message, protocol)
-        if inner is None:
-            return
-        try:
-            name, data, context = inner.bus_parts()
-        except MessageError:
-            return  # not for anybody (contract 7)
-        seen = seen_context(context, protocol)
-        now = asyncio.get_running_loop().time()
-        ask = self._book.dispatch(name, data, seen, now, message)
-        if ask is not None and (pending := self._pending.get(ask.request_id)) is not None:
-            pending.look()
-        if name in self._subscriptions:
-            self._subscriptions.deliver(ThalovantEvent(name, data, seen, message))
-
-    def _bus_message(self, message: HiveMessage, protocol: HubProtocol) -> HiveMessage | None:
-        """The bus message in a frame: the frame itself, or a broadcast to this client's own site (contract 7)."""
-        if message.msg_type == "bus":
-            return message
-        own = message.msg_type == "broadcast" and message.target_site_id == self._identity.site_id
-        if not own or protocol == "mqtt":
-            return None
-        try:
-            inner = message.nested()
-        except MessageError:
-            return None
-        return inner if inner.msg_type == "bus" else None
-
-    def _fail_asks(self, link: Link | None, reason: str) -> None:
-        """End the asks that wait on this link; None: on any."""
-        now = asyncio.get_running_loop().time()
-        for pending in [each for each in self._pending.values() if link is None or each.link is link]:
-            self._book.remove(pending.ask)
-            pending.ask.link_lost(reason, now)
-            pending.look()
-
-
-async def _run(result: Awaitable[Any], event_name: str) -> None:
-    try:
-        await result
-    except Exception:  # noqa: BLE001 - a handler's fault must not end anything
-        _log.exception("the handler of %r failed", event_name)
-
-
-@contextlib.contextmanager
-def _as_runtime_error() -> Iterator[None]:
-    """What the protocol refuses to do for the caller is the caller's to mend."""
-    try:
-        yield
-    except ProtocolError as error:
-        raise ThalovantRuntimeError(str(error)) from error
+                self._asking.await_answers(-1)
