@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -16,7 +17,9 @@ import pytest
 
 from thalovant.protocol.mqtt import packets as mqtt
 from thalovant.protocol.mqtt.framing import PacketReader
-from thalovant.protocol.mqtt.v311 import encode
+from thalovant.protocol.mqtt.packets import Codec
+from thalovant.protocol.mqtt.v311 import V311
+from thalovant.protocol.mqtt.versions import CODECS
 from thalovant_server.directory import CredentialEntry, HubEntry
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
@@ -105,11 +108,16 @@ class Client:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    version: Codec = V311
     packets: list[mqtt.Packet] = field(default_factory=list)
-    parser: PacketReader = field(default_factory=lambda: PacketReader(300_000))
+    parser: PacketReader = field(init=False)
+    connack: mqtt.Connack = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parser = PacketReader(300_000, self.version)
 
     async def send(self, *packets: mqtt.Packet) -> None:
-        await self.write(b"".join(map(encode, packets)))
+        await self.write(b"".join(map(self.version.encode, packets)))
 
     async def write(self, data: bytes) -> None:
         self.writer.write(data)
@@ -139,6 +147,13 @@ class Client:
         """Whether the server closes without another word."""
         return await self.receive() is None
 
+    async def told(self) -> int:
+        """The reason code of the DISCONNECT that comes next, with which the server closes."""
+        last = await self.receive()
+        assert isinstance(last, mqtt.Disconnect), last
+        assert await self.gone()
+        return last.code
+
     def abort(self) -> None:
         self.writer.transport.abort()
 
@@ -149,9 +164,16 @@ class Client:
 class Endpoint:
     """The rig: two clients `a` and `b` on hub `h1`, one `c` on hub `h2`."""
 
-    def __init__(self, *, limits: Limits | None = None, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        bounds: Bounds | None = None,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    ) -> None:
         self.limits = limits or Limits()
         self.bounds = bounds
+        self.tls = tls
         self.hub = FakeHub(self.limits)
         hubs = [HubEntry(h, h, h, "echo", frozenset({"mqtt", "wss"}), True) for h in ("h1", "h2")]
         self.directory = directory_of(hubs, [credential(1, "a"), credential(2, "b"), credential(3, "c", "h2")])
@@ -161,7 +183,8 @@ class Endpoint:
     async def __aenter__(self) -> Self:
         self.gateway = MqttGateway(self.hub, self.directory, bounds=self.bounds)  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(self.gateway.protocol, sock=narrow_socket())
+        server_tls = self.tls[0] if self.tls else None
+        self.server = await loop.create_server(self.gateway.protocol, sock=narrow_socket(), ssl=server_tls)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -187,19 +210,23 @@ class Endpoint:
         assert entry is not None
         self.directory.put_hub(replace(entry, **fields))
 
-    async def dial(self) -> Client:
-        """A TCP connection that has said nothing yet."""
+    async def dial(self, version: Codec = V311) -> Client:
+        """A connection that has said nothing yet."""
         dialing = narrow_socket()
         dialing.setblocking(False)
         await asyncio.get_running_loop().sock_connect(dialing, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=dialing)
-        self.clients.append(Client(reader, writer))
+        secure = {"ssl": self.tls[1], "server_hostname": "localhost"} if self.tls else {}
+        reader, writer = await asyncio.open_connection(sock=dialing, **secure)
+        self.clients.append(Client(reader, writer, version))
         return self.clients[-1]
 
     async def login(self, name: str = "a", client_id: str = "", **fields: Any) -> Client:
-        """A client that is logged in."""
-        client = await self.dial()
-        assert await client.ask(connect(name, client_id, **fields)) == mqtt.Connack(False, 0)
+        """A client that is logged in; of MQTT 5 with `level=5`."""
+        asked = connect(name, client_id, **fields)
+        client = await self.dial(CODECS[asked.level])
+        answer = await client.ask(asked)
+        assert isinstance(answer, mqtt.Connack) and (answer.session_present, answer.code) == (False, 0)
+        client.connack = answer
         return client
 
     async def ready(self, name: str = "a", spelling: str = "in", **fields: Any) -> Client:
@@ -217,7 +244,7 @@ class Endpoint:
 
     async def subscribe(self, client: Client, name: str, *segments: str, qos: int = 1) -> None:
         filters = tuple((topic(name, segment), qos) for segment in segments)
-        expected = mqtt.Suback(9, (min(qos, 1),) * len(segments))
+        expected = mqtt.Suback(9, (min(qos & 3, 1),) * len(segments))
         assert await client.ask(mqtt.Subscribe(9, filters)) == expected
 
 

@@ -148,13 +148,21 @@ def test_a_session_that_is_not_clean_is_accepted_and_never_present(rig: SimpleNa
     run(main())
 
 
-def test_another_version_of_mqtt_is_told_so(rig: SimpleNamespace) -> None:
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        ("100e00064d51497364700302003c0000", "20020001"),  # MQTT 3.1
+        ("100c00044d5154540302003c0000", "20020001"),
+        ("100c00044d5154548402003c0000", "20020001"),  # 3.1.1 of a bridge
+        ("100c00044d5154540602003c0000", "2003008400"),
+    ],
+)
+def test_another_version_of_mqtt_is_told_so(rig: SimpleNamespace, data: str, answer: str) -> None:
     async def main() -> None:
         async with rig.Endpoint() as endpoint:
             client = await endpoint.dial()
-            await client.write(bytes.fromhex("100d00044d5154540502003c000000"))
-            assert await client.receive() == mqtt.Connack(False, 1)
-            assert await client.gone()
+            await client.write(bytes.fromhex(data))
+            assert await client.reader.read() == bytes.fromhex(answer)
 
     run(main())
 

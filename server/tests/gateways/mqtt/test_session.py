@@ -26,6 +26,7 @@ from thalovant_server.gateways.mqtt.session import (
     Send,
     StatusSaid,
 )
+from thalovant_server.hub.refusal import Refusal
 
 TOPICS = {f"p/{segment}".encode(): segment for segment in ("c2s", "in", "s2c", "out", "status")}
 CONNACK = Send(encode(mqtt.Connack(False, 0)))
@@ -66,7 +67,7 @@ def test_a_login_is_asked_for_and_accepted() -> None:
 def test_a_refused_login_is_over(number: int) -> None:
     session = MqttSession(Bounds())
     session.receive(mqtt.Connect("id", will=mqtt.Will(b"p/status", b"offline")))
-    outputs = session.refuse(number)
+    outputs = session.refuse(Refusal("any", "", 1008, 403, number))
     assert outputs[:1] == sent(mqtt.Connack(False, number))
     assert code(outputs) == "refused"
     assert session.end() is None
@@ -178,7 +179,7 @@ def test_a_denied_publish_is_not_acknowledged_and_ends_the_connection(packet: mq
 @pytest.mark.parametrize("retain", [True, False])
 def test_a_status_may_be_retained_or_not(retain: bool) -> None:
     packet = mqtt.Publish(b"p/status", b"online", retain=retain)
-    assert opened().receive(packet) == [StatusSaid(b"online")]
+    assert opened().receive(packet) == [StatusSaid(b"online", retain)]
 
 
 def test_subscriptions_are_granted_one_by_one() -> None:

@@ -28,5 +28,8 @@ class Bounds:
     unread_bytes: int = 1024 * KIB
     # MQTT-3.1.2-24: a client that is silent for so many keep alive periods is gone.
     keepalive_factor: float = 1.5
+    # MQTT 5: the keep alive in seconds of a client that asks for none, or for more. Three of these an hour cost a
+    # battery nothing, and a client whose network is gone is not held for a day.
+    keepalive_most: int = 1_200
     # A client that takes nothing of what waits for it for so long is gone, whatever keep alive it asked for.
     stall_seconds: float = 60.0

@@ -18,10 +18,13 @@ import structlog
 
 from thalovant.protocol.errors import MqttError
 from thalovant.protocol.mqtt.framing import PacketReader
+from thalovant.protocol.mqtt.packets import NO_LOCAL, RETAIN_AS_PUBLISHED
+from thalovant.protocol.mqtt.versions import OPENING
 from thalovant.protocol.topics import STATUS
 from thalovant_server.gateways.intake import Intake
 from thalovant_server.gateways.mqtt.session import (
     Denied,
+    DeniedPublish,
     Granted,
     Inbound,
     Left,
@@ -89,7 +92,7 @@ class MqttConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport
-        self._reader = PacketReader(gateway.bounds.first_packet_bytes)
+        self._reader = PacketReader(gateway.bounds.first_packet_bytes, OPENING)
         self._session = MqttSession(gateway.bounds)
         self._timer: asyncio.TimerHandle | None = None
         self._keepalive = 0.0
@@ -99,7 +102,8 @@ class MqttConnection(asyncio.Protocol):
         self._out_bytes = 0
         self._outward = Share(gateway.strangers)  # what the client has not taken yet
         self._inward = Share(gateway.strangers)  # a packet that is not whole yet
-        self._status_due: bytes | None = None  # told once the client has taken what is before it
+        # Told once the client has taken what is before it, with the flag that it was published with.
+        self._status_due: tuple[bytes, bool] | None = None
         self._scheduled = False
         self._paused = False
         self._reading = True
@@ -161,37 +165,55 @@ class MqttConnection(asyncio.Protocol):
         """Whether the client is subscribed to `<prefix>/<segment>`."""
         return self._session.hears(segment)
 
+    @property
+    def no_local(self) -> bool:
+        """Whether the client wants no status that it published itself (MQTT 5, 3.8.3.1)."""
+        return self._session.wants(STATUS, NO_LOCAL)
+
     def deliver(self, segment: str, frames: list[bytes]) -> None:
         """Publish frames of one message, in order. A reader that is too slow for that is dropped."""
         if self._over or self._overflows():
             return
         for frame in frames:
             self._act(self._session.publish(segment, frame))
-        self._account()
+        if not self._over:
+            self._account()
 
-    def tell_status(self, status: bytes, *, retained: bool = False) -> None:
+    def tell_status(self, status: bytes, flag: bool = False) -> None:
         """Publish the credential's status to a client that hears it, under the bound of `deliver`.
 
-        To a client that still has something to take only the newest one is told, after that. `retained`: the
-        client has just subscribed, and each of its SUBSCRIBEs is due one (MQTT-3.8.4-3).
+        To a client that still has something to take only the newest one is told, after that. `flag` is the retain
+        flag that it was published with, for a client that asked to see it (MQTT-3.3.1-13).
         """
         if self._over or self._overflows():
             return
-        if not retained and (self._out or self._paused or self._session.waiting):
-            self._status_due = status
+        if self._out or self._paused or self._session.waiting:
+            self._status_due = status, flag
             return
+        self._publish_status(status, flag and self._session.wants(STATUS, RETAIN_AS_PUBLISHED))
+
+    def tell_retained(self, status: bytes) -> None:
+        """As `tell_status`, to a client that has just subscribed: each SUBSCRIBE is due one (MQTT-3.8.4-3)."""
+        if not self._over and not self._overflows():
+            self._publish_status(status, True)
+
+    def _publish_status(self, status: bytes, flag: bool) -> None:
         self._status_due = None
-        self._act(self._session.publish(STATUS, status, retained))
+        self._act(self._session.publish(STATUS, status, flag))
         self._account()
 
     def refused(self, refusal: Refusal) -> None:
-        """The hub ended the session; MQTT 3.1.1 has no word for why."""
+        """The hub ended the session; MQTT 5 can say why."""
         self.end(refusal.code, refusal.reason)
 
     def end(self, code: str, reason: str) -> None:
-        """End the connection from our side: its will is published, what was written leaves, then it closes."""
+        """End the connection from our side: its will is published, what was written leaves, then it closes.
+
+        A client of MQTT 5 is told why, unless it knows.
+        """
         if self._over:
             return
+        self._act(self._session.goodbye(code, reason))
         self._finish(code, reason)
         if self._lost:
             self._forget()
@@ -222,8 +244,6 @@ class MqttConnection(asyncio.Protocol):
             if self._over:
                 break
             self._act(self._session.receive(packet))
-        if self._session.open:
-            reader.max_packet_size = self._gateway.bounds.packet_bytes
         return len(packets), reader.error is not None or (len(packets) == most and reader.buffered > 0)
 
     def _settle(self) -> None:
@@ -242,15 +262,19 @@ class MqttConnection(asyncio.Protocol):
                     self.place.dialogue.receive(segment, payload)
                 case Login(connect=connect):
                     self._act(self._gateway.login(self, self._session, connect))
-                case StatusSaid(payload=payload) if self.place is not None:
+                    self._reader.version = self._session.terms.codec
+                    self._reader.max_packet_size = self._gateway.bounds.packet_bytes
+                case StatusSaid(payload=payload, retain=retain) if self.place is not None:
                     self.place.dialogue.said(payload)
-                    self._gateway.said(self, payload)
+                    self._gateway.said(self, payload, retain)
                 case Granted(segment=segment):
                     self._gateway.granted(self, segment)
                 case Left(segment=segment) if self.place is not None:
                     self.place.dialogue.left(segment)
                 case Denied(filters=filters):
                     self._gateway.denied(self, filters)
+                case DeniedPublish():
+                    self._gateway.denied_publish(self)
                 case Over(code=code, reason=reason):
                     self.end(code, reason)
 
@@ -286,7 +310,7 @@ class MqttConnection(asyncio.Protocol):
     def _tell_due(self) -> None:
         """The status that had to wait, unless the client is still behind."""
         if self._status_due is not None:
-            self.tell_status(self._status_due)
+            self.tell_status(*self._status_due)
 
     def _listen(self) -> None:
         """Read on unless there is enough to do. A client that does not read is not read either: its packets shall
@@ -309,8 +333,7 @@ class MqttConnection(asyncio.Protocol):
         limits = self._gateway.limits
         if self._unread <= limits.out_bytes and self._session.waiting <= limits.out_frames:
             return False
-        self.end("slow_reader", "The client does not read its answers.")
-        self.abort()
+        self._drop("slow_reader", "The client does not read its answers.")
         return True
 
     @property
@@ -334,8 +357,17 @@ class MqttConnection(asyncio.Protocol):
             self._account()
 
     def _drop_busy(self) -> None:
-        self.end("busy", "The server holds too much for its clients.")
-        self.abort()
+        self._drop("busy", "The server holds too much for its clients.")
+
+    def _drop(self, code: str, reason: str) -> None:
+        """End it and hold nothing more for it. In MQTT 5 the client has some seconds to hear why."""
+        if not self._session.terms.five:
+            self.end(code, reason)
+            self.abort()
+            return
+        self._out.clear()
+        self._out_bytes = 0
+        self.end(code, reason)
 
     # -- time and end -----------------------------------------------------------------------------------------
 

@@ -152,28 +152,35 @@ class MqttGateway:
                 raise Refused(BAD_WILL)
         except Refused as refused:
             self._refusals.note(refused.refusal, connection.host, connect.username or "")
-            return session.refuse(refused.refusal.connack)
-        self._enter(connection, admitted, connect)
-        return session.accept(topics, connect.will)
+            return session.refuse(refused.refusal)
+        place = self._enter(connection, admitted, connect)
+        connection.watch_keepalive(session.terms.keepalive * self.bounds.keepalive_factor)
+        return session.accept(topics, connect.will, None if connect.client_id else place.client_id)
 
-    def said(self, connection: MqttConnection, status: bytes) -> None:
+    def said(self, connection: MqttConnection, status: bytes, retain: bool) -> None:
         """A connection declared its status; whoever hears the topic is told when that changed the credential's."""
         place = connection.place
-        if place is not None and self._presence.declare(place.credential.id, connection, status):
-            self._publish_status(place.credential.id)
+        if place is not None and self._presence.declare(place.credential.id, connection, status, place.client_id):
+            self._publish_status(place.credential.id, retain)
 
     def granted(self, connection: MqttConnection, segment: str) -> None:
         """A subscription was granted: the retained status is due (MQTT-3.3.1-6)."""
-        status = self._presence.status(connection.place.credential.id) if connection.place else None
-        if segment == STATUS and status is not None:
-            connection.tell_status(status, retained=True)
+        place = connection.place
+        if place is None or segment != STATUS:
+            return
+        status = self._presence.status(place.credential.id)
+        if status is not None and not self._its_own(connection):
+            connection.tell_retained(status)
 
     def denied(self, connection: MqttConnection, filters: int) -> None:
         """Filters were asked for that the client does not have."""
-        place = connection.place
-        key = place.credential.access_key if place else ""
-        self._refusals.note(DENIED_SUBSCRIBE, connection.host, key)
+        self._note(DENIED_SUBSCRIBE, connection)
         log.debug("denied", what="subscribe", filters=filters, remote=connection.remote)
+
+    def denied_publish(self, connection: MqttConnection) -> None:
+        """A PUBLISH was denied, and the client told so."""
+        self._note(DENIED_PUBLISH, connection)
+        log.debug("denied", what="publish", remote=connection.remote)
 
     def left(self, connection: MqttConnection, will: Will | None, code: str, reason: str) -> None:
         """A connection is over: its hub session ends, its will is published, its `online` no longer counts."""
@@ -187,11 +194,11 @@ class MqttGateway:
         log.info("mqtt_over", code=code, reason=reason, client_id=credential.client_id, remote=connection.remote)
         self._roster.remove(connection, credential.id, credential.hub_id, place.client_id)
         place.dialogue.stop()
-        changed = self._presence.leave(credential.id, connection)
+        changed = self._presence.leave(credential.id, connection, place.client_id if will else None)
         if will is not None:
-            changed |= self._presence.declare(credential.id, connection, OFFLINE)
+            changed |= self._presence.declare(credential.id, connection, OFFLINE, place.client_id)
         if changed:
-            self._publish_status(credential.id)
+            self._publish_status(credential.id, will is None or will.retain)
 
     # -- inside -----------------------------------------------------------------------------------------------
 
@@ -209,23 +216,37 @@ class MqttGateway:
             raise Refused(refusal.TOO_MANY_CONNECTIONS)
         return credential
 
-    def _enter(self, connection: MqttConnection, credential: CredentialEntry, connect: Connect) -> None:
+    def _enter(self, connection: MqttConnection, credential: CredentialEntry, connect: Connect) -> Place:
         client_id = connect.client_id or f"auto-{secrets.token_hex(16)}"
         older = self._roster.find(credential.id, client_id)
         if older is not None:
             older.end("taken_over", "Another connection has the same client id.")  # MQTT-3.1.4-2
         dialogue = Dialogue(connection, lambda: self._directory.credential_by_id(credential.id), self._hub.connect)
-        connection.place = Place(credential, client_id, dialogue)
+        connection.place = place = Place(credential, client_id, dialogue)
         self._roster.add(connection, credential.id, credential.hub_id, client_id)
         connection.belongs_to(self.lanes.of(credential.id), self._hub.budget_of(credential))
-        connection.watch_keepalive(connect.keepalive * self.bounds.keepalive_factor)
         log.info("mqtt_login", client_id=credential.client_id, hub_id=credential.hub_id, remote=connection.remote)
+        return place
 
-    def _publish_status(self, credential_id: int) -> None:
+    def _publish_status(self, credential_id: int, retain: bool) -> None:
+        """Tell it to whoever hears it. `retain` is the flag that it was published with; our own word has it."""
         status = self._presence.status(credential_id)
-        if status is not None:
-            for connection in self._roster.of_credential(credential_id):
-                connection.tell_status(status)
+        if status is None:
+            return
+        for connection in self._roster.of_credential(credential_id):
+            if not self._its_own(connection):
+                connection.tell_status(status, retain)
+
+    def _its_own(self, connection: MqttConnection) -> bool:
+        """Whether the status is the client's own word, and it wants none of those (MQTT-3.8.3-3)."""
+        place = connection.place
+        if place is None or not connection.no_local:
+            return False
+        return self._presence.author(place.credential.id) == place.client_id
+
+    def _note(self, why: Refusal, connection: MqttConnection) -> None:
+        """For the log: a client that is logged in did what it may not."""
+        self._refusals.note(why, connection.host, connection.place.credential.access_key if connection.place else "")
 
     def _changed(self, change: Change) -> None:
         """A change was committed: whoever may no longer be here is cut now."""

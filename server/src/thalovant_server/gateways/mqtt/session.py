@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One MQTT 3.1.1 connection as a state machine: packets in, what to do out.
+"""One MQTT connection as a state machine, of version 3.1.1 or 5 as its CONNECT says: packets in, what to do out.
 
-A client has exactly its own topics (architecture decision 2): it may publish to `c2s` or `in` and to
-`status`, and subscribe to `s2c`, `out` and `status`; topics are compared as whole byte strings, one look-up
-each. Session present is always 0, nothing outlives the connection.
+What a client may publish and hear is in `rights`, topics are compared as whole byte strings, one look-up each.
+Session present is always 0, nothing outlives the connection. Where the versions differ: 3.1.1 can only close the
+connection of whoever does what may not be, 5 says why, and a denied PUBLISH that is acknowledged leaves it standing.
 
 It will not touch a socket, read a clock, or know who may log in: it asks with `Login`, and whoever drives it
 answers with `accept` or `refuse` before the next packet.
@@ -19,16 +19,31 @@ from typing import Any, TypeAlias
 
 from thalovant.protocol.errors import MqttError
 from thalovant.protocol.mqtt import packets as mqtt
-from thalovant.protocol.mqtt.v311 import encode
-from thalovant.protocol.topics import OFFLINE, ONLINE, SPELLINGS, STATUS
+from thalovant.protocol.mqtt.properties import NOTHING, Properties
+from thalovant.protocol.mqtt.reason_codes import ReasonCode
+from thalovant.protocol.mqtt.v5 import V5
+from thalovant.protocol.mqtt.v311 import V311
+from thalovant.protocol.topics import STATUS
 from thalovant_server.gateways.mqtt.bounds import Bounds
+from thalovant_server.gateways.mqtt.reasons import UNSPECIFIED, reason_for
+from thalovant_server.gateways.mqtt.rights import Denial, filter_denial, publish_denial
+from thalovant_server.gateways.mqtt.terms import FRAME_BYTES, LEAST_PACKET, Answer, publish_size, terms_of
 from thalovant_server.gateways.mqtt.window import Window
+from thalovant_server.hub.refusal import CREDENTIAL, PROTOCOL, Refusal
 
-PUBLISHED = frozenset({*SPELLINGS, STATUS})
-SUBSCRIBED = frozenset({*SPELLINGS.values(), STATUS})
-STATUSES = frozenset({ONLINE, OFFLINE})
+# What is refused before anybody asks who the client is.
+BAD_CLIENT_ID = Refusal(
+    "bad_client_id", "a client id is short and has no control characters", PROTOCOL, 500, mqtt.IDENTIFIER_REJECTED
+)
+BAD_METHOD = Refusal(
+    "bad_authentication_method", "log in with user name and password, without an authentication method", CREDENTIAL, 403
+)
+SMALL_PACKETS = Refusal(
+    "small_packets", f"take packets of at least {LEAST_PACKET} bytes; answers of the hub are larger", PROTOCOL, 500
+)
 
-_PINGRESP = encode(mqtt.Pingresp())
+_PINGRESP = V311.encode(mqtt.Pingresp())  # the same in both versions
+_ONLY_WHEN_NEW = 0x10  # retain handling 1 (MQTT 5, 3.8.3.1)
 
 
 @dataclass(slots=True)
@@ -55,14 +70,15 @@ class Inbound:
 
 @dataclass(slots=True)
 class StatusSaid:
-    """The client published its status: `online` or `offline`."""
+    """The client published its status: `online` or `offline`. `retain` is the flag that it was published with."""
 
     payload: bytes
+    retain: bool = False
 
 
 @dataclass(slots=True)
 class Granted:
-    """The client now hears `<prefix>/<segment>`; what is retained there is due."""
+    """The client now hears `<prefix>/<segment>`, and what is retained there is due."""
 
     segment: str
 
@@ -82,6 +98,11 @@ class Denied:
 
 
 @dataclass(slots=True)
+class DeniedPublish:
+    """A PUBLISH was denied and the connection stands: something for the audit log."""
+
+
+@dataclass(slots=True)
 class Over:
     """The connection is over: write what is to be written, then close."""
 
@@ -89,7 +110,7 @@ class Over:
     reason: str
 
 
-Output: TypeAlias = Send | Login | Inbound | StatusSaid | Granted | Left | Denied | Over
+Output: TypeAlias = Send | Login | Inbound | StatusSaid | Granted | Left | Denied | DeniedPublish | Over
 
 
 class Phase(Enum):
@@ -102,17 +123,33 @@ class Phase(Enum):
 
 
 class MqttSession:
-    """The state of one connection. `will` is what to publish when it ends now, None after DISCONNECT."""
+    """The state of one connection. `will` is what to publish when it ends now, None after DISCONNECT.
 
-    __slots__ = ("_bounds", "_granted", "_segments", "_topics", "_unreleased", "_window", "phase", "will")
+    `terms` are those of its CONNECT, and of a 3.1.1 client before that.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_granted",
+        "_options",
+        "_segments",
+        "_topics",
+        "_unreleased",
+        "_window",
+        "phase",
+        "terms",
+        "will",
+    )
 
     def __init__(self, bounds: Bounds) -> None:
         self.phase = Phase.WAITING
         self.will: mqtt.Will | None = None
+        self.terms = terms_of(mqtt.Connect(""), bounds)
         self._bounds = bounds
         self._segments: Mapping[bytes, str] = {}
         self._topics: dict[str, bytes] = {}
         self._granted: dict[str, int] = {}
+        self._options: dict[str, int] = {}
         self._unreleased: set[int] = set()
         self._window = Window(bounds.in_flight)
 
@@ -135,6 +172,10 @@ class MqttSession:
         """Whether the client is subscribed to `<prefix>/<segment>`."""
         return segment in self._granted
 
+    def wants(self, segment: str, option: int) -> bool:
+        """Whether it is, with that option: `packets.NO_LOCAL` or `packets.RETAIN_AS_PUBLISHED`."""
+        return self._options.get(segment, 0) & option != 0
+
     def receive(self, packet: mqtt.Packet) -> list[Output]:
         """What to do about a packet of the client. After `Over`, nothing."""
         if self.phase is Phase.OPEN:
@@ -150,30 +191,49 @@ class MqttSession:
             return []
         answer: list[Output] = []
         if self.phase is Phase.WAITING and isinstance(error, mqtt.UnsupportedVersionError):
-            answer = [Send(encode(mqtt.Connack(False, mqtt.UNACCEPTABLE_VERSION)))]
-        return answer + self._over(error.code, error.reason)
+            answer = [Send(_not_spoken(error.level))]
+        return answer + self._over(error.code, error.reason, error.reason_code)
 
-    def accept(self, segments: Mapping[bytes, str], will: mqtt.Will | None) -> list[Output]:
-        """The login is good. `segments` are the topics the client has: whole topic to its last segment."""
+    def accept(
+        self, segments: Mapping[bytes, str], will: mqtt.Will | None, assigned: str | None = None
+    ) -> list[Output]:
+        """The login is good. `segments` are the topics the client has: whole topic to its last segment.
+
+        `assigned` is the client id of a client that came without one.
+        """
         self.phase = Phase.OPEN
         self.will = will
         self._segments = segments
         self._topics = {segment: topic for topic, segment in segments.items()}
-        return [Send(encode(mqtt.Connack(False, mqtt.ACCEPTED)))]
+        self._window = Window(self.terms.in_flight, self.terms.codec.encode_publish)
+        return self._say(self.terms.welcome(self._bounds, assigned))
 
-    def refuse(self, code: int) -> list[Output]:
-        """The login is not good; `code` is the return code of the CONNACK."""
-        answer: list[Output] = [Send(encode(mqtt.Connack(False, code)))]
+    def refuse(self, why: Refusal) -> list[Output]:
+        """The login is not good, and this is why."""
+        reason = reason_for(why.code) or UNSPECIFIED
+        code = int(reason.connack) if self.terms.five else why.connack
+        data = self.terms.say(mqtt.Connack(False, code), reason.advice or why.reason)
+        answer: list[Output] = [] if data is None else [Send(data)]
         return answer + self._over("refused", f"The login was refused with CONNACK {code}.")
 
     def publish(self, segment: str, payload: bytes, retain: bool = False) -> list[Output]:
         """Send to `<prefix>/<segment>`, if the client hears it, with QoS 1 at most and in the order of the
-        calls.
+        calls. One that is larger than the client takes is not sent, and what was to be heard is over with it.
         """
         qos = self._granted.get(segment)
         if qos is None or self.phase is not Phase.OPEN:
             return []
-        return [Send(data) for data in self._window.put(self._topics[segment], payload, qos, retain)]
+        topic = self._topics[segment]
+        if not self.terms.takes_publish(topic, payload, qos):
+            return [] if segment == STATUS else self._too_large(topic, payload)
+        return [Send(data) for data in self._window.put(topic, payload, qos, retain)]
+
+    def goodbye(self, code: str, reason: str) -> list[Output]:
+        """What to write before the connection is ended from our side: in MQTT 5 why, in 3.1.1 nothing."""
+        why = reason_for(code)
+        if self.phase is not Phase.OPEN or why is None:
+            return []
+        return self._farewell(why.disconnect, why.advice or reason)
 
     def end(self) -> mqtt.Will | None:
         """The connection is over for another reason; the will that is to be published, if any."""
@@ -181,90 +241,180 @@ class MqttSession:
         will, self.will = self.will, None
         return will
 
+    # -- CONNECT ----------------------------------------------------------------------------------------------
+
     def _connect(self, packet: mqtt.Connect) -> list[Output]:
         self.phase = Phase.DECIDING
+        self.terms = terms_of(packet, self._bounds)
+        if not self.terms.takes(LEAST_PACKET):
+            return self.refuse(SMALL_PACKETS)
+        if packet.properties.authentication_method is not None:
+            return self.refuse(BAD_METHOD)  # MQTT-4.12.0-1
         if not self._good_client_id(packet):
-            return self.refuse(mqtt.IDENTIFIER_REJECTED)
+            return self.refuse(BAD_CLIENT_ID)
         return [Login(packet)]
 
     def _good_client_id(self, packet: mqtt.Connect) -> bool:
-        """Not empty unless the session is clean (MQTT-3.1.3-8), short, and fit for a log."""
+        """Short, and fit for a log; in 3.1.1 not empty unless the session is clean (MQTT-3.1.3-8)."""
         name = packet.client_id
         if not name:
-            return packet.clean_session
+            return packet.clean_session or self.terms.five
         return len(name) <= self._bounds.client_id_chars and all(unicodedata.category(c) != "Cc" for c in name)
 
+    # -- PUBLISH to us ----------------------------------------------------------------------------------------
+
     def _published(self, packet: mqtt.Publish) -> list[Output]:
-        segment = self._segments.get(packet.topic)
-        if segment not in PUBLISHED:
-            return self._over("denied_publish", "A PUBLISH to a topic that this client does not have.")
+        if packet.properties is not NOTHING and (misuse := self._misused(packet.properties)):
+            return misuse
+        segment = self._segments.get(packet.topic, "")
+        denial = publish_denial(segment, packet)
+        if denial is not None:
+            return self._denied(packet, denial)
         if segment == STATUS:
-            if packet.payload not in STATUSES:
-                return self._over("denied_publish", "A status that is neither online nor offline.")
-            arrived: Output = StatusSaid(packet.payload)
-        elif packet.retain:
-            return self._over("denied_publish", "A retained PUBLISH to the hub.")
-        else:
-            arrived = Inbound(segment, packet.payload)
-        return self._answered(packet, arrived)
+            return self._answered(packet, StatusSaid(packet.payload, packet.retain))
+        return self._answered(packet, Inbound(segment, packet.payload))
+
+    def _misused(self, properties: Properties) -> list[Output]:
+        """Properties that a client may not send. The others mean nothing to a hub: they are checked and dropped."""
+        if properties.topic_alias is not None:  # 3.3.2.3.4
+            text = "Topic aliases are not offered: send each PUBLISH with its topic."
+            return self._over("topic_alias", text, ReasonCode.TOPIC_ALIAS_INVALID)
+        if properties.subscription_identifiers:  # MQTT-3.3.4-6
+            text = "A subscription identifier is the server's to send."
+            return self._over("mqtt_protocol_violation", text, ReasonCode.PROTOCOL_ERROR)
+        return []
+
+    def _denied(self, packet: mqtt.Publish, denial: Denial) -> list[Output]:
+        """3.1.1 can only close. 5 says it in the acknowledgement; where there is none it ends, or nobody would know."""
+        if packet.packet_id is None or not self.terms.five:
+            return self._over("denied_publish", denial.advice, denial.code)
+        self._unreleased.discard(packet.packet_id)  # MQTT-4.3.3-9: after this PUBREC the identifier is free
+        kind = mqtt.Puback if packet.qos == 1 else mqtt.Pubrec
+        return [*self._say(kind(packet.packet_id, denial.code), denial.advice), DeniedPublish()]
 
     def _answered(self, packet: mqtt.Publish, arrived: Output) -> list[Output]:
         """Acknowledge first: whoever waits for it to go on need not wait for the hub."""
         if packet.packet_id is None:
             return [arrived]
+        encode = self.terms.codec.encode
+        if packet.qos == 2 and packet.packet_id in self._unreleased:
+            return [Send(encode(mqtt.Pubrec(packet.packet_id)))]  # the same one again: delivered once (4.3.3)
+        if len(self._unreleased) >= self._bounds.unreleased and (packet.qos == 2 or self.terms.five):
+            text = "Too many PUBLISHes with QoS 2 are not released: keep to the Receive Maximum of the CONNACK."
+            return self._over("unreleased", text, ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
         if packet.qos == 1:
             return [Send(encode(mqtt.Puback(packet.packet_id))), arrived]
-        answer = Send(encode(mqtt.Pubrec(packet.packet_id)))
-        if packet.packet_id in self._unreleased:
-            return [answer]  # the same one again: delivered once (MQTT 4.3.3)
-        if len(self._unreleased) >= self._bounds.unreleased:
-            return self._over("unreleased", "Too many PUBLISHes with QoS 2 that are not released.")
         self._unreleased.add(packet.packet_id)
-        return [answer, arrived]
+        return [Send(encode(mqtt.Pubrec(packet.packet_id))), arrived]
 
     def _released(self, packet: mqtt.Pubrel) -> list[Output]:
-        self._unreleased.discard(packet.packet_id)
-        return [Send(encode(mqtt.Pubcomp(packet.packet_id)))]
+        code = ReasonCode.SUCCESS
+        if packet.packet_id in self._unreleased:
+            self._unreleased.remove(packet.packet_id)
+        elif self.terms.five:
+            code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        return self._say(mqtt.Pubcomp(packet.packet_id, code))
+
+    # -- PUBLISH to the client --------------------------------------------------------------------------------
 
     def _acknowledged(self, packet: mqtt.Puback) -> list[Output]:
+        """Whatever its code: a client that does not want a message has had it all the same."""
         return [Send(data) for data in self._window.acknowledged(packet.packet_id)]
 
+    def _too_large(self, topic: bytes, payload: bytes) -> list[Output]:
+        """The session that lost a frame is over, and nothing but a DISCONNECT can tell its client."""
+        needed = publish_size(topic, max(len(payload), FRAME_BYTES), 1)
+        text = f"The hub's answer is larger than this client takes: allow packets of {needed} bytes."
+        return self._over("client_packet_size", text, ReasonCode.PACKET_TOO_LARGE)
+
+    # -- SUBSCRIBE and UNSUBSCRIBE ----------------------------------------------------------------------------
+
     def _subscribe(self, packet: mqtt.Subscribe) -> list[Output]:
-        codes, granted = [], []
-        for topic_filter, qos in packet.filters:
-            segment = self._segments.get(topic_filter)
-            if segment in SUBSCRIBED:
-                self._granted[segment] = min(qos, 1)
-                granted.append(segment)
-            codes.append(mqtt.REFUSED if segment not in SUBSCRIBED else self._granted[segment])
-        answer: list[Output] = [Send(encode(mqtt.Suback(packet.packet_id, tuple(codes))))]
-        denied = codes.count(mqtt.REFUSED)
-        answer += [Denied(denied)] if denied else []
-        return answer + [Granted(segment) for segment in dict.fromkeys(granted)]
+        if packet.properties.subscription_identifiers:  # MQTT 5, 3.2.2.3.12
+            text = "Subscription identifiers are not offered: subscribe without one."
+            return self._over("subscription_identifier", text, ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED)
+        codes: list[int] = []
+        denials: list[Denial] = []
+        due: list[str] = []
+        for topic_filter, options in packet.filters:
+            segment = self._segments.get(topic_filter, "")
+            denial = filter_denial(segment, topic_filter)
+            if denial is not None:
+                codes.append(denial.code if self.terms.five else mqtt.REFUSED)
+                denials.append(denial)
+                continue
+            if self._grant(segment, options):
+                due.append(segment)
+            codes.append(self._granted[segment])
+        answer = self._say(mqtt.Suback(packet.packet_id, tuple(codes)), denials[0].advice if denials else "")
+        if denials:
+            answer.append(Denied(len(denials)))
+        return answer + [Granted(segment) for segment in dict.fromkeys(due)]
+
+    def _grant(self, segment: str, options: int) -> bool:
+        """Whether what is retained there is due (MQTT 5, 3.8.3.1); to a client of 3.1.1 it always is."""
+        new = segment not in self._granted
+        self._granted[segment] = min(options & 3, 1)
+        self._options[segment] = options
+        handling = options & mqtt.RETAIN_HANDLING
+        return not handling or (new and handling == _ONLY_WHEN_NEW)
 
     def _unsubscribe(self, packet: mqtt.Unsubscribe) -> list[Output]:
-        left = []
+        codes, left = [], []
         for topic_filter in packet.filters:
             segment = self._segments.get(topic_filter, "")
-            if self._granted.pop(segment, None) is not None:
-                left.append(segment)
-        answer: list[Output] = [Send(encode(mqtt.Unsuback(packet.packet_id)))]
+            if self._granted.pop(segment, None) is None:
+                codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
+                continue
+            codes.append(ReasonCode.SUCCESS)
+            del self._options[segment]
+            left.append(segment)
+        answer = self._say(mqtt.Unsuback(packet.packet_id, tuple(codes) if self.terms.five else ()))
         return answer + [Left(segment) for segment in left]
+
+    # -- the rest ---------------------------------------------------------------------------------------------
 
     def _ping(self, packet: mqtt.Pingreq) -> list[Output]:
         return [Send(_PINGRESP)]
 
     def _disconnect(self, packet: mqtt.Disconnect) -> list[Output]:
-        self.will = None  # MQTT-3.14.4-3
+        if packet.properties.session_expiry_interval and not self.terms.expires:
+            text = "A session that was to end with its connection cannot be prolonged."  # MQTT 5, 3.14.2.2.2
+            return self._over("mqtt_protocol_violation", text, ReasonCode.PROTOCOL_ERROR)
+        if packet.code == ReasonCode.NORMAL_DISCONNECTION:
+            self.will = None  # MQTT-3.14.4-3; any other code publishes it (MQTT 5, 3.1.2.5)
         return self._over("disconnect", "The client disconnected.")
 
     def _violation(self, packet: mqtt.Packet) -> list[Output]:
         name = type(packet).__name__.upper()
-        return self._over("mqtt_protocol_violation", f"A {name} where it may not be.")
+        return self._over("mqtt_protocol_violation", f"A {name} where it may not be.", ReasonCode.PROTOCOL_ERROR)
 
-    def _over(self, code: str, reason: str) -> list[Output]:
+    def _say(self, packet: Answer, advice: str = "") -> list[Output]:
+        data = self.terms.say(packet, advice)
+        if data is not None:
+            return [Send(data)]
+        text = "The answer is larger than this client takes: ask for less at once, or allow larger packets."
+        return self._over("client_packet_size", text, ReasonCode.PACKET_TOO_LARGE)
+
+    def _farewell(self, code: int, reason: str) -> list[Output]:
+        """DISCONNECT, which only a client of MQTT 5 that is logged in can be sent (MQTT-3.14.0-1)."""
+        if not self.open or not self.terms.five:
+            return []
+        data = self.terms.say(mqtt.Disconnect(code), reason)
+        return [] if data is None else [Send(data)]
+
+    def _over(self, code: str, reason: str, why: int | None = None) -> list[Output]:
+        """The end; `why` is for the client, None when it knows."""
+        farewell = [] if why is None else self._farewell(why, reason)
         self.phase = Phase.OVER
-        return [Over(code, reason)]
+        return [*farewell, Over(code, reason)]
+
+
+def _not_spoken(level: int) -> bytes:
+    """The CONNACK for another version: of 5 for a later one, of 3.1.1 for an earlier one and for private ones."""
+    if V5.level < level < 0x80:
+        return V5.encode(mqtt.Connack(False, ReasonCode.UNSUPPORTED_PROTOCOL_VERSION))
+    return V311.encode(mqtt.Connack(False, mqtt.UNACCEPTABLE_VERSION))
 
 
 _HANDLERS: dict[type[Any], Callable[[MqttSession, Any], list[Output]]] = {

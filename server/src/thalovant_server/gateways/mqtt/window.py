@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PUBLISHes on their way to one client: strictly in order, so many unacknowledged, the others waiting.
 
-Within one connection nothing is ever sent again (MQTT 3.1.1 does so only after a reconnect, and nothing
-outlives a connection here), so only the identifiers of what was sent are kept, not the payloads. Whoever
+Within one connection nothing is ever sent again (MQTT does so only after a reconnect, and nothing outlives a
+connection here), so only the identifiers of what was sent are kept, not the payloads. Whoever
 holds a window bounds what waits in it by `waiting_bytes` and `waiting`. It knows no socket.
 """
 
@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from thalovant.protocol.mqtt.v311 import encode_publish
+from thalovant.protocol.mqtt.packets import EncodePublish
+from thalovant.protocol.mqtt.v311 import V311
 
 
 class Window:
     """The identifiers in flight, and the queue behind them. `most` is how many may be in flight."""
 
-    __slots__ = ("_in_flight", "_last_id", "_most", "_waiting", "waiting_bytes")
+    __slots__ = ("_encode", "_in_flight", "_last_id", "_most", "_waiting", "waiting_bytes")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, encode: EncodePublish = V311.encode_publish) -> None:
         self._most = most
+        self._encode = encode
         self._last_id = 0
         self._in_flight: set[int] = set()
         self._waiting: deque[tuple[bytes, bytes, int, bool]] = deque()
@@ -46,7 +48,7 @@ class Window:
         while self._waiting and (not self._waiting[0][2] or len(self._in_flight) < self._most):
             topic, payload, qos, retain = self._waiting.popleft()
             self.waiting_bytes -= len(payload)
-            yield encode_publish(topic, payload, qos=qos, packet_id=self._new_id() if qos else None, retain=retain)
+            yield self._encode(topic, payload, qos=qos, packet_id=self._new_id() if qos else None, retain=retain)
 
     def _new_id(self) -> int:
         """An identifier that is not in use (MQTT-2.3.1-2); there always is one, `most` being far below 65535."""
