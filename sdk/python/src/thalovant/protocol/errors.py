@@ -97,7 +97,8 @@ class SessionError(ProtocolError):
 class MqttError(ProtocolError):
     """An MQTT packet or exchange is not acceptable. `reason` is a short sentence that is safe to log.
 
-    `reason_code` is what MQTT 5 says of it in a CONNACK or DISCONNECT (MQTT 5, 2.4).
+    `reason_code` is what MQTT 5 says of it in a CONNACK or DISCONNECT (MQTT 5, 2.4). `level` is the protocol level
+    that a CONNECT named, where it is a CONNECT that is not acceptable and that much of it could be read.
     """
 
     default_code = "mqtt"
@@ -107,6 +108,7 @@ class MqttError(ProtocolError):
         super().__init__(reason, code=code)
         self.reason = reason
         self.reason_code = reason_code or self.default_reason_code
+        self.level: int | None = None
 
 
 class MalformedPacketError(MqttError):

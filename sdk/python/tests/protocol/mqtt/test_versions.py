@@ -2,14 +2,25 @@
 """Which version a client speaks is found out from its CONNECT, and the stream goes on in that version."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thalovant.protocol.errors import MalformedPacketError, MqttError, PacketTooLargeError, ProtocolViolationError
+from thalovant.protocol.mqtt.fields import MOST
 from thalovant.protocol.mqtt.framing import PacketReader
-from thalovant.protocol.mqtt.packets import Connect, Packet, Pingreq, Puback, Publish, UnsupportedVersionError
+from thalovant.protocol.mqtt.packets import (
+    Connect,
+    Packet,
+    Pingreq,
+    Puback,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    UnsupportedVersionError,
+)
 from thalovant.protocol.mqtt.properties import Properties
 from thalovant.protocol.mqtt.reason_codes import ReasonCode
 from thalovant.protocol.mqtt.versions import CODECS, OPENING
@@ -63,6 +74,22 @@ def test_another_version_is_told_which_ones_are_spoken(raw: str, level: int) -> 
     assert (caught.value.level, caught.value.reason_code) == (level, ReasonCode.UNSUPPORTED_PROTOCOL_VERSION)
 
 
+@pytest.mark.parametrize(
+    ("raw", "level"),
+    [
+        ("00 04 4d 51 54 54 05 03 00 3c 00 00 00", 5),  # reserved flag
+        ("00 04 4d 51 54 54 05 02 00 3c 03 21 00 00 00 00", 5),  # receive maximum 0
+        ("00 04 4d 51 54 54 04 03 00 3c 00 00", 4),
+        ("00 04 4d 51 54 51 05 02 00 3c 00 00 00", None),
+        ("00 04 4d 51 54 54", None),
+    ],
+)
+def test_a_bad_connect_names_its_level_where_it_has_one(raw: str, level: int | None) -> None:
+    with pytest.raises(MqttError) as caught:
+        OPENING.decode(0x10, bytes.fromhex(raw))
+    assert caught.value.level == level
+
+
 @pytest.mark.parametrize("raw", ["", "00 04 4d 51 54 54", "00 04 4d 51 54 51 05 02", "00 04 4d 51 54 54 04", "00 00"])
 def test_what_is_no_connect_at_all_is_malformed(raw: str) -> None:
     with pytest.raises(MalformedPacketError):
@@ -94,3 +121,33 @@ def test_rubbish_raises_nothing_but_the_declared_error(first: int, body: bytes) 
     except MqttError:
         return
     assert isinstance(packet, Connect)
+
+
+@pytest.mark.parametrize("level", CODECS)
+@pytest.mark.parametrize("kind", [Subscribe, Unsubscribe])
+def test_so_many_filters_of_one_packet_are_read_and_no_more(level: int, kind: type[Any]) -> None:
+    codec = CODECS[level]
+    for count in (MOST, MOST + 1):
+        one = (b"t", 0) if kind is Subscribe else b"t"
+        raw = codec.encode(kind(1, (one,) * count))
+        reader = PacketReader(100_000, codec)
+        if count == MOST:
+            assert reader.feed(raw) == [kind(1, (one,) * count)]
+            continue
+        with pytest.raises(MqttError) as caught:
+            reader.feed(raw)
+        assert (caught.value.code, caught.value.reason_code) == ("mqtt_too_many", ReasonCode.QUOTA_EXCEEDED)
+
+
+@pytest.mark.parametrize("kind", [Publish, Connect, Subscribe])
+def test_so_many_user_properties_of_one_packet_are_read_and_no_more(kind: type[Any]) -> None:
+    def packet(count: int) -> Any:
+        several = Properties(user_properties=(("", ""),) * count)
+        start = {Publish: (b"t", b""), Connect: ("id",), Subscribe: (1, ((b"t", 0),))}[kind]
+        return kind(*start, properties=several, **({"level": 5} if kind is Connect else {}))
+
+    codec = CODECS[5]
+    assert PacketReader(100_000, codec).feed(codec.encode(packet(MOST))) == [packet(MOST)]
+    with pytest.raises(MqttError) as caught:
+        PacketReader(100_000, codec).feed(codec.encode(packet(MOST + 1)))
+    assert (caught.value.code, caught.value.reason_code) == ("mqtt_too_many", ReasonCode.QUOTA_EXCEEDED)

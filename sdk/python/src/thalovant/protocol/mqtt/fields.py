@@ -7,10 +7,14 @@ without the offending bytes: they may hold a password.
 
 from __future__ import annotations
 
-from thalovant.protocol.errors import MalformedPacketError
+from thalovant.protocol.errors import MalformedPacketError, MqttError
+from thalovant.protocol.mqtt.reason_codes import ReasonCode
 
 MAX_STRING = 65_535
 MAX_REMAINING_LENGTH = 268_435_455
+MOST = 1_024
+"""Topic filters, or user properties, that are read of one packet. The standards have no bound; a packet of 256 KiB
+holds 50,000, and reading them would take longer than anybody else should wait."""
 
 
 def checked_text(raw: bytes) -> str:
@@ -43,6 +47,13 @@ def checked_filter(raw: bytes) -> None:
     if not raw:
         raise MalformedPacketError("The topic filter is empty.")
     checked_text(raw)
+
+
+def checked_count(count: int) -> None:
+    """Raise MqttError ("mqtt_too_many", MQTT 5: quota exceeded) for more than `MOST`."""
+    if count > MOST:
+        text = f"A packet with more than {MOST} topic filters or user properties is not read."
+        raise MqttError(text, code="mqtt_too_many", reason_code=ReasonCode.QUOTA_EXCEEDED)
 
 
 def encode_remaining_length(length: int) -> bytes:

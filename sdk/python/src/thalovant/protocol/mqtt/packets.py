@@ -54,7 +54,7 @@ class UnsupportedVersionError(MqttError):
     def __init__(self, level: int, spoken: tuple[int, ...] = (4,)) -> None:
         versions = " or ".join(f"MQTT {_VERSIONS[one]} (level {one})" for one in spoken)
         super().__init__(f"MQTT protocol level {level} is not spoken here; connect with {versions}.")
-        self.level = level
+        self.level: int = level
 
 
 @dataclass(slots=True)

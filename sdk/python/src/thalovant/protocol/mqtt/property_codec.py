@@ -16,6 +16,7 @@ from thalovant.protocol.errors import MalformedPacketError, ProtocolViolationErr
 from thalovant.protocol.mqtt.fields import (
     MAX_REMAINING_LENGTH,
     FieldReader,
+    checked_count,
     checked_text,
     checked_topic_name,
     encode_binary,
@@ -153,7 +154,9 @@ class PropertyCodec:
     def _add(self, found: dict[str, Any], kind: _Property, value: Any) -> None:
         _check_range(kind, value)
         if kind.several:
-            found.setdefault(kind.name, []).append(value)
+            values = found.setdefault(kind.name, [])
+            values.append(value)
+            checked_count(len(values))
         elif kind.name in found:
             raise ProtocolViolationError(f"The {self._packet} has the property {_spoken(kind.name)} twice.")
         else:

@@ -15,6 +15,7 @@ from typing import Any
 from thalovant.protocol.errors import MalformedPacketError
 from thalovant.protocol.mqtt.fields import (
     FieldReader,
+    checked_count,
     checked_filter,
     checked_topic_name,
     encode_binary,
@@ -64,7 +65,8 @@ def encode(packet: Packet) -> bytes:
 def decode(first_byte: int, body: bytes) -> Packet:
     """The packet whose fixed header begins with `first_byte` and whose remaining bytes are `body`.
 
-    Raises MalformedPacketError, or UnsupportedVersionError for a CONNECT of another MQTT version.
+    Raises MalformedPacketError, UnsupportedVersionError for a CONNECT of another MQTT version, or MqttError as
+    `fields.checked_count`.
     """
     if first_byte & 0xF0 == 0x30:
         return _decode_publish(first_byte, body)
@@ -256,6 +258,7 @@ def _decode_subscribe(reader: FieldReader) -> Subscribe:
         if qos > 2:
             raise MalformedPacketError("A requested QoS of the SUBSCRIBE is not 0, 1 or 2.")  # MQTT-3.8.3-4
         filters.append((topic_filter, qos))
+        checked_count(len(filters))
     if not filters:
         raise MalformedPacketError("The SUBSCRIBE has no topic filter.")  # MQTT-3.8.3-3
     return Subscribe(packet_id, tuple(filters))
@@ -296,6 +299,7 @@ def _decode_unsubscribe(reader: FieldReader) -> Unsubscribe:
         topic_filter = reader.binary()
         checked_filter(topic_filter)
         filters.append(topic_filter)
+        checked_count(len(filters))
     if not filters:
         raise MalformedPacketError("The UNSUBSCRIBE has no topic filter.")  # MQTT-3.10.3-2
     return Unsubscribe(packet_id, tuple(filters))

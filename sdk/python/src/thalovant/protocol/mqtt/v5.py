@@ -17,6 +17,7 @@ from thalovant.protocol.errors import MalformedPacketError, ProtocolViolationErr
 from thalovant.protocol.mqtt import property_codec as properties_of
 from thalovant.protocol.mqtt.fields import (
     FieldReader,
+    checked_count,
     checked_filter,
     checked_topic_name,
     encode_binary,
@@ -73,7 +74,8 @@ def encode(packet: Packet) -> bytes:
 def decode(first_byte: int, body: bytes) -> Packet:
     """The packet whose fixed header begins with `first_byte` and whose remaining bytes are `body`.
 
-    Raises MalformedPacketError, ProtocolViolationError, or UnsupportedVersionError for a CONNECT of another version.
+    Raises MalformedPacketError, ProtocolViolationError, UnsupportedVersionError for a CONNECT of another version, or
+    MqttError as `fields.checked_count`.
     """
     if first_byte & 0xF0 == 0x30:
         return _decode_publish(first_byte, body)
@@ -276,6 +278,7 @@ def _decode_subscribe(reader: FieldReader) -> Subscribe:
         topic_filter, options = reader.binary(), reader.byte()
         _check_subscription(topic_filter, options)
         filters.append((topic_filter, options))
+        checked_count(len(filters))
     _check_any(filters)
     return Subscribe(packet_id, tuple(filters), properties)
 
@@ -333,6 +336,7 @@ def _decode_unsubscribe(reader: FieldReader) -> Unsubscribe:
         topic_filter = reader.binary()
         checked_filter(topic_filter)
         filters.append(topic_filter)
+        checked_count(len(filters))
     _check_any(filters)
     return Unsubscribe(packet_id, tuple(filters), properties)
 

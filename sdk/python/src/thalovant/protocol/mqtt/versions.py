@@ -11,22 +11,26 @@ from thalovant.protocol.mqtt.v311 import V311
 CODECS: dict[int, Codec] = {codec.level: codec for codec in (V311, V5)}
 """By protocol level, 4 and 5."""
 
-_LEVEL_AT = 6  # in the body of a CONNECT that names "MQTT" (3.1.2.2 in both standards)
+_NAMED = b"\0\x04MQTT"
+_LEVEL_AT = len(_NAMED)  # in the body of a CONNECT (3.1.2.2 in both standards)
 
 
 def _decode_opening(first_byte: int, body: bytes) -> Packet:
     """The CONNECT of either version.
 
     Raises ProtocolViolationError for another packet (MQTT-3.1.0-1 in both standards), UnsupportedVersionError for
-    another version, and MalformedPacketError.
+    another version, and what the codec of its version raises, with the `level`.
     """
     if first_byte != 0x10:
         raise ProtocolViolationError("The first packet is no CONNECT.")
-    codec = CODECS.get(body[_LEVEL_AT] if len(body) > _LEVEL_AT else V311.level, V311)
+    level = body[_LEVEL_AT] if body.startswith(_NAMED) and len(body) > _LEVEL_AT else None
     try:
-        return codec.decode(first_byte, body)
+        return CODECS.get(level or V311.level, V311).decode(first_byte, body)
     except UnsupportedVersionError as error:
         raise UnsupportedVersionError(error.level, tuple(CODECS)) from None
+    except MqttError as error:
+        error.level = level
+        raise
 
 
 def _encode_nothing(*args: object, **kwargs: object) -> bytes:
