@@ -104,16 +104,12 @@ def test_a_bad_login_is_not_authorised(rig: SimpleNamespace, key: str, password:
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("version", "what"), [("mqttv5", "unacceptable protocol"), ("mqttv31", "unacceptable protocol")]
-)
-def test_other_versions_of_mqtt_are_named(rig: SimpleNamespace, version: str, what: str) -> None:
+def test_another_version_of_mqtt_is_named(rig: SimpleNamespace) -> None:
     async def main() -> None:
         async with rig.Endpoint() as endpoint:
             topic = rig.topic("a", "status").decode()
-            code, said = await finished(await start(endpoint, "pub", "-V", version, "-t", topic, "-m", "online"))
-            assert code != 0
-            assert version == "mqttv5" or what in said.lower()
+            code, said = await finished(await start(endpoint, "pub", "-V", "mqttv31", "-t", topic, "-m", "online"))
+            assert code != 0 and "unacceptable protocol" in said.lower()
 
     run(main())
 

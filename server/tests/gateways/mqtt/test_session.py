@@ -125,7 +125,7 @@ def test_nothing_may_come_while_a_login_is_undecided() -> None:
 
 
 def test_another_version_is_told_so_only_before_the_login() -> None:
-    error = mqtt.UnsupportedVersionError(5)
+    error = mqtt.UnsupportedVersionError(3)
     outputs = MqttSession(Bounds()).fail(error)
     assert outputs[:1] == sent(mqtt.Connack(False, 1))
     assert code(outputs) == error.code

@@ -225,7 +225,13 @@ class MqttGateway:
         connection.place = place = Place(credential, client_id, dialogue)
         self._roster.add(connection, credential.id, credential.hub_id, client_id)
         connection.belongs_to(self.lanes.of(credential.id), self._hub.budget_of(credential))
-        log.info("mqtt_login", client_id=credential.client_id, hub_id=credential.hub_id, remote=connection.remote)
+        log.info(
+            "mqtt_login",
+            client_id=credential.client_id,
+            hub_id=credential.hub_id,
+            level=connect.level,
+            remote=connection.remote,
+        )
         return place
 
     def _publish_status(self, credential_id: int, retain: bool) -> None:

@@ -43,6 +43,7 @@ SMALL_PACKETS = Refusal(
 )
 
 _PINGRESP = V311.encode(mqtt.Pingresp())  # the same in both versions
+_PRIVATE = 0x80  # from this protocol level on: 3.1 and 3.1.1 between brokers
 _ONLY_WHEN_NEW = 0x10  # retain handling 1 (MQTT 5, 3.8.3.1)
 
 
@@ -186,12 +187,12 @@ class MqttSession:
         return [] if self.phase is Phase.OVER else self._violation(packet)
 
     def fail(self, error: MqttError) -> list[Output]:
-        """What to do when the bytes were no packet. Another version of MQTT is told so (MQTT-3.1.2-2)."""
+        """What to do when the bytes were no packet. A CONNECT whose version is known is answered in it."""
         if self.phase is Phase.OVER:
             return []
         answer: list[Output] = []
-        if self.phase is Phase.WAITING and isinstance(error, mqtt.UnsupportedVersionError):
-            answer = [Send(_not_spoken(error.level))]
+        if self.phase is Phase.WAITING:
+            answer = [Send(data) for data in _bad_connect(error)]
         return answer + self._over(error.code, error.reason, error.reason_code)
 
     def accept(
@@ -410,11 +411,17 @@ class MqttSession:
         return [*farewell, Over(code, reason)]
 
 
-def _not_spoken(level: int) -> bytes:
-    """The CONNACK for another version: of 5 for a later one, of 3.1.1 for an earlier one and for private ones."""
-    if V5.level < level < 0x80:
-        return V5.encode(mqtt.Connack(False, ReasonCode.UNSUPPORTED_PROTOCOL_VERSION))
-    return V311.encode(mqtt.Connack(False, mqtt.UNACCEPTABLE_VERSION))
+def _bad_connect(error: MqttError) -> list[bytes]:
+    """The CONNACK for a CONNECT that is not acceptable. Of 3.1.1 there is none for one of its own (MQTT-3.1.4-1).
+
+    One for another version is of 5 for a later one, of 3.1.1 for an earlier one and for private ones. It has no
+    reason string: what the client takes is not known.
+    """
+    if error.level is not None and V5.level <= error.level < _PRIVATE:
+        return [V5.encode(mqtt.Connack(False, error.reason_code))]
+    if isinstance(error, mqtt.UnsupportedVersionError):
+        return [V311.encode(mqtt.Connack(False, mqtt.UNACCEPTABLE_VERSION))]  # MQTT-3.1.2-2
+    return []
 
 
 _HANDLERS: dict[type[Any], Callable[[MqttSession, Any], list[Output]]] = {
