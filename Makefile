@@ -9,7 +9,7 @@ export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
 PUBLISHED := .cache/published/.ready
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test check format bench bench-short docs pins clean interop-env
+.PHONY: help install demo test check format bench bench-short openapi docs pins clean interop-env
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ bench-short: $(READY)
 
 bench: $(READY) ## how fast, against a ruler measured in the same run
 	$(BIN)/python -m bench
+
+openapi: $(READY) ## write contract/control-plane.openapi.json again
+	$(BIN)/python -m thalovant_server.control.openapi > contract/control-plane.openapi.json
 
 docs: ## what there is to read
 	@ls README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md

@@ -3,20 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI
 
-from thalovant_server.control import problems
+from thalovant_server.control import openapi, problems, reference
 from thalovant_server.control.bodies import BodyBounds
 from thalovant_server.control.faults import FaultBarrier
-from thalovant_server.control.problems import Problem
 from thalovant_server.control.routes import auth, clients, hubs, server
 from thalovant_server.control.services import Services
-
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (401, 403, 404, 409, 412, 413, 422, 429, 503)
-}
 
 
 def create_app(services: Services) -> FastAPI:
@@ -29,15 +22,18 @@ def create_app(services: Services) -> FastAPI:
         title="Thalovant control plane",
         version=services.version,
         openapi_url="/v1/openapi.json",
+        generate_unique_id_function=openapi.operation_id,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=_REFUSALS,
     )
     app.state.services = services
-    problems.install(app)
-    for part in (auth, hubs, clients, server):
+    parts = (auth, hubs, clients, server)
+    problems.install(app, [route for part in parts for route in part.router.routes])
+    for part in parts:
         app.include_router(part.router)
+    openapi.install(app)
+    reference.install(app)
     app.add_middleware(BodyBounds)
     app.add_middleware(FaultBarrier)  # the last one added is the outermost
     return app

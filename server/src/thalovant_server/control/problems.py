@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from thalovant_server.control.answers import HEADERS
 from thalovant_server.errors import ApiError, ForbiddenTextError, Overloaded, StorageError
@@ -70,8 +71,9 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     return ApiError(422, f"Schema validation failed{first}", "validation_failed", members={"errors": kept})
 
 
-def install(app: FastAPI) -> None:
-    """Make ``app`` answer every error as a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
+    """Make ``app`` answer every error as a problem. ``routes`` are those of which a refused method is told."""
+    app.state.routes = [route for route in routes if isinstance(route, Route)]
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(ForbiddenTextError, _on_forbidden_text)
     app.add_exception_handler(Overloaded, _on_overloaded)
@@ -112,7 +114,14 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
     return problem(invalid(error.errors()))
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = _CODES.get(error.status_code, "refused")
-    return problem(ApiError(error.status_code, str(error.detail), code, headers=error.headers))
+    headers = _allowed(request) if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return problem(ApiError(error.status_code, str(error.detail), code, headers=headers))
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """Every method that the address takes (RFC 9110, 10.2.1); the framework names those of one route alone."""
+    matching = (route for route in request.app.state.routes if route.matches(request.scope)[0] is Match.PARTIAL)
+    return {"allow": ", ".join(sorted({method for route in matching for method in route.methods or ()}))}

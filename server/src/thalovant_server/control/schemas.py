@@ -18,8 +18,18 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+def _example(**members: Any) -> ConfigDict:
+    """The model's part of the API document: one request that makes sense."""
+    return ConfigDict(json_schema_extra={"examples": [members]})
+
+
+_CARRIERS = {carrier: {"enabled": True} for carrier in ("wss", "http", "mqtt")}
+
+
 class Login(Body):
     """Password login. The second factor's members are taken and not needed: no account here has one."""
+
+    model_config = _example(email="admin@localhost", password="correct horse battery staple")  # noqa: S106
 
     email: Annotated[str, StringConstraints(min_length=1, max_length=320)]
     password: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -30,6 +40,8 @@ class Login(Body):
 
 class NewHub(Body):
     """A hub to make; `spec.version` is required."""
+
+    model_config = _example(name="kitchen", spec={"version": "1", "agent": "echo", "protocols": _CARRIERS})
 
     name: str
     spec: dict[str, Any]
@@ -46,6 +58,8 @@ class NewHub(Body):
 class HubChange(Body):
     """What may change of a hub, and what may be sent along unchanged; null leaves it as it is."""
 
+    model_config = _example(spec={"protocols": {"mqtt": {"enabled": True}}})
+
     name: str | None = None
     slug: str | None = None
     namespace: str | None = None
@@ -60,6 +74,8 @@ class HubChange(Body):
 
 class NewClient(Body):
     """A client to make. Secrets in `spec` are taken, never kept there and never sent back in it."""
+
+    model_config = _example(hub_id="hub-3f0c9a", name="kitchen-light")
 
     hub_id: Id
     name: str

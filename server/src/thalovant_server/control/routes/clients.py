@@ -11,7 +11,9 @@ from fastapi import APIRouter, Header, Query, Response
 from thalovant_server.control import clients, hubs
 from thalovant_server.control.answers import HEADERS, Json, page, rows_on_a_page, seq_of
 from thalovant_server.control.callers import ClientsReader, ClientsWriter
+from thalovant_server.control.openapi import told
 from thalovant_server.control.replay import IdempotencyKey, repeatable
+from thalovant_server.control.resources import Client, NewClientAnswer, Page
 from thalovant_server.control.schemas import NewClient
 from thalovant_server.control.services import GivenServices
 from thalovant_server.store import clients as rows
@@ -19,7 +21,7 @@ from thalovant_server.store import clients as rows
 router = APIRouter(tags=["clients"])
 
 
-@router.post("/v1/clients", status_code=201)
+@router.post("/v1/clients", status_code=201, responses=told(NewClientAnswer, 404, 409))
 async def create_client(
     services: GivenServices, caller: ClientsWriter, body: NewClient, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -28,7 +30,7 @@ async def create_client(
     return Json(await clients.create(services, caller, body, request), 201)
 
 
-@router.get("/v1/clients")
+@router.get("/v1/clients", responses=told(Page[Client]))
 async def list_clients(
     services: GivenServices,
     caller: ClientsReader,
@@ -56,7 +58,7 @@ async def list_clients(
     return page(found, limit, partial(clients.shown, with_spec=include_spec), "/v1/clients", filters)
 
 
-@router.get("/v1/clients/{client_id}")
+@router.get("/v1/clients/{client_id}", responses=told(Client, 404))
 async def get_client(services: GivenServices, caller: ClientsReader, client_id: str) -> Response:
     """Show one client, without its credentials."""
     async with services.database.read() as connection:
@@ -64,7 +66,7 @@ async def get_client(services: GivenServices, caller: ClientsReader, client_id: 
     return Json(clients.shown(client))
 
 
-@router.delete("/v1/clients/{client_id}", status_code=204)
+@router.delete("/v1/clients/{client_id}", status_code=204, responses=told(None, 404, 412))
 async def remove_client(
     services: GivenServices,
     caller: ClientsWriter,
@@ -76,7 +78,7 @@ async def remove_client(
     return Response(status_code=204, headers=HEADERS)
 
 
-@router.post("/v1/clients/{client_id}/credentials/{number}/reset-key", status_code=204)
+@router.post("/v1/clients/{client_id}/credentials/{number}/reset-key", status_code=204, responses=told(None, 404))
 async def reset_key(services: GivenServices, caller: ClientsWriter, client_id: str, number: int) -> Response:
     """Forget the Noise key pinned for a credential, the first being 1: the next key is pinned anew. May be repeated."""
     await clients.reset_key(services, caller, client_id, number)

@@ -10,6 +10,8 @@ from sqlalchemy import text
 
 from thalovant_server.control.answers import HEADERS, Json
 from thalovant_server.control.callers import AnyCaller
+from thalovant_server.control.openapi import told
+from thalovant_server.control.resources import Health
 from thalovant_server.control.services import GivenServices
 from thalovant_server.errors import ApiError
 
@@ -17,10 +19,13 @@ router = APIRouter(tags=["server"])
 
 PEM = "application/x-pem-file"
 KEEP = "public, max-age=300"  # it holds no secret; short, because an authority may come to vouch for more names
-_AUTHORITY: dict[int | str, dict[str, Any]] = {200: {"content": {PEM: {"schema": {"type": "string"}}}}}
+_AUTHORITY: dict[int | str, dict[str, Any]] = {
+    **told(None, 404),
+    200: {"description": "Certificates, PEM text", "content": {PEM: {"schema": {"type": "string"}}}},
+}
 
 
-@router.get("/v1/health")
+@router.get("/v1/health", responses=told(Health))
 async def health(services: GivenServices) -> Response:
     """Tell that the API answers and its database can be read."""
     async with services.database.read() as connection:
@@ -44,7 +49,7 @@ async def certificate_authority(services: GivenServices) -> Response:
     return Response(services.endpoints.ca_pem, media_type=PEM, headers={**HEADERS, "cache-control": KEEP})
 
 
-@router.get("/v1/operations/{operation_id}")
+@router.get("/v1/operations/{operation_id}", responses=told(None, 404))
 async def get_operation(_: AnyCaller, operation_id: str) -> Response:
     """Find no operation: everything this server does is done when it answers (contract 4.2)."""
     raise ApiError(404, "Operation not found", "operation_not_found")

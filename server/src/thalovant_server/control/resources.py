@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes of the answers, for the API document alone: nothing is parsed or built with them (contract 3 and 4).
+
+Members that an answer may hold beyond these are allowed, as they are everywhere in this API (contract 1.4). Each is
+held against real answers by the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thalovant_server.control.schemas import CapacityProfile, Visibility
+
+Time = Annotated[str, Field(description="ISO 8601, UTC.", examples=["2026-11-22T10:00:00.000Z"])]
+Etag = Annotated[str, Field(description="Send it back as If-Match, byte for byte.", examples=['W/"1"'])]
+HubId = Annotated[str, Field(examples=["hub-3f0c9a"])]
+ClientId = Annotated[str, Field(examples=["client-5d1e77"])]
+Item = TypeVar("Item")
+
+
+class Resource(BaseModel):
+    """Describes an answer."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
+
+
+class Token(Resource):
+    """What a login gives. Send it as `Authorization: Bearer <access_token>`."""
+
+    access_token: Annotated[str, Field(description="Secret; told this once.", examples=["ses-example"])]
+    token_type: Literal["bearer"]
+    expires_in: Annotated[int, Field(description="Seconds.", examples=[43200])]
+    scopes: Annotated[list[str], Field(examples=[["hubs:read", "clients:write"]])]
+    token_id: Annotated[str, Field(description="To revoke it by.", examples=["tok-8b2f11"])]
+
+
+class Account(Resource):
+    """An account of this server."""
+
+    id: Annotated[str, Field(examples=["user-71aa02"])]
+    email: Annotated[str, Field(examples=["admin@localhost"])]
+    display_name: str
+    role: Annotated[str, Field(examples=["admin"])]
+
+
+class Profile(Resource):
+    """Who is signed in."""
+
+    data: Account
+
+
+class DataPlaneEndpoints(Resource):
+    """Where a hub is reached, on each carrier that is on."""
+
+    wss: Annotated[str | None, Field(examples=["wss://hub.example.test:8443/hubs/hub-3f0c9a"])] = None
+    https: Annotated[str | None, Field(examples=["https://hub.example.test:8443/hubs/hub-3f0c9a"])] = None
+    mqtt: Annotated[str | None, Field(examples=["mqtts://hub.example.test:8883"])] = None
+
+
+class PublicHub(Resource):
+    """A hub as anybody sees it."""
+
+    id: HubId
+    slug: Annotated[str, Field(examples=["demo"])]
+    title: Annotated[str, Field(examples=["Demo"])]
+    name: Annotated[str, Field(examples=["demo"])]
+    domain: Annotated[str, Field(examples=["hub.example.test"])]
+    active: bool
+    visibility: Visibility
+    spec: dict[str, Any]
+    data_plane_endpoints: DataPlaneEndpoints
+
+
+class Hub(PublicHub):
+    """A hub as its owner sees it; secrets in `spec` are left out."""
+
+    owner_id: str
+    namespace: Annotated[str, Field(examples=["default"])]
+    capacity_profile: CapacityProfile
+    is_locked: bool
+    runtime_group_id: None
+    etag: Etag
+    created_at: Time
+    updated_at: Time
+
+
+class ClientSummary(Resource):
+    """A client of a hub, without its `spec`."""
+
+    id: ClientId
+    hub_id: HubId
+    name: Annotated[str, Field(examples=["kitchen-light"])]
+    active: bool
+    owner_id: str
+    etag: Etag
+    created_at: Time
+    updated_at: Time
+
+
+class Client(ClientSummary):
+    """A client of a hub, without its credentials. In a list `spec` is left out on request."""
+
+    spec: dict[str, Any] | None = None
+
+
+class BrokerCredentials(Resource):
+    """How a client reaches its own topics over MQTT (the seed's identity block)."""
+
+    endpoint: Annotated[str, Field(examples=["mqtts://hub.example.test:8883"])]
+    username: str
+    password: Annotated[str, Field(description="Secret.")]
+    topic_prefix: Annotated[str, Field(examples=["hubs/hub-3f0c9a/clients/client-5d1e77"])]
+    c2s_topic: str
+    s2c_topic: str
+    status_topic: str
+    qos: Annotated[int, Field(ge=0, le=1)]
+    tls: bool
+
+
+class Identity(Resource):
+    """All that a client needs to connect. Told this once, and to a replay of the same Idempotency-Key."""
+
+    access_key: Annotated[str, Field(description="Names the client on the wire.")]
+    password: Annotated[str, Field(description="Secret; never travels again.")]
+    site_id: Annotated[str, Field(examples=["kitchen-light"])]
+    default_master: Annotated[str, Field(examples=["wss://hub.example.test:8443/hubs/hub-3f0c9a"])]
+    default_port: Annotated[int, Field(examples=[8443])]
+    ca_pem: Annotated[str | None, Field(description="The authority to trust for this identity's addresses.")] = None
+    mqtt: BrokerCredentials | None = None
+
+
+class NewClientAnswer(Client):
+    """A client that was just made, and its identity."""
+
+    initial_identify: Identity
+
+
+class PageMeta(Resource):
+    """How many there are on this page, and the cursor of the next."""
+
+    count: int
+    next: Annotated[str | None, Field(description="Send it as `cursor`; null ends.")]
+
+
+class PageLinks(Resource):
+    """The next page, ready to ask for."""
+
+    next: str | None
+
+
+class Page(Resource, Generic[Item]):
+    """One page of a list (contract 1.6)."""
+
+    data: list[Item]
+    meta: PageMeta
+    links: PageLinks
+
+
+class Health(Resource):
+    """The API answers and its database can be read."""
+
+    status: Literal["ok"]
+    version: Annotated[str, Field(examples=["0.1.0"])]
