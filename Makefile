@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV = $$(cat .cache/uv-path)
 READY := $(VENV)/.ready
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
-PUBLISHED := .cache/published/.ready
+FOREIGN := $(foreach client,published paho gmqtt aiomqtt mqttjs,.cache/$(client)/.ready)
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
 
 .PHONY: help install demo test check format bench bench-short openapi docs pins clean interop-env
@@ -19,11 +19,15 @@ $(READY): $(PINS)
 	@"$(UV)" pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e sdk/python -e server
 	@touch $@
 
-$(PUBLISHED): interop/published/requirements.txt requirements/uv.txt
-	@PYTHON="$(PYTHON)" bash scripts/environment.sh .cache/published interop/published/requirements.txt
+.cache/%/.ready: interop/%/requirements.txt requirements/uv.txt
+	@PYTHON="$(PYTHON)" bash scripts/environment.sh .cache/$* $<
 	@touch $@
 
-interop-env: $(PUBLISHED) ## what the tests need beside Python: the published SDK, the mosquitto clients, network tools
+.cache/mqttjs/.ready: interop/mqttjs/package-lock.json
+	@bash scripts/node_packages.sh interop/mqttjs .cache/mqttjs
+	@touch $@
+
+interop-env: $(FOREIGN) ## what the tests need beside Python: foreign clients, network tools
 	@bash scripts/mosquitto_clients.sh
 	@bash scripts/network_tools.sh
 
@@ -64,8 +68,9 @@ pins: $(READY) ## write the hashed pins again, newest versions
 	  requirements/dev.in sdk/python/pyproject.toml server/pyproject.toml -o requirements/dev.txt
 	"$(UV)" pip compile -q --no-header --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  requirements/uv.in -o requirements/uv.txt
-	"$(UV)" pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  interop/published/requirements.in -o interop/published/requirements.txt
+	for client in published paho gmqtt aiomqtt; do \
+	  "$(UV)" pip compile -q --no-header --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    interop/$$client/requirements.in -o interop/$$client/requirements.txt || exit 1; done
 
 clean: ## remove the environments and the caches
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

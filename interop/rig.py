@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that we did not write, started as their users start them: the published SDK, the mosquitto clients."""
+"""Programs that we did not write, started as their users start them: the published SDK, and stock MQTT clients."""
 
 from __future__ import annotations
 
@@ -60,6 +60,57 @@ class Published:
         self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
+
+
+class ForeignError(Exception):
+    """A stock client could not do it: its own error's name and words."""
+
+
+class Foreign:
+    """A stock MQTT client, one process of it: `interop/<name>/driver.py`, or `driver.js` for mqtt.js.
+
+    Each call is one command of the driver; it waits for the answer.
+    """
+
+    def __init__(self, name: str) -> None:
+        folder, environment = ROOT / "interop" / name, ROOT / ".cache" / name
+        javascript = (folder / "driver.js").exists()
+        command = ["node", folder / "driver.js"] if javascript else [environment / "bin/python", folder / "driver.py"]
+        self.name = name
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={"PATH": os.environ["PATH"], "PACKAGES": str(environment)},
+        )  # fmt: skip
+
+    def __call__(self, do: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"{self.name}'s process died"
+        answer = json.loads(line)
+        if "ok" not in answer:
+            raise ForeignError(f"{self.name} {do}: {answer['error']}: {answer['text']}")
+        return answer["ok"]
+
+    def vanish(self) -> None:
+        """End it as a power cut would: no DISCONNECT, the socket just closes."""
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.poll() is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def mosquitto(program: str, *arguments: str) -> subprocess.Popen[str]:
