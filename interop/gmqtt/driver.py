@@ -9,8 +9,9 @@ import ssl
 import sys
 from typing import Any
 
-import gmqtt
 from gmqtt.mqtt.constants import MQTTv50, MQTTv311
+
+import gmqtt
 
 WAIT = 10.0
 
