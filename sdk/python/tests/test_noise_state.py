@@ -13,7 +13,15 @@ import pytest
 
 from thalovant.errors import ThalovantHubKeyChangedError, ThalovantIdentityError
 from thalovant.identity import ThalovantIdentity
-from thalovant.noise_state import MAX_NODE_ID, MAX_PSKS, NoiseState, noise_state_folder, other_key_folder
+from thalovant.noise_state import (
+    MAX_NODE_ID,
+    MAX_PSKS,
+    NoiseState,
+    noise_state,
+    noise_state_folder,
+    other_key_folder,
+    take_key_along,
+)
 
 KEY = "0123456789abcdef0123456789abcdef"
 HUB = "wss://hub.example:443"
@@ -246,3 +254,51 @@ def test_another_folder_that_holds_a_key_is_found(lonely: Path, tmp_path: Path) 
     NoiseState(beside).load(KEY, HUB)
     assert other_key_folder(here, lonely / "noise") == beside
     assert other_key_folder(here, beside) is None
+
+
+def test_a_key_made_before_the_identity_was_saved_is_taken_over(lonely: Path, tmp_path: Path) -> None:
+    first = noise_state(identity())
+    private = first.load(KEY, HUB).private
+    first.trust(KEY, HUB, ONE)
+    saved = noise_state(identity(str(tmp_path / "me.json")))
+    assert saved.folder == tmp_path / "thalovant-noise"
+    keys = saved.load(KEY, HUB)
+    assert (keys.private, keys.pinned) == (private, ONE)
+    assert stat.S_IMODE(key_file(saved).stat().st_mode) == 0o600
+
+
+def test_a_key_that_is_here_already_stays(lonely: Path, tmp_path: Path) -> None:
+    saved = noise_state(identity(str(tmp_path / "me.json")))
+    private = saved.load(KEY, HUB).private
+    saved.trust(KEY, HUB, TWO)
+    other = noise_state(identity())
+    assert other.load(KEY, HUB).private != private
+    other.trust(KEY, HUB, ONE)
+    keys = saved.load(KEY, HUB)
+    assert (keys.private, keys.pinned) == (private, TWO)
+
+
+def test_in_a_folder_that_was_named_no_other_key_is_taken_over(lonely: Path, tmp_path: Path) -> None:
+    private = noise_state(identity()).load(KEY, HUB).private
+    assert noise_state(identity(), tmp_path / "named").load(KEY, HUB).private != private
+
+
+def test_a_damaged_key_is_not_taken_over(lonely: Path, tmp_path: Path) -> None:
+    first = noise_state(identity())
+    first.load(KEY, HUB)
+    key_file(first).write_text("x")
+    with pytest.raises(ThalovantIdentityError, match=str(key_file(first))):
+        noise_state(identity(str(tmp_path / "me.json"))).load(KEY, HUB)
+
+
+def test_two_files_of_one_identity_have_one_key(lonely: Path, tmp_path: Path) -> None:
+    here, there = identity(str(tmp_path / "a" / "me.json")), identity(str(tmp_path / "b" / "me.json"))
+    take_key_along(here, str(there.source_path))
+    assert noise_state(here).load(KEY, HUB).private == noise_state(there).load(KEY, HUB).private
+    take_key_along(here, str(here.source_path))  # to itself
+    take_key_along(there, str(here.source_path))  # and back
+
+
+def test_a_fresh_identity_leaves_no_key_behind_where_it_is_saved(lonely: Path, tmp_path: Path) -> None:
+    take_key_along(identity(), tmp_path / "me.json")
+    assert list(tmp_path.iterdir()) == []

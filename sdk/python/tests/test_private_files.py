@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from thalovant import private_files
-from thalovant.private_files import PrivateFileError, make_private_folder, read_private_text, write_private_text
+from thalovant.private_files import (
+    PrivateFileError,
+    exclusively,
+    make_private_folder,
+    read_private_text,
+    write_private_text,
+)
 
 SECRET = "the-secret"
 
@@ -118,3 +125,22 @@ def test_a_folder_is_private_when_new_and_left_alone_when_old(tmp_path: Path) ->
     with pytest.raises(PrivateFileError) as caught:
         make_private_folder(tmp_path / "file" / "below")
     assert caught.value.code == "unwritable"
+
+
+def test_inside_the_lock_there_is_one(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with exclusively(lock), lock.open() as other:
+        assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_that_cannot_be_made_has_its_code(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for lock, code in ((tmp_path / "link", "symlink"), (tmp_path / "no" / "lock", "unwritable")):
+        with pytest.raises(PrivateFileError) as caught, exclusively(lock):
+            raise AssertionError("must not be reached")
+        assert caught.value.code == code
+    assert not (tmp_path / "elsewhere").exists()

@@ -24,7 +24,7 @@ from thalovant.hearing import Hearing
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.identity import ThalovantIdentity
 from thalovant.keeping import LinkKeeper
-from thalovant.noise_state import NoiseState, noise_state_folder
+from thalovant.noise_state import noise_state
 from thalovant.protocol.asks import AskBook, new_request_id
 from thalovant.protocol.messages import HiveMessage
 from thalovant.reply import ThalovantReply
@@ -90,7 +90,7 @@ class AsyncThalovantClient:
             Dialer(
                 identity,
                 self._transport,
-                NoiseState(noise_state_folder(identity, noise_state_dir)),
+                noise_state(identity, noise_state_dir),
                 handshake_timeout=handshake_timeout,
                 announce=ANNOUNCE,
             ),

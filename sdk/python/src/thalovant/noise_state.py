@@ -16,28 +16,34 @@ repairs a damaged file by itself, never shows a key in a message, and speaks to 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import hmac
 import json
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalovant.errors import ThalovantHubKeyChangedError, ThalovantIdentityError
-from thalovant.private_files import PrivateFileError, make_private_folder, read_private_text, write_private_text
+from thalovant.private_files import (
+    PrivateFileError,
+    exclusively,
+    make_private_folder,
+    read_private_text,
+    write_private_text,
+)
 from thalovant.protocol.noise import generate_private_key
 
 if TYPE_CHECKING:
     from thalovant.identity import ThalovantIdentity
 
-__all__ = ["NoiseKeys", "NoiseState", "noise_state_folder"]
+__all__ = ["NoiseKeys", "NoiseState", "noise_state", "noise_state_folder", "take_key_along"]
 
 KEY_BYTES = 32
+BESIDE = "thalovant-noise"  # the folder's name beside an identity file
 MAX_NODE_ID = 512  # characters; contract 3: PSKs are cached only for ids up to this
 MAX_PSKS = 256  # the entry not used for longest goes first
 
@@ -68,6 +74,28 @@ def noise_state_folder(identity: ThalovantIdentity, noise_state_dir: str | os.Pa
     return _usual_folders(identity)[0]
 
 
+def noise_state(identity: ThalovantIdentity, noise_state_dir: str | os.PathLike[str] | None = None) -> NoiseState:
+    """Return this identity's state: in the folder that `noise_state_folder` names.
+
+    Where that is one of the usual folders, a key made in another one is taken over: the hub knows the client by it.
+    """
+    folder = noise_state_folder(identity, noise_state_dir)
+    return NoiseState(folder, () if noise_state_dir is not None else _usual_folders(identity)[1:])
+
+
+def take_key_along(identity: ThalovantIdentity, file: str | os.PathLike[str]) -> None:
+    """Have the clients of an identity that was just saved in `file` use the key that it has here already (blocking).
+
+    Of an identity that was read from a file both are used from now on, so that its key is made now if need be. A key
+    that is there already stays. Raises `ThalovantIdentityError` as `NoiseState` does.
+    """
+    here, there = noise_state(identity), Path(file).expanduser().parent / BESIDE
+    if here.folder.absolute() != there.absolute():
+        if identity.source_path is not None:
+            here.make_key(identity.access_key)
+        NoiseState(there).adopt(identity.access_key, here.folder)
+
+
 def other_key_folder(identity: ThalovantIdentity, used: Path) -> Path | None:
     """Return another usual folder that holds a key for this identity, if one does (blocking)."""
     name = f"{_name_of(identity.access_key)}.key"
@@ -78,7 +106,7 @@ def other_key_folder(identity: ThalovantIdentity, used: Path) -> Path | None:
 def _usual_folders(identity: ThalovantIdentity) -> list[Path]:
     from thalovant.identity import default_config_path
 
-    beside = [Path(identity.source_path).parent / "thalovant-noise"] if identity.source_path else []
+    beside = [Path(identity.source_path).parent / BESIDE] if identity.source_path else []
     return [*beside, default_config_path().parent / "noise"]
 
 
@@ -89,23 +117,37 @@ def _name_of(access_key: str) -> str:
 class NoiseState:
     """The state in one folder. Methods block; each takes the folder's lock for as long as it runs.
 
+    `others` are folders whose key is taken over where there is none here yet.
+
     All raise `ThalovantIdentityError` when a file or the folder is damaged, open to others, a symlink or not
     writable; the text names it and what to type.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], others: Iterable[Path] = ()) -> None:
         self.folder = Path(folder)
+        self._others = tuple(others)
 
     def load(self, access_key: str, address: str) -> NoiseKeys:
         """Read what a connection to `address` needs; the client's key is made on the first call."""
         name = _name_of(access_key)
         with self._locked():
-            private = self._private_key(name)
+            private = self._private_key(access_key)
             pin = self._read_table(self.pins_file(access_key), _PINS_ADVICE).get(address)
             held = self._read_table(self._psks_file, _PSKS_ADVICE)
         prefix = f"{name}@"
         psks = {key.removeprefix(prefix): psk for key, psk in held.items() if key.startswith(prefix)}
         return NoiseKeys(private, pin, psks)
+
+    def make_key(self, access_key: str) -> None:
+        """Make the client's key unless there is one."""
+        with self._locked():
+            self._private_key(access_key)
+
+    def adopt(self, access_key: str, other: Path) -> None:
+        """Copy the client's key, and the hubs' pinned ones, from another folder unless there is a key here."""
+        if (other / f"{_name_of(access_key)}.key").exists():
+            with self._locked():
+                self._adopt(access_key, other)
 
     def trust(self, access_key: str, address: str, hub_key: bytes) -> bool:
         """Pin the hub's key under `address`; True when it is the first one.
@@ -160,14 +202,30 @@ class NoiseState:
     def _psks_file(self) -> Path:
         return self.folder / "psks.json"
 
-    def _private_key(self, name: str) -> bytes:
-        file = self.folder / f"{name}.key"
+    def _private_key(self, access_key: str) -> bytes:
+        file = self._key_file(access_key)
+        for other in self._others:
+            self._adopt(access_key, other)
         text = _read_private(file)
         if text is not None:
             return _key_from_hex(text.strip(), file, _KEY_ADVICE)
         key = generate_private_key()
         _write_private(file, key.hex() + "\n")
         return key
+
+    def _adopt(self, access_key: str, other: Path) -> None:
+        file, theirs = self._key_file(access_key), NoiseState(other)
+        key = None if file.exists() else _read_private(theirs._key_file(access_key))
+        if key is None:
+            return
+        _key_from_hex(key.strip(), theirs._key_file(access_key), _KEY_ADVICE)
+        mine, pins = self.pins_file(access_key), _read_private(theirs.pins_file(access_key))
+        if pins is not None and not mine.exists():
+            _write_private(mine, pins)
+        _write_private(file, key)
+
+    def _key_file(self, access_key: str) -> Path:
+        return self.folder / f"{_name_of(access_key)}.key"
 
     def _read_table(self, file: Path, advice: str) -> dict[str, bytes]:
         text = _read_private(file)
@@ -188,37 +246,13 @@ class NoiseState:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         _prepare_folder(self.folder)
-        descriptor = _open_lock(self.folder / "lock")
-        try:
-            _wait_for_lock(descriptor)
+        lock = self.folder / "lock"
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(exclusively(lock))
+            except PrivateFileError as error:
+                raise _is_link(lock, "file") if error.code == "symlink" else _unusable(lock, error) from error
             yield
-        finally:
-            os.close(descriptor)  # which also gives the lock back
-
-
-def _open_lock(file: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    try:
-        return os.open(file, flags, 0o600)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _is_link(file, "file") from None
-        raise _unusable(file, error) from error
-
-
-if sys.platform == "win32":  # pragma: no cover
-
-    def _wait_for_lock(descriptor: int) -> None:
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-
-else:
-
-    def _wait_for_lock(descriptor: int) -> None:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _key_from_hex(text: object, file: Path, advice: str) -> bytes:

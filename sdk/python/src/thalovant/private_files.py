@@ -8,9 +8,11 @@ is, and it never puts the content of a file into an error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,21 @@ def make_private_folder(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
+def exclusively(lock: Path) -> Iterator[None]:
+    """Hold the lock file `lock` (0600, made when it is not there): of all programs one at a time is inside.
+
+    The file stays, empty: removing it would let two in. Raises PrivateFileError with code `symlink` or
+    `unwritable`.
+    """
+    descriptor = _opened_lock(lock)
+    try:
+        _wait_for_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)  # which also gives the lock back
+
+
+@contextlib.contextmanager
 def _opened(target: Path) -> Iterator[int]:
     # O_NONBLOCK: opening a FIFO by mistake must not hang.
     flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -88,6 +105,31 @@ def _opened(target: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _opened_lock(lock: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(lock, flags, PRIVATE_FILE_MODE)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise PrivateFileError(f"{lock} is a symlink; name the real file instead.", code="symlink") from None
+        raise PrivateFileError(f"Unable to write {lock}: {error.strerror}.", code="unwritable") from error
+
+
+if sys.platform == "win32":  # pragma: no cover
+
+    def _wait_for_lock(descriptor: int) -> None:
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+
+else:
+
+    def _wait_for_lock(descriptor: int) -> None:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _refuse_unless_private(descriptor: int, target: Path) -> None:
