@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from thalovant.errors import ThalovantIdentityError
 from thalovant.hub_endpoints import HubDataPlaneEndpoints
 from thalovant.identity import MqttBrokerCredentials, ThalovantIdentity
+from thalovant.noise_state import noise_state
 
 VECTORS = Path(__file__).parents[3] / "contract" / "vectors"
 BASE = {"access_key": "the-key", "password": "the-password", "site_id": "kitchen"}
@@ -115,9 +116,26 @@ def test_no_mapping_is_no_identity(values: Any) -> None:
         ThalovantIdentity.from_mapping(values)
 
 
-def test_names_with_control_characters_are_refused() -> None:
-    with pytest.raises(ThalovantIdentityError, match="control"):
-        ThalovantIdentity.from_mapping({**BASE, "site_id": "a\nb"})
+@pytest.mark.parametrize("wrong", ["a\nb", "a\x00b", "a\x85b", "a\ud800b"])
+def test_control_characters_are_refused_by_the_fields_name(wrong: str) -> None:
+    for field in (*BASE, "default_path"):
+        with pytest.raises(ThalovantIdentityError, match=f"{field} holds control") as caught:
+            ThalovantIdentity.from_mapping({**BASE, field: wrong})
+        assert wrong not in str(caught.value)
+    for field in ("endpoint", "username", "password"):
+        with pytest.raises(ThalovantIdentityError, match=rf"mqtt\.{field} holds control"):
+            ThalovantIdentity.from_mapping({**BASE, "mqtt": {**BROKER, field: wrong}})
+
+
+@pytest.mark.parametrize("field", [*BASE, "default_port", "tls", "qos", "protocols"])
+def test_a_number_of_thousands_of_digits_is_no_value(field: str) -> None:
+    huge = 10**5_000
+    values = {**BASE, field: {"wss": huge} if field == "protocols" else huge}
+    if field in (*BASE, "default_port"):
+        with pytest.raises(ThalovantIdentityError, match=field):
+            ThalovantIdentity.from_mapping(values)
+    else:
+        assert ThalovantIdentity.from_mapping({**values, "mqtt": {**BROKER, field: huge}}).protocols.wss
 
 
 class TestMqttBlock:
@@ -278,6 +296,29 @@ class TestFiles:
         again = ThalovantIdentity.from_file(path)
         assert again.as_dict(include_secrets=True) == whole().as_dict(include_secrets=True)
 
+    def test_what_the_hub_has_switched_on_is_kept(self, tmp_path: Path) -> None:
+        identity = ThalovantIdentity.from_mapping({**BASE, "protocols": {"wss": False, "mqtt": True}})
+        assert ThalovantIdentity.from_file(identity.save(tmp_path / "mine.json")).enabled_protocols() == ("mqtt",)
+
+    def test_what_json_cannot_hold_is_a_clear_error_and_a_date_is_none(self, tmp_path: Path) -> None:
+        text = json.dumps(BASE)[:-1] + ", metadata: {since: 2026-01-02, odd: %s}}"
+        config = saved(tmp_path, text=text % "x")
+        ThalovantIdentity.from_config(config).save(tmp_path / "a.json")
+        assert ThalovantIdentity.from_file(tmp_path / "a.json").metadata == {"since": "2026-01-02", "odd": "x"}
+        for odd in ("!!binary QQ==", "!!set {a, b}", ".nan", "&a [*a]"):
+            config.write_text(text % odd)
+            for write in ("save", "as_env"):
+                with pytest.raises(ThalovantIdentityError, match="metadata"):
+                    getattr(ThalovantIdentity.from_config(config), write)(*[tmp_path / "b.json"] * (write == "save"))
+        assert not (tmp_path / "b.json").exists()
+
+    def test_a_key_made_before_saving_is_the_files_too(self, tmp_path: Path, lonely: Path) -> None:
+        identity = whole()
+        key = noise_state(identity).load(identity.access_key, "wss://h:1").private
+        for copy in (identity.save(tmp_path / "mine.json"), identity.save(lonely / "other.json")):
+            loaded = ThalovantIdentity.from_file(copy)
+            assert noise_state(loaded).load(loaded.access_key, "wss://h:1").private == key
+
     def test_saving_does_not_overwrite_unless_told(self, tmp_path: Path) -> None:
         path = saved(tmp_path, 0o644, "precious")
         with pytest.raises(ThalovantIdentityError, match="exists already"):
@@ -330,6 +371,27 @@ class TestConfig:
         with pytest.raises(ThalovantIdentityError, match="garden, kitchen"):
             ThalovantIdentity.from_config(profile="cellar")
 
+    def test_saving_a_profile_reads_back_and_keeps_the_others(self, lonely: Path) -> None:
+        assert whole().save_to_config() == "default"
+        assert ThalovantIdentity.from_config().as_dict(include_secrets=True) == whole().as_dict(include_secrets=True)
+        other = ThalovantIdentity.from_mapping({**BASE, "site_id": "other"})
+        assert other.save_to_config(profile="garden", use=True) == "garden"
+        assert ThalovantIdentity.from_config().site_id == "other"
+        assert ThalovantIdentity.from_config(profile="default").mqtt == whole().mqtt
+        with pytest.raises(ThalovantIdentityError, match="'garden' already"):
+            whole().save_to_config()
+        assert whole().save_to_config(overwrite=True) == "garden"
+        assert ThalovantIdentity.from_config().site_id == "kitchen"
+        assert stat.S_IMODE((lonely / "config.yaml").stat().st_mode) == 0o600
+
+    def test_a_profile_made_from_a_file_uses_the_same_key(self, tmp_path: Path, lonely: Path) -> None:
+        from_file = ThalovantIdentity.from_file(saved(tmp_path))
+        from_file.save_to_config()
+        keys = [
+            noise_state(one).load(one.access_key, "wss://h:1").private for one in (from_file, from_file.from_config())
+        ]
+        assert keys[0] == keys[1]
+
     def test_without_a_choice_the_profile_is_default(self, tmp_path: Path) -> None:
         path = self.config(tmp_path, PROFILES.replace("profile: kitchen", "").replace("garden:", "default:"))
         assert ThalovantIdentity.from_config(path).access_key == "k2"
@@ -348,7 +410,9 @@ class TestConfig:
         self.config(tmp_path / ".config", json.dumps(BASE))
         assert ThalovantIdentity.from_config().site_id == "kitchen"
 
-    @pytest.mark.parametrize("text", ["", "[]", "a: [", "profiles: {default: 5}", "!!python/object:os.system x"])
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "a: [", "profiles: {default: 5}", "when: 2024-99-99", "!!python/object:os.system x"]
+    )
     def test_a_broken_configuration_is_named(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(ThalovantIdentityError, match=r"config\.yaml"):
             ThalovantIdentity.from_config(self.config(tmp_path, text))

@@ -52,7 +52,15 @@ FIELDS = {
 }
 # class -> methods the published one does not have
 _RESET = {"reset_client_key": "a self-hosted server has no dashboard to reset a lost Noise key in"}
-OWN_METHODS = {"ThalovantControlPlane": _RESET, "AsyncThalovantControlPlane": _RESET}
+_WRITING = dict.fromkeys(
+    ("save", "save_to_config", "as_env", "env_lines"),
+    "an identity is shown once; the published SDK leaves keeping it to you",
+)
+OWN_METHODS = {
+    "ThalovantControlPlane": _RESET,
+    "AsyncThalovantControlPlane": _RESET,
+    "ThalovantIdentity": _WRITING,
+}
 _LATER_CLIENT = {
     *("broadcast", "conversation", "describe_intent", "doctor", "escalate", "intents", "list_intents", "listen"),
     *("on_binary", "on_hive", "propagate", "query", "reply", "send_action", "send_code"),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from thalovant.identity_fields import text_of
+
 HubProtocol = Literal["wss", "https", "mqtt"]
 
 DEFAULT_PROTOCOL_PREFERENCE: tuple[HubProtocol, ...] = ("wss", "https", "mqtt")
@@ -165,7 +167,7 @@ def read_flag(value: object) -> bool | None:
         return read_flag(value.get("enabled"))
     if isinstance(value, bool):
         return value
-    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    word = text_of(value).lower()
     return True if word in _YES else False if word in _NO else None
 
 

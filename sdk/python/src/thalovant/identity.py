@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from thalovant.config_file import ThalovantConfigError, read_config
 from thalovant.errors import ThalovantIdentityError
 from thalovant.hub_endpoints import (
     DEFAULT_PROTOCOL_PREFERENCE,
@@ -26,9 +24,14 @@ from thalovant.hub_endpoints import (
     SelectedHubEndpoint,
     without_user_info,
 )
+from thalovant.identity_environment import from_environment, lines, to_environment
+from thalovant.identity_fields import ALIASES, ENDPOINT_GROUPS, PROTOCOL_GROUPS, checked, text_of
+from thalovant.identity_json import json_text
 from thalovant.mqtt_credentials import MqttBrokerCredentials
+from thalovant.noise_state import take_key_along
 from thalovant.paths import default_config_path
 from thalovant.private_files import PrivateFileError, read_private_text, write_private_text
+from thalovant.profiles import chosen, save_profile
 from thalovant.secret_names import redacted
 
 __all__ = [
@@ -44,16 +47,6 @@ __all__ = [
 
 DEFAULT_PORT = 5679
 MAX_CA_PEM = 64 * 1024
-
-_ALIASES = {
-    "access_key": ("access_key", "key", "api_key", "apiKey"),
-    "password": ("password",),
-    "site_id": ("site_id", "siteId", "site", "client_id", "clientId"),
-    "default_master": ("default_master", "defaultMaster", "host", "hub_http_host", "hubHttpHost", "master"),
-    "default_port": ("default_port", "port", "hub_http_port"),
-    "default_path": ("default_path", "defaultPath", "hub_http_path", "path", "uri_path"),
-}
-_ENDPOINT_GROUPS = ("data_plane_endpoints", "dataPlaneEndpoints", "endpoints")
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,20 +116,20 @@ class ThalovantIdentity:
         The profile is the argument, else the one the file names, else `default`. Raises
         ThalovantIdentityError.
         """
-        target = Path(path).expanduser() if path is not None else default_config_path()
+        target = _config_path(path)
         try:
-            values = yaml.safe_load(_read(target))
-        except (yaml.YAMLError, RecursionError):
-            raise ThalovantIdentityError(f"The configuration {target} is not YAML.") from None
-        return _from_parsed(_chosen_profile(values, profile, target), target, "configuration")
+            values = chosen(read_config(target, required=True), profile, target)
+        except ThalovantConfigError as error:
+            raise ThalovantIdentityError(str(error)) from error
+        return _from_parsed(values, target, "configuration")
 
     @classmethod
     def from_env(cls, prefix: str = "THALOVANT_") -> ThalovantIdentity:
-        """Read the environment (names in contract 3.6; `CA_FILE` names a file with certificates to trust).
+        """Read the environment: the names of contract 3.6, and those of `identity_environment`.
 
         Raises ThalovantIdentityError naming what is missing.
         """
-        return cls.from_mapping(_from_environment(prefix))
+        return cls.from_mapping(from_environment(prefix, os.environ))
 
     def as_dict(self, *, include_secrets: bool = False) -> dict[str, Any]:
         """The identity as a mapping: safe to log, or with secrets everything that `from_mapping` reads again.
@@ -161,14 +154,57 @@ class ThalovantIdentity:
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the whole identity, secrets included, as JSON to `path` (mode 0600, at once or not at all).
 
-        Raises ThalovantIdentityError when the file exists (unless `overwrite`), is a symlink, or cannot be
-        written.
+        Its Noise key, if it has one by now, is copied to where clients of that file look for it. Raises
+        ThalovantIdentityError when the file exists (unless `overwrite`), is a symlink, or cannot be written.
         """
-        text = json.dumps(self.as_dict(include_secrets=True), indent=2, ensure_ascii=False) + "\n"
+        text = json_text(self._whole(), indent=2) + "\n"
         try:
-            return write_private_text(path, text, overwrite=overwrite)
+            saved = write_private_text(path, text, overwrite=overwrite)
         except PrivateFileError as error:
             raise ThalovantIdentityError(f"The identity was not saved: {error}") from error
+        take_key_along(self, saved)
+        return saved
+
+    def save_to_config(
+        self,
+        path: str | Path | None = None,
+        *,
+        profile: str | None = None,
+        overwrite: bool = False,
+        use: bool | None = None,
+    ) -> str:
+        """Write the whole identity, secrets included, as a profile of the YAML configuration; return its name.
+
+        `path` None means the user's own file, `profile` None the one that `from_config()` reads. `use` makes it the
+        one that is read when nobody names one; None does so when there is none yet. All else in the file stays, and
+        its Noise key is copied as by `save`. Raises ThalovantIdentityError: the profile exists (unless `overwrite`), or
+        the file cannot be used or written.
+        """
+        target = _config_path(path)
+        try:
+            name = save_profile(target, profile, self._whole(), overwrite=overwrite, use=use)
+        except ThalovantConfigError as error:
+            raise ThalovantIdentityError(str(error)) from error
+        take_key_along(self, target)
+        return name
+
+    def as_env(self, prefix: str = "THALOVANT_") -> dict[str, str]:
+        """The environment variables that `from_env` reads again: all of the identity, secrets included.
+
+        Raises ThalovantIdentityError for a prefix that no variable can begin with.
+        """
+        return to_environment(self._whole(), prefix)
+
+    def env_lines(self, prefix: str = "THALOVANT_", *, export: bool = False) -> str:
+        """`as_env` as lines `NAME=value` for a shell and for systemd's `EnvironmentFile=`, quoted where it must be.
+
+        With `export` each line begins so, for `eval`. Raises ThalovantIdentityError as `as_env`.
+        """
+        return lines(self.as_env(prefix), export=export)
+
+    def _whole(self) -> dict[str, Any]:
+        """What is written to files: `as_dict` with its secrets, and what the hub has switched on."""
+        return {**self.as_dict(include_secrets=True), "protocols": self.protocols.as_dict()}
 
     def endpoint_base(self) -> str:
         """The base of the HTTPS carrier, port written; the hub's key is pinned under it, too (contract 2, 4.2)."""
@@ -202,43 +238,40 @@ class ThalovantIdentity:
 
 def _first(values: Mapping[str, Any], name: str) -> object:
     """The first alias that is present decides, even when it holds nothing (contract 3.4.3)."""
-    return next((values[alias] for alias in _ALIASES[name] if alias in values), None)
+    return next((values[alias] for alias in ALIASES[name] if alias in values), None)
 
 
 def _required(values: Mapping[str, Any], name: str) -> str:
-    value = _first(values, name)
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    text = text_of(_first(values, name))
     if not text:
-        raise ThalovantIdentityError(f"Missing required identity field: {', '.join(_ALIASES[name])}")
-    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text):
-        raise ThalovantIdentityError(f"The identity field {name} holds control characters.")
-    return text
+        raise ThalovantIdentityError(f"Missing required identity field: {', '.join(ALIASES[name])}")
+    return checked(text, name)
 
 
 def _port(value: object) -> int:
     if value is None or value == "":
         return DEFAULT_PORT
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    text = text_of(value)
     if not (text.isascii() and text.isdigit()):
-        raise ThalovantIdentityError(f"Identity field must be an integer: {', '.join(_ALIASES['default_port'])}")
+        raise ThalovantIdentityError(f"Identity field must be an integer: {', '.join(ALIASES['default_port'])}")
     if not 1 <= (port := int(text[:9])) <= 65_535:
         raise ThalovantIdentityError("The identity field default_port must lie between 1 and 65535.")
     return port
 
 
 def _path(value: object) -> str:
-    path = value.strip().strip("/") if isinstance(value, str) else ""
+    path = checked(value.strip().strip("/"), "default_path") if isinstance(value, str) else ""
     return f"/{path}" if path else ""
 
 
 def _endpoints(values: Mapping[str, Any], mqtt: MqttBrokerCredentials | None) -> HubDataPlaneEndpoints:
-    named = next((values[name] for name in _ENDPOINT_GROUPS if isinstance(values.get(name), Mapping)), None)
+    named = next((values[name] for name in ENDPOINT_GROUPS if isinstance(values.get(name), Mapping)), None)
     found = HubDataPlaneEndpoints.from_mapping(named)
     if not (grouped := bool(found.as_dict())):  # a group that names no address is none
         found = HubDataPlaneEndpoints.from_mapping(values)
     if not grouped and mqtt is not None and found.mqtt is None:
         found = replace(found, mqtt=HubDataPlaneEndpoints.from_mapping({"mqtt": mqtt.endpoint}).mqtt)
-    master = str(_first(values, "default_master") or "").strip()
+    master = text_of(_first(values, "default_master"))
     if found.wss is None and master.lower().startswith(("wss://", "ws://")):
         found = replace(found, wss=HubDataPlaneEndpoints.from_mapping({"wss": master}).wss)
     return found
@@ -246,7 +279,7 @@ def _endpoints(values: Mapping[str, Any], mqtt: MqttBrokerCredentials | None) ->
 
 def _protocols(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Only a named group counts: an identity's own `wss` and `mqtt` are addresses, not switches."""
-    return {name: values[name] for name in ("spec", "protocols", "network") if name in values}
+    return {name: values[name] for name in PROTOCOL_GROUPS if name in values}
 
 
 def _certificates(value: object) -> str | None:
@@ -256,7 +289,12 @@ def _certificates(value: object) -> str | None:
         raise ThalovantIdentityError("The identity field ca_pem holds no PEM certificates.")
     if "PRIVATE KEY-----" in value:
         raise ThalovantIdentityError("The identity field ca_pem holds a private key; only certificates belong there.")
+    checked("".join(value.split()), "ca_pem")
     return value
+
+
+def _config_path(path: str | Path | None) -> Path:
+    return Path(path).expanduser() if path is not None else default_config_path()
 
 
 def _read(target: Path) -> str:
@@ -274,67 +312,3 @@ def _from_parsed(values: object, target: Path, what: str) -> ThalovantIdentity:
     except ThalovantIdentityError as error:
         raise ThalovantIdentityError(f"{error} (in {target})") from None
     return replace(identity, source_path=str(target))
-
-
-def _chosen_profile(values: object, profile: str | None, target: Path) -> object:
-    if not isinstance(values, Mapping):
-        raise ThalovantIdentityError(f"The configuration {target} does not hold an object.")
-    profiles = values.get("profiles")
-    if isinstance(profiles, Mapping):
-        named = (values.get(name) for name in ("profile", "default_profile", "defaultProfile"))
-        name = profile or next((str(found) for found in named if found), "default")
-        values = _profile(profiles, name, target)
-    elif profile is not None:
-        raise ThalovantIdentityError(f"The configuration {target} has no profiles; {profile!r} was asked for.")
-    nested = values.get("identity")
-    return nested if isinstance(nested, Mapping) else values
-
-
-def _profile(profiles: Mapping[str, Any], name: str, target: Path) -> Mapping[str, Any]:
-    chosen = profiles.get(name)
-    if isinstance(chosen, Mapping):
-        return chosen
-    known = ", ".join(sorted(map(str, profiles))) or "none"
-    raise ThalovantIdentityError(f"The configuration {target} has no profile {name!r}; it has: {known}.")
-
-
-def _from_environment(prefix: str) -> dict[str, Any]:
-    def one(*names: str) -> str | None:
-        found = (os.environ.get(prefix + name, "").strip() for name in names)
-        return next((value for value in found if value), None)
-
-    values: dict[str, Any] = {
-        "access_key": one("ACCESS_KEY"),
-        "password": one("PASSWORD"),
-        "site_id": one("SITE_ID"),
-        "default_master": one("HUB_HTTP_HOST", "DEFAULT_MASTER"),
-        "default_port": one("HUB_HTTP_PORT", "DEFAULT_PORT"),
-        "default_path": one("HUB_HTTP_PATH", "DEFAULT_PATH"),
-        "data_plane_endpoints": {
-            "https": _with_scheme(one("HUB_HTTPS_HOST", "HUB_HTTP_HOST"), "https"),
-            "wss": _with_scheme(one("HUB_WSS_HOST", "HUB_WEBSOCKET_HOST"), "wss"),
-            "mqtt": _with_scheme(one("HUB_MQTT_HOST"), "mqtts"),
-        },
-        "ca_pem": _certificate_file(one("CA_FILE")),
-    }
-    values["mqtt"] = {
-        "endpoint": _with_scheme(one("MQTT_ENDPOINT", "HUB_MQTT_HOST"), "mqtts"),
-        "username": one("MQTT_USERNAME"),
-        "password": one("MQTT_PASSWORD"),
-        "topic_prefix": one("MQTT_TOPIC_PREFIX"),
-        "qos": one("MQTT_QOS"),
-    }
-    return values
-
-
-def _with_scheme(host: str | None, scheme: str) -> str | None:
-    return f"{scheme}://{host}" if host and "://" not in host else host
-
-
-def _certificate_file(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ThalovantIdentityError(f"Unable to read the certificates in {path}.") from None

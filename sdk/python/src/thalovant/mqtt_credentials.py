@@ -14,6 +14,7 @@ from typing import Any
 
 from thalovant.errors import ThalovantIdentityError
 from thalovant.hub_endpoints import read_flag, without_user_info
+from thalovant.identity_fields import checked, text_of
 
 _FORBIDDEN_IN_TOPICS = frozenset("+#$")
 _TOPIC_ALIASES = {
@@ -46,8 +47,8 @@ class MqttBrokerCredentials:
     def from_mapping(cls, values: Mapping[str, Any] | None) -> MqttBrokerCredentials | None:
         """Read the block (contract 3.5); None when endpoint, username or password is missing, as in every SDK.
 
-        Raises ThalovantIdentityError for a topic that no broker would take: `+`, `#`, `$`, control
-        characters, text that is not in Unicode normal form C.
+        Raises ThalovantIdentityError for control characters, and for a topic that no broker would take: `+`,
+        `#`, `$`, text that is not in Unicode normal form C.
         """
         if not isinstance(values, Mapping):
             return None
@@ -59,6 +60,8 @@ class MqttBrokerCredentials:
         topics = {field: _topic(_text(values, names), field) for field, names in _TOPIC_ALIASES.items()}
         tls = read_flag(values.get("tls"))
         secure = endpoint.lower().startswith("mqtts://") if tls is None else tls
+        for name, text in (("endpoint", endpoint), ("username", username), ("password", password)):
+            checked(text, f"mqtt.{name}")
         return cls(endpoint, username, password, qos=_qos(values.get("qos")), tls=secure, **topics)
 
     def as_dict(self, *, include_secrets: bool = False) -> dict[str, Any]:
@@ -79,11 +82,11 @@ class MqttBrokerCredentials:
 def _text(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
     """The first name that is present decides, even when it holds nothing (contract 3.4.3)."""
     value = next((values[name] for name in names if name in values), None)
-    return str(value).strip() or None if isinstance(value, (str, int)) else None
+    return text_of(value) or None
 
 
 def _qos(value: object) -> int:
-    return 0 if str(value).strip() == "0" else 1
+    return 0 if text_of(value) == "0" else 1
 
 
 def _topic(value: str | None, field: str) -> str | None:
