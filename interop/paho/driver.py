@@ -101,7 +101,7 @@ def _connect_properties(given: dict[str, Any]) -> Properties:
 
 
 def _plain(properties: Any) -> dict[str, Any]:
-    return {} if properties is None else {k: v for k, v in properties.json().items()}
+    return {} if properties is None else dict(properties.json())
 
 
 def main() -> None:
