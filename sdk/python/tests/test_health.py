@@ -33,6 +33,9 @@ def test_a_connection_not_tried_yet_is_idle() -> None:
         "handshake_ms": None,
         "connect_ms": None,
         "last_error": None,
+        "protocol": None,
+        "attempts": (),
+        "moved_because": None,
     }
 
 

@@ -65,13 +65,25 @@ class Dialer:
     """Ends each dial as the script says: an error is raised, a number is a pause in seconds, else there is a link."""
 
     phase = "connecting"
+    roads = ("wss",)
+    protocol = "wss"
+    attempts = ()
+    moved_because = None
 
     def __init__(self, *script: Any, then: Any = None) -> None:
         self.script, self.then = list(script), then
         self.times: list[float] = []
         self.links: list[FakeLink] = []
 
-    async def dial(self, on_message: Any, on_lost: Any) -> Any:
+    def expect(self, answers: bool) -> None: ...
+
+    def forgive(self) -> None: ...
+
+    def next_probe(self) -> None: ...
+
+    async def end(self) -> None: ...
+
+    async def dial(self, on_message: Any, on_lost: Any, patience: float | None) -> Any:
         self.on_lost = on_lost
         self.times.append(asyncio.get_running_loop().time())
         outcome = self.script.pop(0) if self.script else self.then

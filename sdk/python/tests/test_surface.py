@@ -30,6 +30,7 @@ OWN_NAMES = {"__version__": "asked for in bug reports"}
 
 _AGENT = "this SDK says its own name; the published one stays theirs"
 _OWN_URL = "None finds the self-hosted server; the published default is the hosted one"
+_ROADS = "several carriers of one identity, in order; without it the client behaves as the published one"
 _CA = "certificates of a self-hosted server, without touching the environment"
 
 # (class, method, parameter) -> why its default differs or why it is there at all
@@ -42,10 +43,13 @@ PARAMETERS = {
     ("AsyncThalovantControlPlane", "__init__", "ca_pem"): _CA,
     ("ThalovantClient", "__init__", "useragent"): _AGENT,
     ("AsyncThalovantClient", "__init__", "useragent"): _AGENT,
+    ("ThalovantClient", "__init__", "protocols"): _ROADS,
+    ("AsyncThalovantClient", "__init__", "protocols"): _ROADS,
 }
 # class -> fields after the published ones
 FIELDS = {
     "ThalovantIdentity": {"ca_pem": _CA},
+    "ThalovantConnectionInfo": dict.fromkeys(("protocol", "attempts", "moved_because"), _ROADS),
     "MqttBrokerCredentials": dict.fromkeys(
         ("c2s_topic", "s2c_topic", "status_topic"), "documented in the seed, dropped by the published SDK"
     ),

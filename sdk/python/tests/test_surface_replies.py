@@ -91,7 +91,9 @@ def test_a_value_has_the_published_fields(name: str) -> None:
         if field.default_factory is not dataclasses.MISSING:
             shape["default_factory"] = field.default_factory.__name__
         found.append(shape)
-    assert found == entry["fields"]
+    known = len(entry["fields"])
+    assert found[:known] == entry["fields"]
+    assert all("default" in shape for shape in found[known:])  # which there are and why: test_surface
 
 
 @pytest.mark.parametrize("name", sorted(DATACLASSES))

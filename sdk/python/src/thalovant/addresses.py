@@ -25,6 +25,7 @@ __all__ = [
     "authorization_value",
     "choose_protocol",
     "https_base",
+    "https_is_named",
     "mqtt_address",
     "pin_name",
     "wss_base",
@@ -101,6 +102,12 @@ def https_base(identity: ThalovantIdentity) -> str:
     address = identity.endpoint_base()
     _checked(address, ("https", "http"))
     return address.rstrip("/")
+
+
+def https_is_named(identity: ThalovantIdentity) -> bool:
+    """Whether the HTTPS base is more than a guess: an identity with addresses for other carriers only has none."""
+    named = identity.data_plane_endpoints.as_dict()
+    return "https" in named or not named
 
 
 def mqtt_address(identity: ThalovantIdentity) -> MqttAddress:

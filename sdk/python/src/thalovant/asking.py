@@ -66,12 +66,13 @@ class Asking:
             self._refuse_to_repeat(link, outcome)
             link = await self._keeper.insist(deadline_at, None)
 
-    def hear(self, name: str, data: dict[str, Any], context: dict[str, Any], message: HiveMessage) -> None:
-        """Take an event that came; the ask it belongs to hears it."""
+    def hear(self, name: str, data: dict[str, Any], context: dict[str, Any], message: HiveMessage) -> bool:
+        """Take an event that came; the ask it belongs to hears it. Returns whether there is one."""
         now = asyncio.get_running_loop().time()
         ask = self._book.dispatch(name, data, context, now, message)
         if ask is not None and (pending := self._pending.get(ask.request_id)) is not None:
             pending.look()
+        return ask is not None
 
     def lost(self, link: Link | None, reason: str) -> None:
         """End the asks that wait on this link, None: on any; what was sent on it cannot be answered any more."""
@@ -83,8 +84,10 @@ class Asking:
 
     def await_answers(self, change: int) -> None:
         """So many more, or fewer, answers are awaited: a polling carrier looks more often while any is."""
+        before = self._awaited > 0
         self._awaited += change
-        self._keeper.expect(self._awaited > 0)
+        if before is not (self._awaited > 0):
+            self._keeper.expect(not before)
 
     async def _ask_on(self, link: Link, message: HiveMessage, request_id: str, deadline_at: float) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -102,6 +105,7 @@ class Asking:
         pending = PendingAsk(ask, link, loop)
         self._pending[request_id] = pending
         self.await_answers(+1)
+        link.hold()
         try:
             self._sending.send(link, message)
             return await pending.outcome()
@@ -110,6 +114,7 @@ class Asking:
             self._book.remove(ask)
             del self._pending[request_id]
             self.await_answers(-1)
+            link.release()
             if ask.outcome is None or loop.time() >= deadline_at:
                 self._cancel_at_hub(link, request_id)
 
@@ -122,7 +127,7 @@ class Asking:
     def _refuse_to_repeat(self, link: Link, outcome: Failed) -> None:
         """Raise unless the same request may be sent again: only a hub of ours runs it once all the same."""
         self._keeper.refuse_if_over()
-        if isinstance(link.error, ThalovantHubRefusedError):
+        if isinstance(link.error, ThalovantHubRefusedError) and not self._keeper.has_other_roads:
             raise link.error
         if not (link.dropped and self._auto_reconnect and link.handled_is_last):
             reply_or_raise(outcome)

@@ -10,12 +10,12 @@ for the rest of the world.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from thalovant.addresses import choose_protocol
 from thalovant.asking import Asking
+from thalovant.carriers import carriers_for
 from thalovant.dialing import Dialer
 from thalovant.errors import ThalovantTimeoutError
 from thalovant.events import ThalovantEvent
@@ -28,9 +28,10 @@ from thalovant.noise_state import noise_state
 from thalovant.protocol.asks import AskBook, new_request_id
 from thalovant.protocol.messages import HiveMessage
 from thalovant.reply import ThalovantReply
+from thalovant.road_memory import RoadMemory
 from thalovant.sending import Sending
 from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription, event_filter
-from thalovant.transports import https, mqtt, wss
+from thalovant.switching import RoadDialer
 from thalovant.version import USER_AGENT, __version__
 
 if TYPE_CHECKING:
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncThalovantClient"]
 
 ANNOUNCE = {"sdk": f"python/{__version__}", "capabilities": ["handled"]}
-
-_TRANSPORTS: dict[HubProtocol, Callable[..., Transport]] = {
-    "wss": wss.Transport,
-    "https": https.Transport,
-    "mqtt": mqtt.Transport,
-}
 
 
 class AsyncThalovantClient:
@@ -56,6 +51,11 @@ class AsyncThalovantClient:
     9.3, used against hubs that do not say when an answer is complete. `reconnect_attempts` is how often one call dials
     again. `noise_state_dir` is where keys are kept. `self_signed=True` accepts any certificate over WSS and HTTPS.
     `session` is taken for the published signature and not used.
+
+    `protocols` names several carriers in the order that you prefer. The client uses the first one that leads to the
+    hub; one that fails, or is slow to connect, gives way to the next, and the better one is looked at again after about
+    30 seconds, later every ten minutes. An ask under way moves along, and a hub of ours still runs it once. A carrier
+    that this identity cannot use is left out. Why it moved: `connection_info()`, and the log `thalovant.roads`.
 
     Raises `ThalovantUnsupportedProtocolError` and `ThalovantConnectionError` for an identity that cannot be dialled.
     """
@@ -73,27 +73,38 @@ class AsyncThalovantClient:
         auto_reconnect: bool = True,
         reconnect_attempts: int = 1,
         protocol: HubProtocol | None = None,
+        protocols: Sequence[HubProtocol] | None = None,
         transport: Transport | None = None,
         noise_state_dir: str | None = None,
         self_signed: bool = False,
         session: Any = None,
     ) -> None:
         self._identity = identity
-        self._transport = transport or _TRANSPORTS[choose_protocol(identity, protocol)](
+        carriers, left_out = carriers_for(
             identity,
+            protocol,
+            protocols,
+            transport,
             useragent=useragent,
             connect_timeout=connect_timeout,
             send_timeout=send_timeout,
             self_signed=self_signed,
         )
-        self._keeper = LinkKeeper(
+        state = noise_state(identity, noise_state_dir)
+        dialers = [
             Dialer(
                 identity,
-                self._transport,
-                noise_state(identity, noise_state_dir),
+                carrier,
+                state,
                 handshake_timeout=handshake_timeout,
                 announce=ANNOUNCE,
-            ),
+                other_addresses=[other.address for other in carriers if other is not carrier],
+            )
+            for carrier in carriers
+        ]
+        memory = RoadMemory(state.roads_file(identity.access_key), [carrier.protocol for carrier in carriers])
+        self._keeper = LinkKeeper(
+            RoadDialer(dialers, left_out=left_out, memory=memory if len(dialers) > 1 else None),
             auto_reconnect=auto_reconnect,
             on_message=lambda link, message: self._hearing.receive(link, message),
             on_lost=lambda link, reason: self._asking.lost(link, reason),
@@ -109,7 +120,7 @@ class AsyncThalovantClient:
             empty_wait=empty_reply_wait_seconds,
             auto_reconnect=auto_reconnect,
         )
-        self._hearing = Hearing(self._asking, identity.site_id)
+        self._hearing = Hearing(self._keeper, self._asking, identity.site_id)
 
     @classmethod
     def from_identity_file(cls, path: str | Path, **kwargs: Any) -> Self:
@@ -143,7 +154,7 @@ class AsyncThalovantClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._transport.protocol}, {self._keeper.phase})"
+        return f"{type(self).__name__}({self._keeper.road}, {self._keeper.phase})"
 
     # Connecting and ending
 
@@ -175,11 +186,8 @@ class AsyncThalovantClient:
 
     async def _end(self, reason: str, timeout: float | None, *, for_good: bool) -> None:
         await self._hearing.end_handlers()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._keeper.end(reason, for_good=for_good)
-        except TimeoutError:
-            raise ThalovantTimeoutError(f"Ending the connection took longer than {timeout:g} s.") from None
+        if not await self._keeper.end(reason, for_good=for_good, seconds=timeout):
+            raise ThalovantTimeoutError(f"Ending the connection took longer than {timeout:g} s, and was cut short.")
 
     async def wait_closed(self, timeout: float | None = None) -> None:
         """Wait until the client is closed, has given its connection up, or, without `auto_reconnect`, has lost it.

@@ -8,7 +8,7 @@ pre-shared key that may be stale) and what a failure means for the user. It keep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thalovant.errors import (
@@ -25,6 +25,7 @@ from thalovant.protocol.session import ClientSession, Ready
 from thalovant.transports.base import Transport
 
 if TYPE_CHECKING:
+    from thalovant.hub_endpoints import HubProtocol
     from thalovant.identity import ThalovantIdentity
 
 __all__ = ["Dialer"]
@@ -38,7 +39,10 @@ MAX_ATTEMPTS = 3  # as found, without KK, without a cached pre-shared key
 
 
 class Dialer:
-    """Makes links for one identity over one carrier. `phase` says how far the attempt under way has come."""
+    """Makes links for one identity over one carrier. `phase` says how far the attempt under way has come.
+
+    `other_addresses` are those of the same hub over other carriers: the key it has there is the key it must have here.
+    """
 
     def __init__(
         self,
@@ -48,9 +52,13 @@ class Dialer:
         *,
         handshake_timeout: float,
         announce: Mapping[str, Any],
+        other_addresses: Sequence[str] = (),
     ) -> None:
+        self.protocol: HubProtocol = transport.protocol
         self._identity = identity
         self._transport = transport
+        self._addresses = (transport.address, *other_addresses)
+        self._carrier = asyncio.Lock()  # held while it is being dialled: one attempt at a time
         self._state = state
         self._handshake_timeout = handshake_timeout
         self._announce = announce
@@ -58,6 +66,11 @@ class Dialer:
         # Links that were closed right after an XX handshake without a word, since one that worked:
         self._hang_ups = 0  # nothing but the HELLO was sent on them, so it was about the handshake
         self._doubtful = False  # something was, and it may have been about that
+
+    @property
+    def dialling(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._carrier.locked()
 
     @property
     def phase(self) -> ThalovantConnectionPhase:
@@ -83,14 +96,24 @@ class Dialer:
         Raises `ThalovantConnectionError` and below it: `ThalovantHubRefusedError`, `ThalovantClientKeyRejectedError`,
         `ThalovantHubKeyChangedError`, `HandshakeTimeoutError`; `ThalovantIdentityError` for damaged state.
         """
-        self._link = None
-        keys = await asyncio.to_thread(self._state.load, self._identity.access_key, self._transport.address)
+        async with self._carrier:
+            if self._link is not None:
+                await self._link.close()  # most likely it is closed; the carrier must be free
+            self._link = None
+            return await self._dial(on_message, on_lost)
+
+    async def _dial(
+        self,
+        on_message: Callable[[Link, HiveMessage], None],
+        on_lost: Callable[[Link, ThalovantConnectionError], None],
+    ) -> Link:
+        keys = await asyncio.to_thread(self._state.load, self._identity.access_key, *self._addresses)
         allow_kk, psks = True, keys.psks
         for attempt in range(1, MAX_ATTEMPTS + 1):
             link = self._new_link(keys, psks, allow_kk, on_message, on_lost)
             try:
                 ready = await link.open(self._handshake_timeout)
-                await self._keep(link, ready)
+                await self._keep(link, keys, ready)
                 await self._clear_doubt(link)
                 if link.error is not None:  # lost while its pin was written
                     raise link.error
@@ -99,7 +122,7 @@ class Dialer:
                 self._count_hang_up(link)
                 again = attempt < MAX_ATTEMPTS and await self._worth_another(link, error, psks)
                 if not again:
-                    raise await self._meaning(link, error) from None
+                    raise await self._meaning(link, keys, error) from None
                 allow_kk, psks = False, {}
             except BaseException:
                 await link.close()
@@ -137,13 +160,14 @@ class Dialer:
         )
         return self._link
 
-    async def _keep(self, link: Link, ready: Ready) -> None:
-        if ready.trusted_now or link.stretched is not None:
-            await asyncio.to_thread(self._write, ready, link.stretched)
+    async def _keep(self, link: Link, keys: NoiseKeys, ready: Ready) -> None:
+        new_here = ready.trusted_now or keys.pinned_under != self._transport.address
+        if new_here or link.stretched is not None:
+            await asyncio.to_thread(self._write, ready, link.stretched, new_here)
 
-    def _write(self, ready: Ready, stretched: bytes | None) -> None:
+    def _write(self, ready: Ready, stretched: bytes | None, new_here: bool) -> None:
         access_key = self._identity.access_key
-        if ready.trusted_now:
+        if new_here:
             self._state.trust(access_key, self._transport.address, ready.hub_key)
         if stretched is not None:
             self._state.remember_psk(access_key, ready.node_id, stretched)
@@ -168,15 +192,15 @@ class Dialer:
         refused = isinstance(error, HandshakeFailedError) and error.reason == "wrong_password"
         return session.pattern == "KKpsk0" or (cached and refused)
 
-    async def _meaning(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
+    async def _meaning(self, link: Link, keys: NoiseKeys, error: ThalovantConnectionError) -> ThalovantConnectionError:
         """What a failed attempt is to the user."""
         if isinstance(error, HandshakeFailedError):
-            return self._handshake_meaning(error)
+            return self._handshake_meaning(keys, error)
         return await self._loss_meaning(link, error)
 
-    def _handshake_meaning(self, error: HandshakeFailedError) -> ThalovantConnectionError:
+    def _handshake_meaning(self, keys: NoiseKeys, error: HandshakeFailedError) -> ThalovantConnectionError:
         if error.reason == "hub_key_changed":
-            return self._state.hub_key_changed(self._identity.access_key, self._transport.address)
+            return self._state.hub_key_changed(self._identity.access_key, keys.pinned_under)
         if error.reason in ("wrong_password", "kk_failed"):
             return ThalovantHubRefusedError(
                 f"{error} The identity's password is not the one the hub knows: create a fresh identity."

@@ -97,9 +97,13 @@ class ThalovantUnsupportedProtocolError(ThalovantError):
 
 
 class ThalovantTimeoutError(ThalovantError):
-    """The deadline passed. Nothing is known about what the other side did meanwhile."""
+    """The deadline passed. Nothing is known about what the other side did meanwhile.
+
+    `attempts` is as in `ThalovantConnectionError`.
+    """
 
     code = "timeout"
+    attempts: tuple[tuple[str, str], ...] = ()
 
 
 class ThalovantRuntimeError(ThalovantError):
@@ -198,9 +202,13 @@ class ThalovantPolicyDeniedError(ThalovantRuntimeError):
 
 
 class ThalovantConnectionError(ThalovantError):
-    """There is no connection to the hub, or it was lost before the answer was complete."""
+    """There is no connection to the hub, or it was lost before the answer was complete.
+
+    `attempts` names the carriers that were tried, each with its reason, when the error is about connecting.
+    """
 
     code = "connection_failed"
+    attempts: tuple[tuple[str, str], ...] = ()
 
 
 class ThalovantHubRefusedError(ThalovantConnectionError):

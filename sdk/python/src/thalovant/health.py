@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from thalovant.hub_endpoints import HubProtocol
+
 ThalovantConnectionPhase = Literal["idle", "connecting", "open", "handshake", "ready", "closed", "error"]
 """Where a connection stands, in the order it goes. `idle`: not tried; `open`: the carrier stands, the hub has
 not spoken; `closed`: ended, by us or by a drop; `error`: ended by something that trying again does not mend."""
@@ -21,6 +23,10 @@ class ThalovantConnectionInfo:
 
     `transport_open_ms` is the time until the carrier stood, `socket_open_ms` until its socket did (when the
     carrier can tell), `handshake_ms` the Noise handshake, `connect_ms` all of it.
+
+    `protocol` is the carrier that the client is on, or was on last; `attempts` those that did not lead to the hub
+    lately, or that the identity has no way to use, each with the reason; `moved_because` says why the client is on
+    another carrier than before, or than the one it prefers.
     """
 
     phase: ThalovantConnectionPhase = "idle"
@@ -31,6 +37,9 @@ class ThalovantConnectionInfo:
     handshake_ms: float | None = None
     connect_ms: float | None = None
     last_error: str | None = None
+    protocol: HubProtocol | None = None
+    attempts: tuple[tuple[HubProtocol, str], ...] = ()
+    moved_because: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from thalovant.events import ThalovantEvent
-from thalovant.protocol.asks import seen_context
+from thalovant.protocol.contexts import seen_context, session_id_of
 from thalovant.protocol.errors import MessageError
 from thalovant.protocol.messages import HiveMessage
 from thalovant.subscriptions import EventHandler, EventPredicate, Subscriptions, ThalovantSubscription
@@ -21,6 +21,7 @@ from thalovant.tasks import OwnedTasks
 if TYPE_CHECKING:
     from thalovant.asking import Asking
     from thalovant.hub_endpoints import HubProtocol
+    from thalovant.keeping import LinkKeeper
     from thalovant.link import Link
 
 __all__ = ["Hearing"]
@@ -31,7 +32,8 @@ _log = logging.getLogger("thalovant.handlers")
 class Hearing:
     """The way in of one client. `site_id` is the client's own: a broadcast to it is heard as a bus message."""
 
-    def __init__(self, asking: Asking, site_id: str) -> None:
+    def __init__(self, keeper: LinkKeeper, asking: Asking, site_id: str) -> None:
+        self._keeper = keeper
         self._asking = asking
         self._site_id = site_id
         self._subscriptions = Subscriptions()
@@ -78,9 +80,16 @@ class Hearing:
         except MessageError:
             return  # not for anybody (contract 7)
         seen = seen_context(context, protocol)
-        self._asking.hear(name, data, seen, message)
-        if name in self._subscriptions:
+        answers = self._asking.hear(name, data, seen, message)
+        if name in self._subscriptions and (answers or self._is_ours(link, seen)):
             self._subscriptions.deliver(ThalovantEvent(name, data, seen, message))
+
+    def _is_ours(self, link: Link, context: dict[str, Any]) -> bool:
+        """Whether an event is to be delivered: while there are two links, what the hub says on both only once.
+
+        The link that is not in use brings answers to what was said on it, and they name its session.
+        """
+        return self._keeper.link in (None, link) or session_id_of(context) == link.session_id
 
     def _bus_message(self, message: HiveMessage, protocol: HubProtocol) -> HiveMessage | None:
         """The bus message in a frame: the frame itself, or a broadcast to this client's own site (contract 7)."""

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps one client's link to its hub: dials when one is needed, and again, with growing pauses, when it dropped.
 
-At most one link and one dial at a time, however many calls wait for them. It ends by itself for good when the hub
-or this client shows another key than agreed, and after ten minutes of nothing but refusals (contract 10.1). It sends
-nothing and does not know what an ask is.
+At most one dial at a time, however many calls wait for it, and one link that new calls use. A client of several roads
+that is on a lesser one looks for a better one meanwhile and changes over to it: what was asked on the link before
+ends there (it *retires*). It ends by itself for good when the hub or this client shows another key than agreed, and
+after ten minutes of nothing but refusals (contract 10.1). It sends nothing and does not know what an ask is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -17,22 +19,27 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from thalovant.dialing import ends_for_good
-from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantTimeoutError
+from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.health import ThalovantConnectionInfo, ThalovantConnectionPhase
 from thalovant.protocol.messages import HiveMessage
+from thalovant.switching import timed_out
 from thalovant.tasks import OwnedTasks
 
 if TYPE_CHECKING:
-    from thalovant.dialing import Dialer
     from thalovant.link import Link
+    from thalovant.switching import RoadDialer
 
 __all__ = ["LinkKeeper"]
 
 FIRST_REDIAL = 5.0  # seconds, times 0.5 to 1.5
+FIRST_REDIAL_OF_SEVERAL = 1.0  # the same with several roads: another one may be open
 LONGEST_REDIAL = 60.0
 REFUSAL_PATIENCE = 600.0
 FIRST_RETRY = 0.1  # seconds between two dials of a call that waits for its hub to come back
 LONGEST_RETRY = 2.0
+RETIREMENT = 2.0  # seconds that a link goes on for answers to what nobody waits for
+LOOK_EVERY = 1.0  # seconds, while an answer is awaited and there are several roads
+SIGN_OF_LIFE = 3.0  # seconds for a silent hub to show that it is there
 
 
 class _EndedError(ThalovantConnectionError):
@@ -48,7 +55,7 @@ class LinkKeeper:
 
     def __init__(
         self,
-        dialer: Dialer,
+        dialer: RoadDialer,
         *,
         auto_reconnect: bool,
         on_message: Callable[[Link, HiveMessage], None],
@@ -60,10 +67,16 @@ class LinkKeeper:
         self._on_lost = on_lost
         self.link: Link | None = None
         self._carrier = asyncio.Lock()  # held while a carrier is being opened or closed
+        self._ending = asyncio.Lock()  # so that what is being ended is not cancelled twice
+        self._retiring: dict[Link, ThalovantConnectionInfo] = {}  # each better than the one before
         self._tasks = OwnedTasks()  # what dials; cancelled at the end
         self._clearing = OwnedTasks()  # what tidies up; waited for
+        self._endings = OwnedTasks()
         self._dial_task: asyncio.Task[Link] | None = None
         self._redial_task: asyncio.Task[None] | None = None
+        self._return_task: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._expecting = False
         self._closed = False
         self._given_up: ThalovantConnectionError | None = None
         self.gone = asyncio.Event()
@@ -73,10 +86,14 @@ class LinkKeeper:
 
     def expect(self, answers: bool) -> None:
         """Be told whether somebody waits for the hub to say something."""
+        self._expecting = answers
         self._dialer.expect(answers)
+        if answers and self._watch is None and self.has_other_roads:
+            self._watch = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_after)
 
     def forgive(self) -> None:
         """Forget that the link was given up: the user asks for another attempt."""
+        self._dialer.forgive()
         if self._given_up is not None and not self._closed:
             self._given_up = None
             self.gone.clear()
@@ -92,7 +109,8 @@ class LinkKeeper:
         self.refuse_if_over()
         task = self._dial_task
         if task is None:
-            task = self._dial_task = self._tasks.start(self._dial(), "thalovant-dial")
+            patience = None if deadline_at is None else deadline_at - asyncio.get_running_loop().time()
+            task = self._dial_task = self._tasks.start(self._dial(patience), "thalovant-dial")
         try:
             async with asyncio.timeout_at(deadline_at):
                 link = await asyncio.shield(task)
@@ -101,8 +119,7 @@ class LinkKeeper:
                     raise link.error
                 return link
         except TimeoutError:
-            last = f" The last attempt: {self._last_error}" if self._last_error else ""
-            raise ThalovantTimeoutError(f"The hub was not reached in time.{last}") from None
+            raise timed_out(self._last_error, self._dialer.attempts) from None
         except asyncio.CancelledError:
             if not task.cancelled() or _is_cancelled():
                 raise
@@ -131,31 +148,46 @@ class LinkKeeper:
         if self._given_up is not None:
             raise self._given_up
 
-    async def end(self, reason: str, *, for_good: bool) -> None:
-        """End the link and everything that dials; what is in flight fails with `reason`."""
+    async def end(self, reason: str, *, for_good: bool, seconds: float | None = None) -> bool:
+        """End the links and everything that dials; what is in flight fails with `reason`.
+
+        A caller that is cancelled leaves the ending to itself. After so many `seconds` it is cut short; False then.
+        """
         self._closed = self._closed or for_good
-        link, self.link = self.link, None
+        links = [link for link in (self.link, *self._retiring) if link is not None]
+        self.link, self._retiring = None, {}
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         self._on_lost(None, reason)
-        await self._tasks.end()
-        self._dial_task = self._redial_task = None
-        await self._clearing.end_by_itself()
-        await self._tasks.end()  # a redial that the clearing has begun
-        if link is not None:
-            async with self._carrier:
-                await link.close()
+        ending = self._endings.start(self._end(links), "thalovant-end")
+        await asyncio.sleep(0)  # it has begun, so that it can be cut short without leaving a link open
+        done, _ = await asyncio.wait({ending}, timeout=None if seconds is None else max(seconds, 0.0))
+        if not done:
+            await self._endings.end()
         if for_good:
             self.gone.set()
+        return bool(done)
 
-    async def _dial(self) -> Link:
+    async def _end(self, links: list[Link]) -> None:
+        async with contextlib.AsyncExitStack() as stack, self._ending:
+            for link in links:
+                stack.push_async_callback(link.close)
+            await self._tasks.end()
+            self._dial_task = self._redial_task = self._return_task = None
+            await self._clearing.end_by_itself()
+            await self._tasks.end()  # a redial that the clearing has begun
+            await self._dialer.end()
+
+    async def _dial(self, patience: float | None) -> Link:
         started, started_at = time.monotonic(), _now()
         try:
             async with self._carrier:
                 self.refuse_if_over()  # the link before may just have been given up
                 self._info = ThalovantConnectionInfo("connecting", started_at)
-                link = await self._dialer.dial(self._on_message, self._lost)
-            self.link, self._last_error = link, None
+                link = await self._dialer.dial(self._on_message, self._lost, patience)
             self.gone.clear()
-            self._info = _measured(link, started, started_at)
+            self._take(link, _measured(link, started, started_at))
             return link
         except Exception as error:
             self._note(error)
@@ -163,28 +195,89 @@ class LinkKeeper:
         finally:
             self._dial_task = None
 
+    def _take(self, link: Link, info: ThalovantConnectionInfo) -> None:
+        """Use this link from now on, and look for a better one if there may be one."""
+        self.link, self._info, self._last_error = link, info, None
+        if self._return_task is None and self._dialer.next_probe() is not None:
+            self._return_task = self._tasks.start(self._return(), "thalovant-return")
+
+    async def _return(self) -> None:
+        """Look at better roads when it is time, until the link is on the best one."""
+        try:
+            while (probe := self._dialer.next_probe()) is not None:
+                due, road = probe
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+                started, started_at = time.monotonic(), _now()
+                link = await self._dialer.probe(road, self._on_message, self._lost)
+                if link is not None:
+                    self._change_over(link, _measured(link, started, started_at))
+        finally:
+            if self._return_task is asyncio.current_task():
+                self._return_task = None
+
+    def _change_over(self, link: Link, info: ThalovantConnectionInfo) -> None:
+        """Use a better link from now on; the one before retires."""
+        old, old_info = self.link, self._info
+        self._take(link, info)
+        if old is not None:
+            self._retiring[old] = old_info
+            self._tasks.start(self._retire(old), "thalovant-retire")
+
+    async def _retire(self, link: Link) -> None:
+        """Close a link once all that was asked on it has ended, unless it was lost or is needed again."""
+        await asyncio.sleep(RETIREMENT)
+        await link.unused()
+        if self._retiring.pop(link, None) is not None:
+            await link.close()
+
     def _lost(self, link: Link, error: ThalovantConnectionError) -> None:
         """Hear that a link ended by itself; one that is not ours yet is `_dial`'s to report."""
         if self.link is link:
             self.link = None
             self._last_error = str(error)
+            if self._return_task is not None:
+                self._return_task.cancel()
+                self._return_task = None
+            if self._retiring:
+                self._take_back(link)
             self._clearing.start(self._clear_away(link, error), "thalovant-link-lost")
+        elif self._retiring.pop(link, None) is not None:
+            self._clearing.start(self._clear_away(link, error), "thalovant-link-lost")
+
+    def _take_back(self, lost: Link) -> None:
+        """A link that was to retire still stands, which is quicker than any dial."""
+        link, info = self._retiring.popitem()
+        self._dialer.took_back(link, lost)
+        self._take(link, info)
 
     async def _clear_away(self, link: Link, error: ThalovantConnectionError) -> None:
         async with self._carrier:
             link.error = meaning = await self._dialer.meaning_of_loss(link, error)
-            self._note(meaning)
+            if self.link is None:
+                self._note(meaning)
             await link.close()
         self._on_lost(link, str(meaning))
+        if self.link is not None:
+            return
         if not self._auto_reconnect:
             self.gone.set()
         if self._auto_reconnect and not self._closed and self._given_up is None and self._redial_task is None:
             self._redial_task = self._tasks.start(self._redial(), "thalovant-redial")
 
+    def _look_after(self) -> None:
+        """While answers are awaited: find out soon when a road has become a dead end."""
+        self._watch = None
+        if self._expecting:
+            for link in (self.link, *self._retiring):
+                if link is not None:
+                    link.look_after(SIGN_OF_LIFE)
+            self.expect(True)
+
     async def _redial(self) -> None:
         """Dial until there is a link; one that a call has dialled in between will do."""
         loop = asyncio.get_running_loop()
-        pause, refused_since = FIRST_REDIAL, None
+        pause = FIRST_REDIAL_OF_SEVERAL if self.has_other_roads else FIRST_REDIAL
+        refused_since: float | None = None
         try:
             while True:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
@@ -213,6 +306,18 @@ class LinkKeeper:
         self.gone.set()
 
     @property
+    def has_other_roads(self) -> bool:
+        """Whether there is more than one way to the hub."""
+        return len(self._dialer.roads) > 1
+
+    @property
+    def road(self) -> str:
+        """The road that the client is on, or was on last; with several of them, of which."""
+        roads = self._dialer.roads
+        now = self._dialer.protocol or roads[0]
+        return now if len(roads) == 1 else f"{now} of {'/'.join(roads)}"
+
+    @property
     def phase(self) -> ThalovantConnectionPhase:
         """Where the connection stands now."""
         if self.link is not None:
@@ -226,7 +331,15 @@ class LinkKeeper:
     @property
     def info(self) -> ThalovantConnectionInfo:
         """How the latest attempt went."""
-        return replace(self._info, phase=self.phase, last_error=self._last_error)
+        dialer = self._dialer
+        return replace(
+            self._info,
+            phase=self.phase,
+            last_error=self._last_error,
+            protocol=dialer.protocol,
+            attempts=dialer.attempts,
+            moved_because=dialer.moved_because,
+        )
 
     @property
     def last_error(self) -> str | None:

@@ -33,6 +33,7 @@ __all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Link"]
 REFUSING_CODES = (1000, 1005, 1008)
 REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
 KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
+QUIET_LOOKS = 2  # looks at a silent link before it is asked for a sign of life
 
 
 class HandshakeTimeoutError(ThalovantConnectionError, ThalovantTimeoutError):
@@ -89,6 +90,10 @@ class Link:
         self.hung_up_idle = False  # the same, and nothing but the HELLO was sent: it can only be about the handshake
         self.refused_at_once = False  # right after the handshake, before anything of the hub authenticated
         self.dropped = False  # ended by itself, not by `close`
+        self._closed = False
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._quiet = 0  # looks in a row that found nothing heard
         self.error: ThalovantConnectionError | None = None
         self.opened_at: float | None = None
         self.ready_at: float | None = None
@@ -122,6 +127,33 @@ class Link:
         self._sent = True
         self.transport.send_sealed(frames)
 
+    def hold(self) -> None:
+        """Somebody waits for something on this link: it is not to be closed for a better one yet."""
+        self._users += 1
+
+    def release(self) -> None:
+        """One that held it waits no more."""
+        self._users -= 1
+        if not self._users:
+            self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until nobody holds it."""
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
+
+    def look_after(self, seconds: float) -> None:
+        """To be called every second while an answer is awaited: ask a hub that is silent for two for a sign of life.
+
+        The link is lost when none comes within about so many `seconds`.
+        """
+        self._quiet += 1
+        if self._quiet == QUIET_LOOKS:
+            self.transport.check(seconds)
+        elif self._quiet >= QUIET_LOOKS + seconds:
+            self._quiet = 0
+
     async def settle(self) -> None:
         """Send nothing until the hub has spoken, hung up, or had its time to (`REFUSAL_WINDOW`)."""
         with contextlib.suppress(TimeoutError):
@@ -129,19 +161,27 @@ class Link:
                 await self._told.wait()
 
     async def close(self) -> None:
-        """End the session and the carrier."""
+        """End the session and the carrier. Does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
         self.error = self.error or ThalovantConnectionError("The connection was closed.")
         if not self._ready.cancel() and not self._ready.cancelled():
             self._ready.exception()  # has been seen: a failure that `open` did not get to wait for
-        if self._stretching is not None:
-            self._stretching.cancel()
-            await asyncio.gather(self._stretching, return_exceptions=True)
-        await self.transport.close()
+        stretching = self._stretching
+        if stretching is not None:
+            stretching.cancel()
+        try:
+            await self.transport.close()  # first, and begun before this yields: the carrier may get another link
+        finally:
+            if stretching is not None:
+                await asyncio.gather(stretching, return_exceptions=True)
 
     def _receive(self, data: bytes | str, sealed: bool | None) -> None:
         if self.error is not None:
             return
         self._note_opening()
+        self._quiet = 0
         session = self.session
         inside = session.state == "ready"
         if isinstance(data, bytes) and sealed is not False:

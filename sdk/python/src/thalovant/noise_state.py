@@ -7,7 +7,8 @@ its access key:
     <name>.key         the client's static X25519 key, 64 hex digits; the hub knows the client by it for ever
     <name>.pins.json   {address: the hub's static key in hex}; the first key met is trusted, never replaced
     psks.json          {"<name>@<node id>": the stretched password in hex}; a cache, safe to delete
-    lock               held while any of them is read and written, so that two programs cannot cross
+    <name>.roads.json  which roads failed lately (`road_memory`); safe to delete
+    lock               held while any of the others is read and written, so that two programs cannot cross
 
 Every call blocks on the disk: call it from a thread, not from an event loop. It never follows a symlink, never
 repairs a damaged file by itself, never shows a key in a message, and speaks to no network. Rules: contract 4.2.
@@ -60,11 +61,15 @@ _PSKS_ADVICE = "It is only a cache: delete it, and it is made anew."
 
 @dataclass(frozen=True, slots=True)
 class NoiseKeys:
-    """What one connection needs: `private` (32 bytes), the hub's `pinned` key or None, PSKs by node id."""
+    """What one connection needs: `private` (32 bytes), the hub's `pinned` key or None, PSKs by node id.
+
+    `pinned_under` is the address that the pin is kept under.
+    """
 
     private: bytes = field(repr=False)
     pinned: bytes | None
     psks: Mapping[str, bytes] = field(repr=False)
+    pinned_under: str = ""
 
 
 def noise_state_folder(identity: ThalovantIdentity, noise_state_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -127,16 +132,21 @@ class NoiseState:
         self.folder = Path(folder)
         self._others = tuple(others)
 
-    def load(self, access_key: str, address: str) -> NoiseKeys:
-        """Read what a connection to `address` needs; the client's key is made on the first call."""
+    def load(self, access_key: str, address: str, *others: str) -> NoiseKeys:
+        """Read what a connection to `address` needs; the client's key is made on the first call.
+
+        `others` are further addresses of the same hub: a key that is pinned under one of them counts where `address`
+        has none yet.
+        """
         name = _name_of(access_key)
         with self._locked():
             private = self._private_key(access_key)
-            pin = self._read_table(self.pins_file(access_key), _PINS_ADVICE).get(address)
+            pins = self._read_table(self.pins_file(access_key), _PINS_ADVICE)
             held = self._read_table(self._psks_file, _PSKS_ADVICE)
+        under = next((each for each in (address, *others) if each in pins), address)
         prefix = f"{name}@"
         psks = {key.removeprefix(prefix): psk for key, psk in held.items() if key.startswith(prefix)}
-        return NoiseKeys(private, pin, psks)
+        return NoiseKeys(private, pins.get(under), psks, under)
 
     def make_key(self, access_key: str) -> None:
         """Make the client's key unless there is one."""
@@ -193,6 +203,10 @@ class NoiseState:
             f"stands in between, or the hub was set up anew. If you know it was set up anew, remove the entry "
             f'"{address}" from {self.pins_file(access_key)} and connect again; otherwise do not.'
         )
+
+    def roads_file(self, access_key: str) -> Path:
+        """Return the file in which is kept which roads failed lately (`road_memory`)."""
+        return self.folder / f"{_name_of(access_key)}.roads.json"
 
     def pins_file(self, access_key: str) -> Path:
         """Return the file in which hubs' keys are pinned for this identity."""

@@ -65,7 +65,11 @@ class Sending:
         self.send(link, message)
         self._book.sent(message.payload.get("type", ""), asyncio.get_running_loop().time())
         if link.transport.congested:
-            await link.transport.drain()
+            link.hold()
+            try:
+                await link.transport.drain()
+            finally:
+                link.release()
             if link.error is not None:
                 raise link.error
         return message

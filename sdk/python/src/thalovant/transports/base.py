@@ -17,7 +17,10 @@ from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.transports.tls import bundle_advice, is_other_authority
 
-__all__ = ["Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable"]
+__all__ = ["SLOWEST", "Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable"]
+
+
+SLOWEST = 32_768  # bytes a second that a line is trusted to take, when a sign of life is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,12 @@ class Transport(Protocol):
 
     async def drain(self) -> None:
         """Wait until there is room again; returns at once on a lost carrier."""
+
+    def check(self, seconds: float) -> None:
+        """Ask the other side for a sign of life, and lose the carrier when none comes within `seconds`.
+
+        Longer while much is being sent. Does nothing on a lost carrier, nor where each request is such a question.
+        """
 
     async def close(self) -> None:
         """Say goodbye and end the connection, within about a second. Does nothing the second time."""

@@ -151,6 +151,9 @@ class Transport:
         if self._connection is not None:
             await self._connection.drain()
 
+    def check(self, seconds: float) -> None:
+        """Nothing to do: each poll is a question that must be answered."""
+
     async def close(self) -> None:
         """Send what is queued, then POST /disconnect."""
         connection, self._connection = self._connection, None

@@ -25,7 +25,7 @@ from thalovant.protocol.mqtt.framing import PacketReader
 from thalovant.protocol.mqtt.packets import Connack, Connect, Pingresp, Puback, Publish, Suback, Subscribe, Will
 from thalovant.protocol.mqtt.v311 import encode, encode_publish
 from thalovant.protocol.topics import OFFLINE, ONLINE, TopicSet, topics_for
-from thalovant.transports.base import Loss, OnFrame, OnLost, set_nodelay, unreachable
+from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, set_nodelay, unreachable
 from thalovant.transports.tls import client_context
 
 if TYPE_CHECKING:
@@ -128,6 +128,11 @@ class Transport:
         if self._connection is not None:
             await self._connection.drain()
 
+    def check(self, seconds: float) -> None:
+        """Ping the broker; see `transports.base.Transport.check`."""
+        if self._connection is not None:
+            self._connection.check(seconds)
+
     async def close(self) -> None:
         """Wait for what is under way, publish `offline`, send DISCONNECT, and close: all within about a second."""
         connection, self._connection = self._connection, None
@@ -183,6 +188,8 @@ class _Connection(asyncio.Protocol):
         self._wrote_at = 0.0
         self._pinged_at: float | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._unanswered = 0  # bytes written since something was heard
         self.opened_at: float | None = None
 
     # The life of the connection
@@ -264,6 +271,7 @@ class _Connection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        self._stop_alarm()
         self._make_room()
 
     def _lost(self, loss: Loss) -> None:
@@ -279,6 +287,9 @@ class _Connection(asyncio.Protocol):
     # What comes in
 
     def data_received(self, data: bytes) -> None:
+        self._unanswered = 0
+        if self._alarm is not None:
+            self._stop_alarm()
         try:
             for packet in self._reader.feed(data):
                 self._receive(packet)
@@ -349,6 +360,7 @@ class _Connection(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)
+        self._unanswered += len(data)
 
     def _flush(self) -> None:
         if self._out and self._transport is not None and not self._transport.is_closing():
@@ -382,6 +394,20 @@ class _Connection(asyncio.Protocol):
             self._room = None
 
     # Whether the other side is still there
+
+    def check(self, seconds: float) -> None:
+        """Ping the broker, unless that is under way."""
+        if self._over or self._alarm is not None:
+            return
+        self._write(encode(packets.Pingreq()))
+        patience = seconds + self._unanswered / SLOWEST
+        silence = Loss(f"The broker gave no sign of life within {patience:.3g} s.")
+        self._alarm = self._loop.call_later(patience, self._lost, silence)
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _look_after(self) -> None:
         now = self._loop.time()

@@ -24,7 +24,7 @@ from websockets.http11 import Response
 from thalovant.addresses import pin_name, wss_base, wss_request
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.hub_endpoints import HubProtocol
-from thalovant.transports.base import Loss, OnFrame, OnLost, set_nodelay, unreachable
+from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, set_nodelay, unreachable
 from thalovant.transports.redaction import without_authorization
 from thalovant.transports.tls import client_context
 
@@ -157,6 +157,11 @@ class Transport:
         except ConnectionError:
             return  # on_lost has said so
 
+    def check(self, seconds: float) -> None:
+        """Ping the hub; see `transports.base.Transport.check`."""
+        if self._connection is not None:
+            self._connection.check(seconds)
+
     async def close(self) -> None:
         """Close the WebSocket with 1000."""
         connection, self._connection = self._connection, None
@@ -180,6 +185,8 @@ class _Connection(ClientConnection):
         super().__init__(protocol, **options)
         self._owner = owner
         self._heard_at = 0.0
+        self._unanswered = 0  # bytes written since something was heard
+        self._silent = False  # nothing was heard since the last ping
         self._watch: asyncio.TimerHandle | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
@@ -195,6 +202,8 @@ class _Connection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
+        self._unanswered = 0
+        self._silent = False
         super().data_received(data)
 
     def process_event(self, event: Event) -> None:
@@ -246,17 +255,28 @@ class _Connection(ClientConnection):
         if self._heard_at > since:
             self._listen_for(self._heard_at)
             return
+        self._ping(since, since + self._owner.send_timeout - self.loop.time())
+
+    def check(self, seconds: float) -> None:
+        """Ping the hub now; it is lost when it is silent for so long, longer while a slow line may be busy sending."""
+        if not self._over:
+            self._stop_watch()
+            self._ping(self.loop.time(), seconds + self._unanswered / SLOWEST)
+
+    def _ping(self, since: float, patience: float) -> None:
         with contextlib.suppress(WebSocketException):  # it began to close; on_lost comes
             self.protocol.send_ping(b"")
             self.send_data()
-            self._watch = self.loop.call_at(since + self._owner.send_timeout, self._judge_silence, since)
+            self._silent = True
+            self._watch = self.loop.call_later(patience, self._judge_silence, since)
 
     def _judge_silence(self, since: float) -> None:
         self._watch = None
-        if self._heard_at > since:
+        if not self._silent:
             self._listen_again(self._heard_at)
         else:
-            self.lose(Loss(f"The hub was silent for {self._owner.send_timeout:g} s while an answer was due."))
+            silent = self.loop.time() - since
+            self.lose(Loss(f"The hub was silent for {silent:.2g} s while an answer was due."))
 
     def _stop_watch(self) -> None:
         if self._watch is not None:
@@ -279,6 +299,7 @@ class _Connection(ClientConnection):
         """Write one message; dropped when the connection is closing."""
         if self._over:
             return
+        self._unanswered += len(data)
         with contextlib.suppress(WebSocketException):  # it began to close; on_lost comes
             if text:
                 self.protocol.send_text(data)
@@ -292,7 +313,10 @@ class _Connection(ClientConnection):
         self._over = True
         self._stop_watch()
         if self.response is not None:  # else there was no upgrade, and the library has ended the connection
-            await self.close()
+            try:
+                await self.close()
+            finally:  # it was cut short, or the hub did not take part
+                self.transport.abort()
 
 
 def _refusal(where: str, status: int) -> ThalovantConnectionError:
