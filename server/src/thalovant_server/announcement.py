@@ -31,6 +31,7 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             "",
             f"  API, WSS, HTTPS  {ready['api_url']}",
             f"  MQTT             {ready['mqtt_endpoint']}",
+            f"  MQTT in browsers {ready['mqtt_websocket_endpoint']}",
             f"  authority        {ready['ca_file']}",
             f"  admin            {ready['admin_email']}, password in {ready['admin_password_file']}",
             "",

@@ -132,7 +132,8 @@ class Server:
     async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ssl.SSLContext) -> None:
         """Bind both ports, learn their numbers, and only then let clients in."""
         settings, mqtt = self._settings, MqttGateway(hub, directory)
-        api = ApiPort(control=create_app(services), https=HttpsGateway(hub), wss=WssGateway(hub), limits=hub.limits)
+        https, wss = HttpsGateway(hub), WssGateway(hub)
+        api = ApiPort(control=create_app(services), https=https, wss=wss, mqtt=mqtt, limits=hub.limits)
         with _PortFault("--mqtt-port", settings.listen_host, settings.mqtt_port):
             mqtt_server = await asyncio.get_running_loop().create_server(
                 mqtt.protocol,
@@ -200,6 +201,7 @@ def _warn_of_absent_agents(directory: Directory, catalog: Catalog) -> None:
 def _ready(data: DataDirectory, directory: Directory, endpoints: Endpoints) -> dict[str, str]:
     hub = directory.default_hub()
     addresses = {"api_url": endpoints.api_url, "mqtt_endpoint": endpoints.mqtt_url}
+    addresses |= {"mqtt_websocket_endpoint": endpoints.mqtt_websocket_url}
     if hub is not None:
         addresses |= {"wss_endpoint": endpoints.wss_for(hub.id), "https_endpoint": endpoints.https_for(hub.id)}
         addresses |= {"hub_id": hub.id, "hub_slug": hub.slug}

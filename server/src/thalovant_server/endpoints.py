@@ -37,6 +37,11 @@ class Endpoints:
         """The MQTT endpoint."""
         return f"mqtts://{self._host}:{self.mqtt_port}"
 
+    @property
+    def mqtt_websocket_url(self) -> str:
+        """MQTT over WebSocket, on the API port."""
+        return f"wss://{self.domain}/mqtt"
+
     def wss_for(self, hub_id: str) -> str:
         """Return the WebSocket address of one hub."""
         return f"wss://{self.domain}/hubs/{hub_id}"

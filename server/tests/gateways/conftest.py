@@ -21,6 +21,7 @@ from thalovant_server.directory import CARRIERS, CredentialEntry, Directory, Hub
 from thalovant_server.gateways.api_port import ApiPort
 from thalovant_server.gateways.asgi import answer_json, read_body
 from thalovant_server.gateways.https import HttpsGateway
+from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
@@ -58,7 +59,8 @@ class Port:
         self.hub.ended = lambda connection: (ended(connection), self._ended.set())
         self.https, self.wss = HttpsGateway(self.hub), WssGateway(self.hub)
         self.control = Control()
-        self.api = ApiPort(control=self.control, https=self.https, wss=self.wss, limits=limits)
+        self.mqtt = MqttGateway(self.hub, self.directory)
+        self.api = ApiPort(control=self.control, https=self.https, wss=self.wss, mqtt=self.mqtt, limits=limits)
 
     async def start(self):
         await self.api.start("127.0.0.1", 0, self.server_tls)
@@ -66,9 +68,9 @@ class Port:
 
     async def stop(self):
         await self.hub.stop(0)
-        await self.api.close(0.2)
+        await asyncio.gather(self.mqtt.close(0.2), self.api.close(0.2))
         await self.directory.stop()
-        assert self.api.sockets == 0
+        assert self.api.sockets == self.mqtt.connections == 0
         assert self.wss.open == self.https.open == self.hub.connections == 0
         assert self.hub.budget.used == 0
 

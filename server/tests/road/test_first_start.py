@@ -21,8 +21,8 @@ from thalovant import ThalovantControlPlane
 from thalovant_server.testing import ServerProcess
 
 READY_KEYS = {
-    "api_url", "ca_file", "ca_bundle", "wss_endpoint", "https_endpoint", "mqtt_endpoint", "hub_id", "hub_slug",
-    "admin_email", "admin_password_file", "ca_fingerprint",
+    "api_url", "ca_file", "ca_bundle", "wss_endpoint", "https_endpoint", "mqtt_endpoint", "mqtt_websocket_endpoint",
+    "hub_id", "hub_slug", "admin_email", "admin_password_file", "ca_fingerprint",
 }  # fmt: skip
 
 
@@ -46,9 +46,10 @@ def test_the_first_start_says_where_things_are_and_what_to_type_next(tmp_path: P
             assert line in said
         assert server.ready["ca_fingerprint"] == fingerprint_of(Path(server.ready["ca_file"]))
         assert server.ready["ca_fingerprint"] in said
+        assert server.ready["mqtt_websocket_endpoint"] in said
         assert server.admin[1] not in said
         assert server.ready["hub_slug"] == "demo"
-        for key in ("api_url", "wss_endpoint", "https_endpoint", "mqtt_endpoint"):
+        for key in ("api_url", "wss_endpoint", "https_endpoint", "mqtt_endpoint", "mqtt_websocket_endpoint"):
             assert re.search(r":\d+", server.ready[key].removeprefix("https://")), "the port is always written"
 
 

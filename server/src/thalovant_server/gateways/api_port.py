@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one TLS port: the control plane under `/v1`, and the hubs' WSS and HTTPS roads (architecture decision 13).
+"""The one TLS port: the control plane under `/v1`, the hubs' WSS and HTTPS roads (architecture decision 13), and MQTT
+over WebSocket at `/mqtt`.
 
 uvicorn's HTTP protocol reads the requests; this adds its bounds (head size, head time, number of sockets), sends
 each request to its application, and drains at the end.
@@ -31,16 +32,20 @@ from thalovant_server.gateways.asgi import (
     problem_body,
 )
 from thalovant_server.gateways.https import HttpsGateway
+from thalovant_server.gateways.mqtt.websocket import PATH as MQTT
+from thalovant_server.gateways.mqtt.websocket import MqttWebSocket
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub import refusal
 
 if TYPE_CHECKING:
+    from thalovant_server.gateways.mqtt.endpoint import MqttGateway
     from thalovant_server.hub.limits import Limits
 
 CONTROL = "/v1/"
 NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane below /hubs/<hub-id>."
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+ONLY_MQTT = "This is MQTT over WebSocket: connect with an MQTT client to wss://…/mqtt, not with a plain request."
 NO_UPGRADE = "A WebSocket begins with GET."
 # A client that takes nothing of its answer for so long is gone; it would hold a socket and an answer for ever.
 STALL_SECONDS = 30.0
@@ -51,7 +56,10 @@ LAST_POLL_SECONDS = 1.0
 
 
 class ApiPort:
-    """One listening socket for three things. `start`, then `port`; `close` when done."""
+    """One listening socket for four things. `start`, then `port`; `close` when done.
+
+    The MQTT connections on it are the MQTT gateway's to end, like those on its own port.
+    """
 
     def __init__(
         self,
@@ -59,12 +67,14 @@ class ApiPort:
         control: AsgiApp,
         https: HttpsGateway,
         wss: WssGateway,
+        mqtt: MqttGateway,
         limits: Limits,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._control = control
         self._https = https
         self._wss = wss
+        self._mqtt = mqtt
         self.limits = limits
         self.stall_seconds = stall_seconds
         self.state = ServerState()
@@ -134,9 +144,9 @@ class ApiPort:
         if self.sockets == 0:
             self._empty.set()
 
-    def upgrade(self) -> asyncio.Protocol:
-        """The protocol of a socket that asked for a WebSocket."""
-        return self._wss.protocol(self.lost)
+    def upgrade(self, path: str) -> asyncio.Protocol:
+        """The protocol of a socket that asked for a WebSocket there."""
+        return MqttWebSocket(self._mqtt, self.lost) if path == MQTT else self._wss.protocol(self.lost)
 
     async def _emptied(self, until: float) -> None:
         try:
@@ -155,6 +165,8 @@ class ApiPort:
             await self._https(scope, receive, send)
         elif path == "/healthz":
             await answer(send, 204)
+        elif path == MQTT:
+            await answer_problem(send, 426, ONLY_MQTT, "upgrade_required", ((b"upgrade", b"websocket"),))
         else:
             await answer_problem(send, 404, NOWHERE, "not_found")
 
@@ -249,7 +261,7 @@ class ApiProtocol(HttpToolsProtocol):
         self._end_stall()
         self._upgraded = True
         self.connections.discard(self)
-        protocol = self._owner.upgrade()
+        protocol = self._owner.upgrade(self.url.partition(b"?")[0].decode("ascii", "replace"))
         protocol.connection_made(self.transport)
         head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:

@@ -11,7 +11,6 @@ It will not read a HiveMessage or know an agent; the HTTP head was read by `api_
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +25,7 @@ from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import Share, strangers_of
+from thalovant_server.gateways.silent_log import SILENT
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal, Refused
 
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
     from thalovant_server.hub.hub import Hub
 
 CARRIER = "wss"
-
-# The library's own log shows request lines, and those hold the access key: it stays silent.
-_SILENT = logging.getLogger("thalovant.wss.silent")
-_SILENT.propagate = False
-_SILENT.setLevel(logging.CRITICAL + 1)
 
 # The transport asks us to hold on above this; what waits then is ours to count.
 HIGH_WATER = 64 * 1024
@@ -128,7 +123,7 @@ class WssProtocol(asyncio.Protocol):
         self._hub = gateway.hub
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._ws = ServerProtocol(max_size=self._hub.limits.frame_bytes, logger=_SILENT)
+        self._ws = ServerProtocol(max_size=self._hub.limits.frame_bytes, logger=SILENT)
         self._transport: asyncio.Transport | None = None
         self._connection: Connection | None = None
         self._timer: Timer | None = None

@@ -19,6 +19,8 @@ class Bounds:
     first_packet_bytes: int = 10 * KIB
     # A sealed frame is at most 65,535 bytes; the rest is room for clients that batch.
     packet_bytes: int = 256 * KIB
+    # A WebSocket frame: a client may put several packets into one.
+    frame_bytes: int = 1024 * KIB
     client_id_chars: int = 128
     # PUBLISHes sent and not yet acknowledged; the next ones wait in order.
     in_flight: int = 1_000
