@@ -187,7 +187,7 @@ def test_the_request_says_what_the_contract_demands(hub: Any, make: Any) -> None
     play(scene)
     assert hub.user_agents == ["app/1"]
     assert hub.hellos[0]["site_id"] == "kitchen"
-    assert hub.hellos[0]["thalovant"]["capabilities"] == ["handled"]
+    assert hub.hellos[0]["thalovant"]["capabilities"] == ["handled", "denials"]
 
 
 def test_one_request_id_cannot_be_in_flight_twice(hub: Any, make: Any) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client's spec says of its permissions: `allowed_types`, the bus message types that it may send.
+"""What a client's spec says of its permissions.
 
-Without it the defaults hold, under which `ask` works; an empty list is a client that may only listen. Stores nothing.
+`allowed_types`: the bus message types that it may send; an empty list is a client that may only listen. `can_escalate`:
+whether it may send `query` frames. Without them the defaults hold, under which `ask` and `query` work. Stores nothing.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from typing import Any
 from thalovant_server.directory import Permissions
 from thalovant_server.errors import ForbiddenTextError
 
+GRANT = "can_escalate"
 MOST_TYPES = 64
 TYPE_LENGTH = 128
 
 
-def check_allowed_types(spec: Mapping[str, Any]) -> None:
-    """Check the list, when there is one.
+def check_permissions(spec: Mapping[str, Any]) -> None:
+    """Check what the spec says of permissions, if it does.
 
     Raises:
-        ForbiddenTextError: it is no list of at most 64 printable texts of 1 to 128 characters.
+        ForbiddenTextError: `allowed_types` is no list of at most 64 printable texts of 1 to 128 characters, or
+            `can_escalate` is not true or false.
     """
+    if not isinstance(spec.get(GRANT), bool | None):
+        raise ForbiddenTextError(f"spec.{GRANT}", "must be true or false")
     given = spec.get("allowed_types")
     if given is None:
         return
@@ -35,7 +40,8 @@ def check_allowed_types(spec: Mapping[str, Any]) -> None:
 def permissions(spec: Mapping[str, Any]) -> Permissions:
     """Return what a checked spec permits."""
     given = spec.get("allowed_types")
-    return Permissions() if given is None else Permissions(allowed_types=frozenset(given))
+    types = Permissions().allowed_types if given is None else frozenset(given)
+    return Permissions(allowed_types=types, can_escalate=spec.get(GRANT) is None or spec[GRANT] is True)
 
 
 def _is_type(value: object) -> bool:

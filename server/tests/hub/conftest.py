@@ -39,7 +39,17 @@ class Device:
     """A client and its carrier in one: the hub's `Link`, with a real `ClientSession` behind it."""
 
     def __init__(
-        self, rig, credential, *, carrier="wss", key=None, pinned=None, password=None, handled=True, session_id="s1"
+        self,
+        rig,
+        credential,
+        *,
+        carrier="wss",
+        key=None,
+        pinned=None,
+        password=None,
+        handled=True,
+        session_id="s1",
+        announced=("handled",),
     ):
         self.rig, self.credential, self.carrier, self.remote = rig, credential, carrier, "192.0.2.1"
         self.password = password or f"password-{credential.id}"
@@ -48,7 +58,7 @@ class Device:
             site_id="kitchen",
             session_id=session_id,
             pinned=pinned,
-            announce={"capabilities": ["handled"]} if handled else None,
+            announce={"capabilities": list(announced)} if handled else None,
         )
         self.connection = None
         self.inbox, self.heard, self.closed_with, self.failed = [], [], None, None

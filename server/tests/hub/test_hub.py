@@ -20,6 +20,26 @@ from thalovant_server.hub.refusal import Refused
 HANDLED = "ovos.utterance.handled"
 
 
+class Waiting:
+    """An agent that never answers."""
+
+    name = "waiting"
+
+    def __init__(self):
+        self.begun, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, request):
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        yield "never"
+
+    async def close(self):
+        pass
+
+
 def refusal_of(rig, *arguments):
     with pytest.raises(Refused) as caught:
         rig.hub.admit(*arguments)
@@ -68,7 +88,7 @@ def test_the_hub_says_what_it_can_and_offers_kk_once_pinned(run_rig):
     async def main(rig):
         key = generate_private_key()
         first = await rig.device(key=key).open().ready()
-        assert first.session.hub_hello["thalovant"] == {"server": "0", "capabilities": ["handled"]}
+        assert first.session.hub_hello["thalovant"] == {"server": "0", "capabilities": ["handled", "query"]}
         assert first.session.hub_hello["node_id"] == "node-1"
         assert first.connection.pattern == "XXpsk2"
         second = await rig.device(key=key, pinned=first.session.remote_static).open().ready()
@@ -266,12 +286,28 @@ def test_permissions_are_those_of_now(run_rig):
     run_rig(main)
 
 
+FOR_OTHERS = HiveMessage("broadcast", bus("x", {}, {"request_id": "r"}).as_dict())
+
+
 def test_a_frame_kind_without_its_grant_ends_the_connection_with_4003(run_rig):
     async def main(rig):
         device = await rig.device().open().ready()
-        device.send(HiveMessage("broadcast", bus("x").as_dict()))
+        device.send(FOR_OTHERS)
         assert device.closed_with.ws_code == 4003
         assert device.closed_with.reason == "BROADCAST is not allowed for this client"
+
+    run_rig(main)
+
+
+def test_a_client_that_announces_that_it_hears_denials_hears_one_and_stays(run_rig):
+    async def main(rig):
+        device = await rig.device(announced=("handled", "denials")).open().ready()
+        device.send(FOR_OTHERS)
+        device.ask("still here")
+        await device.hears(3)
+        assert device.heard[0].payload["data"]["code"] == "not_granted"
+        assert device.heard[0].payload["context"]["request_id"] == "r"
+        assert device.said == ["still here"]
 
     run_rig(main)
 
@@ -279,13 +315,72 @@ def test_a_frame_kind_without_its_grant_ends_the_connection_with_4003(run_rig):
 def test_a_granted_kind_is_denied_and_the_session_goes_on(run_rig):
     async def main(rig):
         device = await rig.device().open().ready()
-        device.send(HiveMessage("query", bus("x").as_dict(), metadata={"query_id": "q1"}))
+        device.send(HiveMessage("propagate", bus("x").as_dict()))
         device.ask("still here")
         await device.hears(3)
         assert device.heard[0].payload["data"]["code"] == "unsupported_frame"
         assert device.said == ["still here"]
 
     run_rig(main)
+
+
+def query(text, query_id, request_id="r1", **context):
+    inner = bus("recognizer_loop:utterance", {"utterances": [text]}, {"request_id": request_id, **context})
+    return HiveMessage("query", inner.as_dict(), metadata={"query_id": query_id})
+
+
+def answers(device, query_id):
+    """The bus messages in the `query` frames of that id."""
+    frames = [each for each in device.heard if each.msg_type == "query" and each.metadata["query_id"] == query_id]
+    return [frame.nested().payload for frame in frames]
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_query_is_answered_in_query_frames(run_rig, handled):
+    async def main(rig):
+        device = await rig.device(handled=handled).open().ready()
+        device.send(query("hi", "q1"))
+        await device.hears(2)
+        assert [(each["type"], each["context"]["query_id"]) for each in answers(device, "q1")] == [
+            ("speak", "q1"),
+            ("hive.query.complete", "q1"),
+        ]
+        metadata = device.heard[0].metadata
+        assert metadata["is_response"] is True
+        assert (metadata["originator_peer"], metadata["responder_peer"]) == (device.connection.peer, "node-1")
+
+    run_rig(main)
+
+
+def test_a_denied_query_hears_it_in_its_own_frame_and_on_the_bus(run_rig):
+    async def main(rig):
+        rig.credential(permissions=Permissions(allowed_types=frozenset()))
+        device = await rig.device().open().ready()
+        device.send(query("hi", "q1"))
+        own, plain = await device.hears(2)
+        (refused,) = answers(device, "q1")
+        assert refused == plain.payload
+        assert own.metadata["query_id"] == "q1"
+        assert (refused["type"], refused["data"]["code"]) == ("hive.policy.denied", "acl_disallowed_type")
+        assert refused["context"]["request_id"] == "r1"
+
+    run_rig(main)
+
+
+def test_a_query_is_cancelled_by_its_request_id(run_rig):
+    agent = Waiting()
+
+    async def main(rig):
+        device = await rig.device().open().ready()
+        device.send(query("hi", "q1"))
+        await agent.begun.wait()
+        device.send(bus("thalovant.ask.cancel", {"request_id": "r1"}))
+        await device.hears(1)
+        (end,) = answers(device, "q1")
+        assert (end["type"], end["data"]["code"], end["data"]["query_id"]) == ("hive.query.timeout", "cancelled", "q1")
+        await agent.cancelled.wait()
+
+    run_rig(main, agent, agent=agent.name)
 
 
 def test_binary_malformed_ping_and_rendezvous(run_rig):

@@ -48,6 +48,7 @@ def test_a_type_that_is_not_listed_is_denied_as_upstream_says_it():
         "reason": "not.allowed not in allowed_types",
         "data": {"msg_type": "not.allowed", "allowed": [ASK]},
         "request_id": "r",
+        "query_id": None,
     }
 
 
@@ -55,17 +56,84 @@ def test_a_listed_type_that_nobody_hears_is_denied_too():
     assert decide(ALL, bus("custom", {}, {})).code == "unsupported_type"
 
 
+def query(inner=None, **metadata):
+    return HiveMessage("query", (inner or utterance()).as_dict(), metadata=metadata)
+
+
 @pytest.mark.parametrize("kind", ["broadcast", "propagate", "cascade", "escalate", "query"])
 def test_routed_frames_need_their_grant(kind):
     message = HiveMessage(kind, utterance({"request_id": "r"}).as_dict(), metadata={"query_id": "q"})
-    assert decide(NOBODY, message) == policy.Close(kind)
-    denial = decide(ALL, message)
+    close = decide(NOBODY, message)
+    assert isinstance(close, policy.Close)
+    assert close.frame_type == close.denial.denied_type == kind
+    assert (close.denial.code, close.denial.request_id) == ("not_granted", "r")
+    assert close.denial.query_id == ("q" if kind == "query" else None)
+
+
+@pytest.mark.parametrize("kind", ["broadcast", "propagate", "cascade", "escalate"])
+def test_a_granted_frame_for_others_is_denied_all_the_same(kind):
+    denial = decide(ALL, HiveMessage(kind, utterance({"request_id": "r"}).as_dict()))
     assert (denial.code, denial.denied_type, denial.request_id) == ("unsupported_frame", kind, "r")
 
 
-def test_a_query_without_a_request_id_is_denied_under_its_query_id():
-    message = HiveMessage("query", utterance().as_dict(), metadata={"query_id": "q"})
-    assert decide(ALL, message).request_id == "q"
+def test_clients_may_query_by_default_and_without_the_grant_they_may_not():
+    assert isinstance(decide(DEFAULT, query(query_id="q")), policy.Allow)
+    assert isinstance(decide(Permissions(can_escalate=False), query(query_id="q")), policy.Close)
+
+
+def test_a_query_is_read_as_an_ask_that_is_answered_in_query_frames():
+    ask = decide(DEFAULT, query(utterance({"request_id": "r"}), query_id="q")).ask
+    assert (ask.text, ask.request_id, ask.query_id) == ("hi", "r", "q")
+    plain = decide(DEFAULT, utterance({"request_id": "r"})).ask
+    assert (plain.query_id, plain.digest) == (None, ask.digest)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "context", "ids"),
+    [
+        ({"query_id": "q"}, {}, ("q", "q")),
+        ({}, {"request_id": "r"}, ("r", "r")),
+        ({"query_id": ""}, {"request_id": "r"}, ("r", "r")),
+        ({"query_id": 7}, {"request_id": "r"}, ("r", "r")),
+        ({"query_id": "x" * 257}, {"request_id": "r"}, ("r", "r")),
+    ],
+)
+def test_one_id_of_a_query_stands_for_the_other(metadata, context, ids):
+    ask = decide(DEFAULT, query(utterance(context), **metadata)).ask
+    assert (ask.request_id, ask.query_id) == ids
+
+
+def test_a_query_without_any_id_is_malformed():
+    denial = decide(DEFAULT, query())
+    assert (denial.code, denial.denied_type, denial.query_id) == ("malformed_payload", "query", None)
+
+
+@pytest.mark.parametrize(
+    ("inner", "denied_type", "code"),
+    [
+        (bus("not.allowed", {}, {"request_id": "r"}), "not.allowed", "acl_disallowed_type"),
+        (bus(ASK, {}, {"request_id": "r"}), ASK, "malformed_payload"),
+        (bus("thalovant.ask.cancel", {"request_id": "r"}), "query", "unsupported_type"),
+        (bus("thalovant.ask.cancel", {}), "thalovant.ask.cancel", "malformed_payload"),
+        (HiveMessage("broadcast", utterance({"request_id": "r"}).as_dict()), "query", "malformed_payload"),
+    ],
+)
+def test_what_a_query_may_not_hold_is_denied_under_its_ids(inner, denied_type, code):
+    denial = decide(DEFAULT, query(inner, query_id="q"))
+    assert (denial.denied_type, denial.code, denial.query_id) == (denied_type, code, "q")
+    assert denial.request_id in ("r", "q")
+
+
+def test_a_query_around_nothing_is_malformed():
+    denial = decide(DEFAULT, HiveMessage("query", {"x": 1}, metadata={"query_id": "q"}))
+    assert (denial.code, denial.request_id, denial.query_id) == ("malformed_payload", "q", "q")
+
+
+def test_how_much_was_heard_is_read_and_the_malformed_counts_as_nothing():
+    heard = decide(DEFAULT, utterance({"thalovant": {"heard": {"turn": "t", "parts": 3}}})).ask.heard
+    assert (heard.turn, heard.parts) == ("t", 3)
+    for mark in (None, 7, {}, {"heard": 7}, {"heard": {"turn": "", "parts": 1}}, {"heard": {"turn": "t", "parts": -1}}):
+        assert decide(DEFAULT, utterance({"thalovant": mark})).ask.heard is None
 
 
 def test_a_routed_frame_around_nothing_is_malformed():
@@ -196,3 +264,16 @@ BUS = st.fixed_dictionaries(
 def test_nothing_makes_the_judge_raise(kind, payload):
     message = HiveMessage(kind, payload if isinstance(payload, dict) else {})
     assert isinstance(decide(ALL, message), policy.Decision)
+
+
+@given(
+    st.sampled_from(sorted(MESSAGE_TYPES)), BUS, st.dictionaries(st.sampled_from(["query_id", "x"]), ANYTHING), ANYTHING
+)
+def test_no_query_makes_the_judge_raise_and_each_denial_of_one_can_be_heard(kind, payload, metadata, extra):
+    inner = HiveMessage(kind, payload if isinstance(payload, dict) else {}).as_dict()
+    decision = decide(ALL, HiveMessage("query", inner | {"x": extra}, metadata=metadata))
+    assert isinstance(decision, (policy.Allow, policy.Deny))
+    if isinstance(decision, policy.Allow):
+        assert decision.ask.query_id and decision.ask.request_id
+    elif decision.request_id is not None:
+        assert decision.query_id is not None

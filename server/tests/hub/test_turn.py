@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalovant.protocol.messages import HiveMessage, bus
+from thalovant.protocol.progress import Progress
 from thalovant_server.directory import Permissions
 from thalovant_server.hub import policy
 from thalovant_server.hub.limits import Limits
@@ -22,14 +23,16 @@ class Ear:
     """A fake connection that keeps what it is sent, one entry for each send."""
 
     def __init__(self, *, streams):
-        self.peer, self.streams, self.closed, self.sends = "peer", streams, False, []
+        self.peer, self.node_id, self.streams, self.closed = "peer", "node", streams, False
+        self.sends, self.messages = [], []
 
     def send(self, messages):
+        self.messages += messages
         self.sends.append([self._short(message) for message in messages])
 
     @staticmethod
     def _short(message: HiveMessage):
-        payload = message.payload
+        payload = message.nested().payload if message.msg_type == "query" else message.payload
         return payload["data"].get("utterance") or payload["data"].get("error") or payload["type"]
 
     @property
@@ -42,7 +45,17 @@ def ask():
     return policy.decide(Permissions(), message, Limits()).ask
 
 
+def again(turn, parts):
+    """The same ask from one that has heard so many parts of that turn."""
+    return dataclasses.replace(ask(), heard=Progress(turn, parts))
+
+
+def query(query_id="q"):
+    return dataclasses.replace(ask(), query_id=query_id)
+
+
 HANDLED = "ovos.utterance.handled"
+COMPLETE = "hive.query.complete"
 
 
 def test_one_that_announced_it_hears_parts_as_they_come():
@@ -250,3 +263,91 @@ def test_nobody_waits_when_the_rest_is_gone_and_a_stranger_detaches_nobody():
     assert not turn.detach(one, FAILURE)
     assert not turn.detach(gone, FAILURE)
     assert (one.heard, gone.heard) == ([FAILURE.sentence], [])
+
+
+def test_each_message_says_how_far_the_answer_has_come_to_one_that_announced_it():
+    turn, ear, published = Turn(ask()), Ear(streams=True), Ear(streams=False)
+    turn.attach(ear, ask())
+    turn.attach(published, ask())
+    turn.add("one")
+    turn.add("two")
+    turn.finish()
+    marks = [Progress.of_message(message.metadata) for message in ear.messages]
+    assert marks == [Progress(turn.id, 1), Progress(turn.id, 2), Progress(turn.id, 2)]
+    assert [message.metadata for message in published.messages] == [{}] * 3
+
+
+def test_two_turns_have_different_names():
+    assert Turn(ask()).id != Turn(ask()).id
+
+
+@given(st.integers(0, 90), st.integers(0, 100), st.integers(1, 7), st.booleans())
+def test_one_that_asks_again_hears_only_the_rest(said, heard, at_once, done):
+    turn, ear = Turn(ask(), Limits(parts_at_once=at_once)), Ear(streams=True)
+    words = [str(number) for number in range(said)]
+    for word in words:
+        turn.add(word)
+    if done:
+        turn.finish()
+    turn.attach(ear, again(turn.id, heard))
+    if not done:
+        turn.finish()
+    assert " ".join(ear.heard[:-1]).split() == words[heard:]
+    assert ear.heard[-1] == HANDLED
+    assert Progress.of_message(ear.messages[-1].metadata) == Progress(turn.id, said)
+
+
+def test_one_that_heard_another_turn_hears_this_one_from_its_beginning():
+    turn, ear = Turn(ask()), Ear(streams=True)
+    turn.add("one")
+    turn.attach(ear, again("another", 1))
+    turn.finish()
+    assert ear.heard == ["one", HANDLED]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_query_hears_parts_as_they_come_whoever_asks(streams):
+    turn, ear = Turn(ask()), Ear(streams=streams)
+    turn.attach(ear, query())
+    turn.add("one")
+    turn.add("two")
+    turn.finish()
+    assert ear.sends == [["one"], ["two"], [COMPLETE]]
+    assert all(message.msg_type == "query" for message in ear.messages)
+
+
+def test_nobody_answered_a_query_whose_agent_said_nothing():
+    turn, ear = Turn(ask()), Ear(streams=True)
+    turn.attach(ear, query("q9"))
+    turn.finish()
+    (end,) = ear.messages
+    assert end.nested().payload["type"] == "hive.query.timeout"
+    assert end.nested().payload["data"] == {"query_id": "q9", "error": "no_answer", "code": "no_answer"}
+
+
+def test_a_query_that_fails_says_so_under_its_own_id():
+    turn, ear = Turn(ask()), Ear(streams=False)
+    turn.attach(ear, query("q9"))
+    turn.add("one")
+    turn.fail(FAILURE)
+    assert ear.heard == ["one", "It failed."]
+    assert ear.messages[-1].nested().payload["data"]["query_id"] == "q9"
+
+
+def test_an_ask_and_a_query_of_one_request_are_one_turn_and_each_is_answered_in_its_own_way():
+    turn, ear = Turn(ask()), Ear(streams=True)
+    turn.attach(ear, ask())
+    turn.attach(ear, query("q1"))
+    turn.attach(ear, query("q2"))
+    turn.attach(ear, query("q2"))
+    turn.add("one")
+    turn.finish()
+    assert ear.heard == ["one"] * 3 + [HANDLED, COMPLETE, COMPLETE]
+
+
+def test_a_querys_context_is_not_sent_back_so_its_size_does_not_count():
+    turn, ear = Turn(ask(), Limits(streamed_context_bytes=1)), Ear(streams=True)
+    turn.attach(ear, dataclasses.replace(query(), context_bytes=30_000))
+    turn.add("one")
+    turn.add("two")
+    assert ear.sends == [["one"], ["two"]]

@@ -25,7 +25,8 @@ from thalovant.hub_endpoints import HubProtocol
 from thalovant.identity import ThalovantIdentity
 from thalovant.keeping import LinkKeeper
 from thalovant.noise_state import noise_state
-from thalovant.protocol.asks import AskBook, new_request_id
+from thalovant.protocol.ask_book import AskBook
+from thalovant.protocol.contexts import new_request_id
 from thalovant.protocol.messages import HiveMessage
 from thalovant.reply import ThalovantReply
 from thalovant.road_memory import RoadMemory
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncThalovantClient"]
 
-ANNOUNCE = {"sdk": f"python/{__version__}", "capabilities": ["handled"]}
+ANNOUNCE = {"sdk": f"python/{__version__}", "capabilities": ["handled", "denials"]}
 
 
 class AsyncThalovantClient:

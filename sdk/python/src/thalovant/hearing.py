@@ -71,17 +71,20 @@ class Hearing:
 
     def receive(self, link: Link, message: HiveMessage) -> None:
         """Take a message that came on `link`."""
-        protocol = link.transport.protocol
-        inner = self._bus_message(message, protocol)
-        if inner is None:
-            return
         try:
+            if message.msg_type == "query":
+                self._asking.hear_query(link, message, message.nested())
+                return
+            protocol = link.transport.protocol
+            inner = self._bus_message(message, protocol)
+            if inner is None:
+                return
             name, data, context = inner.bus_parts()
         except MessageError:
             return  # not for anybody (contract 7)
         seen = seen_context(context, protocol)
-        answers = self._asking.hear(name, data, seen, message)
-        if name in self._subscriptions and (answers or self._is_ours(link, seen)):
+        news = self._asking.hear(link, name, data, seen, message)
+        if name in self._subscriptions and (self._is_ours(link, seen) if news is None else news):
             self._subscriptions.deliver(ThalovantEvent(name, data, seen, message))
 
     def _is_ours(self, link: Link, context: dict[str, Any]) -> bool:
@@ -98,10 +101,7 @@ class Hearing:
         own = message.msg_type == "broadcast" and message.target_site_id == self._site_id
         if not own or protocol == "mqtt":
             return None
-        try:
-            inner = message.nested()
-        except MessageError:
-            return None
+        inner = message.nested()
         return inner if inner.msg_type == "bus" else None
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from thalovant.errors import ThalovantRuntimeError
-from thalovant.protocol.asks import AskBook, build_utterance, with_context_defaults
+from thalovant.protocol.ask_book import AskBook
+from thalovant.protocol.contexts import build_utterance, with_context_defaults
 from thalovant.protocol.errors import ProtocolError
 from thalovant.protocol.messages import HiveMessage, bus
 
@@ -54,10 +55,17 @@ class Sending:
         )
         return bus(event_type, data, sent)
 
-    def utterance(self, link: Link, text: str, **options: Any) -> dict[str, Any]:
-        """Make the payload of an utterance for `link`; `options` are those of `build_utterance`."""
+    def utterance(self, link: Link, text: str, *, addressed: bool = True, **options: Any) -> dict[str, Any]:
+        """Make the payload of an utterance for `link`; `options` are those of `build_utterance`.
+
+        `addressed`: whether it says where it comes from and where to (a query does not, contract 9.5).
+        """
         return build_utterance(
-            text, session_id=link.session_id, site_id=self._identity.site_id, useragent=self._useragent, **options
+            text,
+            session_id=link.session_id,
+            site_id=self._identity.site_id,
+            useragent=self._useragent if addressed else None,
+            **options,
         )
 
     async def post(self, link: Link, message: HiveMessage) -> HiveMessage:

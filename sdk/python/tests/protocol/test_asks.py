@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks: the scripted scenarios with a simulated clock, whose refusal is whose, asks do not mix, bounds."""
+"""Asks and queries: the scripted scenarios with a simulated clock, bounds, and going on after a lost link."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ from hypothesis import strategies as st
 
 from thalovant.errors import ThalovantError, ThalovantPolicyDeniedError, ThalovantUnansweredError
 from thalovant.protocol import asks
-from thalovant.protocol.asks import (
-    Answered,
-    Ask,
-    AskBook,
-    Failed,
-    build_utterance,
-    denial_is_for,
-)
-from thalovant.protocol.contexts import UTTERANCE
-from thalovant.protocol.errors import SessionError, TooLargeError
+from thalovant.protocol.ask_book import AskBook
+from thalovant.protocol.asks import Answered, Ask, Failed, Query
+from thalovant.protocol.contexts import build_utterance
+from thalovant.protocol.progress import Progress
 from thalovant.reply import ThalovantReply, reply_or_raise
 
 VECTORS = Path(__file__).parents[4] / "contract" / "vectors"
 SCENARIOS = json.loads((VECTORS / "ask-scenarios.json").read_text())["scenarios"]
-DENIALS = json.loads((VECTORS / "denial-attribution.json").read_text())
 SETTLE, EMPTY_WAIT, DEADLINE = 0.25, 1.0, 3.0
 
 ECHO = {"request_id": "r1", "session": {"session_id": "s1"}}
@@ -39,6 +32,7 @@ JSON = st.recursive(
 USED = sorted(asks.SPEAK_EVENTS | asks.UNMATCHED_EVENTS)
 USED += [asks.HANDLED, asks.DENIED, asks.QUERY_TIMEOUT, asks.AUDIO_QUEUE]
 NAMES = [*USED, "hive.query.complete", "something.else"]
+ID = {"query_id": "q1"}
 
 
 def new_ask(request_id: str = "r1", *, handled_is_last: bool = False, **options: float) -> Ask:
@@ -75,10 +69,11 @@ def run_scenario(script: list[dict[str, Any]], *, handled_is_last: bool = False)
             event = waiting.pop(0)
             now = event["at_ms"] / 1000
             if event["type"] == "drop":
-                assert book.link_lost("", now) == [ask]
+                ask.link_lost("", now)
             else:
                 context = scenario_context(event["context"], sent)
-                book.dispatch(event["type"], event["data"], context, now, raw=event)
+                if book.owner(event["type"], event["data"], context, now) is ask:
+                    ask.receive(event["type"], event["data"], context, now, raw=event)
         else:
             now = due
             ask.tick(now)
@@ -267,119 +262,6 @@ def test_a_hub_that_never_stops_talking_is_cut_off() -> None:
     assert ask.outcome.kind == "too_much"
 
 
-@pytest.mark.parametrize("case", DENIALS["cases"], ids=str)
-def test_whose_refusal_it_is(case: dict[str, Any]) -> None:
-    assert (
-        denial_is_for(
-            case["own_request_id"],
-            case["denial_request_id"],
-            case["denied_type"],
-            asks=case["asks_in_flight"],
-            queries=case["queries_in_flight"],
-            sends=case["sends_in_flight"],
-        )
-        == case["is_this_asks"]
-    )
-
-
-@pytest.mark.parametrize("case", DENIALS["cases"], ids=str)
-def test_the_book_gives_a_refusal_to_the_ask_it_belongs_to(case: dict[str, Any]) -> None:
-    book, own = AskBook(), new_ask(case["own_request_id"])
-    book.add(own)
-    for number in range(case["asks_in_flight"] - 1):
-        book.add(new_ask(f"other-{number}"))
-    for number in range(case["queries_in_flight"]):
-        book.query_started(f"query-{number}")
-    for _ in range(case["sends_in_flight"]):
-        book.sent(UTTERANCE, 0.1)
-    context = {"source": "hivemind-core"}
-    if case["denial_request_id"]:
-        context["request_id"] = case["denial_request_id"]
-    got = book.dispatch("hive.policy.denied", {"denied_type": case["denied_type"]}, context, 0.2)
-    assert (got is own) == case["is_this_asks"]
-    assert (own.outcome is not None) == case["is_this_asks"]
-    assert (own.request_id in book) != case["is_this_asks"]
-
-
-def test_a_send_stands_in_the_way_for_ten_seconds_only() -> None:
-    grace = DENIALS["untracked_send_grace_seconds"]
-    for after, is_mine in ((grace - 0.01, False), (grace, True)):
-        book, ask = AskBook(), new_ask(deadline_at=60.0)
-        book.sent("some.other.type", 0.0)
-        book.sent(UTTERANCE, 0.0)
-        book.add(ask)
-        book.dispatch("hive.policy.denied", {"denied_type": UTTERANCE}, {}, after)
-        assert (ask.outcome is not None) == is_mine
-
-
-def test_a_query_that_ended_does_not_stand_in_the_way() -> None:
-    book, ask = AskBook(), new_ask()
-    book.add(ask)
-    book.query_started("q")
-    book.query_ended("q")
-    assert book.dispatch("hive.policy.denied", {"denied_type": UTTERANCE}, {}, 0.1) is ask
-
-
-def test_the_book_is_bounded_and_a_request_id_is_used_once_at_a_time() -> None:
-    book = AskBook(max_asks=2)
-    first = new_ask("a")
-    book.add(first)
-    with pytest.raises(SessionError) as used:
-        book.add(new_ask("a"))
-    assert used.value.code == "request_id_in_use"
-    book.add(new_ask("b"))
-    with pytest.raises(TooLargeError):
-        book.add(new_ask("c"))
-    book.remove(first)
-    book.remove(first)
-    book.remove(new_ask("b"))
-    assert len(book) == 1
-    book.query_started("q1")
-    book.query_started("q2")
-    with pytest.raises(TooLargeError):
-        book.query_started("q3")
-
-
-def test_a_lost_link_ends_every_ask_and_empties_the_book() -> None:
-    book = AskBook()
-    flying = [new_ask(name) for name in "abc"]
-    for ask in flying:
-        book.add(ask)
-    assert book.link_lost("gone", 0.1) == flying
-    assert len(book) == 0
-    assert all(isinstance(ask.outcome, Failed) and ask.outcome.kind == "connection" for ask in flying)
-
-
-def test_an_event_that_only_ends_the_ask_still_reports_it() -> None:
-    """Its window was over when the event came: the caller must hear that it ended."""
-    book, ask = AskBook(), new_ask()
-    book.add(ask)
-    book.dispatch("speak", {"utterance": "one"}, ECHO, 0.1)
-    assert book.dispatch("speak", {"utterance": "two"}, ECHO, 2.0) is ask
-    assert ask.outcome is not None
-    assert len(book) == 0
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", "nobody", ""]), st.integers(0, 20)), max_size=40))
-def test_interleaved_asks_each_hear_only_their_own(events: list[tuple[str, int]]) -> None:
-    book = AskBook()
-    flying = {name: new_ask(name, handled_is_last=True) for name in "abc"}
-    for ask in flying.values():
-        book.add(ask)
-    for number, (owner, part) in enumerate(events):
-        context = {"request_id": owner} if owner else {}
-        got = book.dispatch("speak", {"utterance": f"{owner}-{part}"}, context, number / 1000)
-        assert got is flying.get(owner)
-    for name, ask in flying.items():
-        book.dispatch("ovos.utterance.handled", {}, {"session": {"request_id": name}}, 1.0)
-        mine = [f"{name}-{part}" for owner, part in events if owner == name]
-        folded = tuple(part for at, part in enumerate(mine) if at == 0 or mine[at - 1] != part)
-        heard = ask.outcome.utterances if isinstance(ask.outcome, Answered) else ()
-        assert heard == folded
-    assert len(book) == 0
-
-
 EVENTS = st.tuples(
     st.sampled_from(NAMES),
     JSON | st.dictionaries(st.sampled_from(["utterance", "text", "error", "binary_data", "denied_type"]), JSON),
@@ -401,7 +283,8 @@ def test_garbage_never_raises_and_an_ask_always_ends(
         book.add(ask)
     for name, data, context, step in events:
         now += step
-        book.dispatch(name, data, context, now)
+        if (owner := book.owner(name, data, context, now)) is not None:
+            owner.receive(name, data, context, now)
     for ask in flying:
         while ask.outcome is None:
             due = ask.next_at
@@ -422,3 +305,158 @@ def test_when_it_is_ticked_makes_no_difference(extra_ticks: list[float]) -> None
     for at in sorted(extra_ticks):
         ask.tick(at)
         assert (ask.outcome is None) == (max(at, 0.5) < 0.75)
+
+
+# Queries (contract 9.5)
+
+
+def new_query(deadline_at: float = DEADLINE) -> Query:
+    return Query("q1", "r1", "s1", now=0.0, deadline_at=deadline_at)
+
+
+def heard_by(query: Query, *events: tuple[str, dict[str, Any]]) -> Answered | Failed | None:
+    """What became of it after these events, all in its own frames."""
+    for name, data in events:
+        query.receive(name, data, ID, 0.1)
+    return query.outcome
+
+
+def say(text: str) -> tuple[str, dict[str, Any]]:
+    return "speak", {"utterance": text}
+
+
+COMPLETE: tuple[str, dict[str, Any]] = ("hive.query.complete", {})
+NOBODY: tuple[str, dict[str, Any]] = ("hive.query.timeout", {"query_id": "q1", "error": "no_answer"})
+REFUSED: tuple[str, dict[str, Any]] = ("hive.policy.denied", {"denied_type": "x", "code": "c", "reason": "why"})
+
+
+def test_a_query_is_complete_when_the_hub_says_so_and_no_window_applies() -> None:
+    query = new_query()
+    assert heard_by(query, say("one"), ("ovos.utterance.handled", {}), say("two")) is None
+    assert query.next_at == DEADLINE
+    outcome = heard_by(query, COMPLETE)
+    assert isinstance(outcome, Answered)
+    assert (outcome.utterances, outcome.handled, outcome.session_id) == (("one", "two"), True, "s1")
+    assert [event.name for event in outcome.events] == ["speak", "speak", "hive.query.complete"]
+
+
+def test_a_query_that_completes_without_a_word_found_no_answer() -> None:
+    outcome = heard_by(new_query(), COMPLETE)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.text) == ("timeout", "Hub finished the query but did not emit a speak reply.")
+    outcome = heard_by(new_query(), ("complete_intent_failure", {"utterance": "eh?"}), COMPLETE)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.text) == ("unanswered", "eh?")
+
+
+@pytest.mark.parametrize("ending", [NOBODY, REFUSED], ids=["nobody", "refused"])
+def test_what_was_said_before_a_query_failed_is_its_answer(ending: tuple[str, dict[str, Any]]) -> None:
+    outcome = heard_by(new_query(), say("part"), ending)
+    assert isinstance(outcome, Answered)
+    assert (outcome.utterances, outcome.handled) == (("part",), False)
+    assert outcome.failure_event is not None and outcome.failure_event.name == ending[0]
+
+
+def test_a_query_that_fails_says_why() -> None:
+    nobody, refused = heard_by(new_query(), NOBODY), heard_by(new_query(), REFUSED)
+    failed = heard_by(new_query(), ("hive.query.timeout", {"error": "The agent failed.", "code": "agent_failed"}))
+    assert isinstance(nobody, Failed) and isinstance(refused, Failed) and isinstance(failed, Failed)
+    assert (nobody.kind, nobody.text) == ("query_timeout", asks.NOBODY_ANSWERED)
+    assert refused.kind == "denied"
+    assert (failed.kind, failed.text) == ("query_timeout", "The agent failed.")
+
+
+def test_a_query_has_a_deadline_and_keeps_what_was_said_by_then() -> None:
+    silent, half = new_query(), new_query()
+    heard_by(half, say("half"))
+    for query in (silent, half):
+        query.tick(DEADLINE)
+    assert isinstance(silent.outcome, Failed) and silent.outcome.kind == "timeout"
+    assert isinstance(half.outcome, Answered)
+    assert (half.outcome.utterances, half.outcome.handled) == (("half",), False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EVENTS, max_size=25))
+def test_a_query_ends_once_and_nothing_raises(events: list[tuple[str, Any, Any, float]]) -> None:
+    query, now, ended = new_query(), 0.0, None
+    for name, data, context, step in events:
+        now += step
+        query.receive(name, data, context, now)
+        assert ended is None or query.outcome is ended
+        ended = query.outcome
+    query.tick(DEADLINE)
+    assert query.outcome is not None
+    result_of(query.outcome)
+
+
+# Going on after a lost link
+
+
+def mark(parts: int, turn: str = "t") -> Progress:
+    return Progress(turn, parts)
+
+
+def hears(ask: Ask, text: str, progress: Progress | None) -> bool:
+    return ask.receive("speak", {"utterance": text}, ECHO, 0.1, progress=progress)
+
+
+def test_what_was_heard_is_kept_over_a_lost_link_and_not_heard_again() -> None:
+    ask = new_ask(handled_is_last=True)
+    assert hears(ask, "one", mark(1)) and hears(ask, "two", mark(2))
+    ask.link_lost("gone", 0.2)
+    assert isinstance(ask.outcome, Failed)
+    ask.reopen()
+    assert (ask.outcome, ask.heard, ask.next_at) == (None, mark(2), DEADLINE)
+    assert ask.has_heard("speak", mark(2)) and not hears(ask, "two", mark(2))
+    assert not ask.has_heard("speak", mark(3)) and hears(ask, "three", mark(3))
+    assert not ask.has_heard(asks.HANDLED, mark(3))
+    ask.receive(asks.HANDLED, {}, ECHO, 0.3, progress=mark(3))
+    assert isinstance(ask.outcome, Answered)
+    assert ask.outcome.utterances == ("one", "two", "three")
+    assert len(ask.outcome.events) == 4
+
+
+def test_when_the_agent_runs_again_its_new_answer_counts_alone() -> None:
+    ask = new_ask(handled_is_last=True)
+    hears(ask, "old", mark(1, "first run"))
+    ask.link_lost("gone", 0.2)
+    ask.reopen()
+    assert not ask.has_heard("speak", mark(1, "second run"))
+    hears(ask, "new", mark(1, "second run"))
+    ask.receive(asks.HANDLED, {}, ECHO, 0.3, progress=mark(1, "second run"))
+    assert isinstance(ask.outcome, Answered)
+    assert (ask.outcome.utterances, len(ask.outcome.events)) == (("new",), 2)
+
+
+def test_a_hub_that_does_not_say_how_far_an_answer_has_come_repeats_all_of_it() -> None:
+    ask = new_ask(handled_is_last=True)
+    hears(ask, "one", None)
+    ask.link_lost("gone", 0.2)
+    ask.reopen()
+    assert ask.heard is None
+    hears(ask, "one", None)
+    ask.receive(asks.HANDLED, {}, ECHO, 0.3)
+    assert isinstance(ask.outcome, Answered)
+    assert ask.outcome.utterances == ("one",)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 12), max_size=4), st.integers(0, 12))
+def test_wherever_links_are_lost_each_part_is_heard_once(losses: list[int], count: int) -> None:
+    """A hub that resends more than it was told to changes nothing."""
+    ask = new_ask(handled_is_last=True)
+    words, delivered = [f"word {number}" for number in range(count)], []
+    for until in [*losses, count]:
+        for number, word in enumerate(words[:until], 1):
+            if not ask.has_heard("speak", mark(number)):
+                delivered.append(word)
+                hears(ask, word, mark(number))
+        if until < count or len(delivered) < count:
+            ask.link_lost("gone", 0.2)
+            ask.reopen()
+    ask.receive(asks.HANDLED, {}, ECHO, 0.3, progress=mark(count))
+    assert delivered == words
+    assert isinstance(ask.outcome, Answered if count else Failed)
+    if isinstance(ask.outcome, Answered):
+        assert list(ask.outcome.utterances) == words

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from thalovant.protocol.contexts import (
     build_utterance,
+    carry_on,
     new_request_id,
+    new_session_id,
+    reply_context,
     request_id_of,
     seen_context,
     session_id_of,
@@ -207,3 +210,52 @@ def test_what_is_built_always_names_its_request(context: dict[str, Any], session
     built = ask(context=context, call_session_id=session)
     assert request_id_of(built["context"], built["data"]) == "r1"
     assert built["context"]["session"]["session_id"]
+
+
+def test_a_query_says_nothing_of_source_and_destination_unless_the_caller_does() -> None:
+    sent = ask(useragent=None, context={"source": "me"})["context"]
+    assert sent == {
+        "source": "me",
+        "request_id": "r1",
+        "thalovant_request_id": "r1",
+        "session": {"request_id": "r1", "lang": "en-us", "session_id": "transport-session", "site_id": "kitchen"},
+    }
+
+
+def test_an_input_stands_in_the_context_and_an_exact_one_in_the_data_too() -> None:
+    action = {"kind": "action", "title": None, "payload": "/yes"}
+    code = {"kind": "code", "label": None, "value": "1234", "exact": True}
+    pressed, entered = ask(given=action), ask(given=code)
+    assert (pressed["context"]["input"], pressed["data"].get("input")) == (action, None)
+    assert (entered["context"]["input"], entered["data"]["input"]) == (code, code)
+
+
+def test_what_is_carried_on_lies_below_what_the_caller_says() -> None:
+    payload = ask(context={"session": {"active_handlers": ["mine"]}})
+    before = copy.deepcopy(payload)
+    carried = carry_on(payload, {"active_handlers": ["theirs"], "context": {"k": 1}, "session_id": "theirs"})
+    assert carried["context"]["session"] == payload["context"]["session"] | {"context": {"k": 1}}
+    assert payload == before
+    assert carried["data"] == payload["data"]
+
+
+@pytest.mark.parametrize(
+    ("wire", "context", "sent"),
+    [
+        ({"source": "a", "destination": "b", "k": 1}, None, {"source": "b", "destination": "a", "k": 1}),
+        ({"source": "a", "destination": "b"}, {"source": "c"}, {"source": "b", "destination": "c"}),
+        ({"source": "a"}, {"x": 1}, {"destination": "a", "x": 1}),
+        ({"destination": ["a", "b"]}, None, {"source": ["a", "b"]}),
+        ({}, None, {}),
+        ({"source": None, "destination": "b"}, None, {"source": "b"}),
+    ],
+)
+def test_a_reply_goes_back_where_its_event_came_from(wire: Any, context: Any, sent: Any) -> None:
+    before = copy.deepcopy(wire)
+    assert reply_context(wire, context) == sent
+    assert wire == before
+
+
+def test_session_ids_differ_and_are_spelt_as_published_clients_do() -> None:
+    assert re.fullmatch(r"thalovant-session-[0-9a-f]{32}", new_session_id())
+    assert new_session_id() != new_session_id()

@@ -101,7 +101,7 @@ def _checked(body: NewClient) -> _Wanted:
     version = given.get("version", "1")
     if not isinstance(version, str) or not 1 <= len(version) <= 64:
         raise ForbiddenTextError("spec.version", 'must be a text such as "1"')
-    client_spec.check_allowed_types(given)
+    client_spec.check_permissions(given)
     spec = {**without_secrets(given), "version": version, "siteId": site_id}
     check_bounds(spec)
     return _Wanted(body, site_id, spec, _secret(given, "apiKey"), _secret(given, "password"))

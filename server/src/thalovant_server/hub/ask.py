@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalovant.protocol import strict_json
+from thalovant.protocol.progress import Progress
 
 if TYPE_CHECKING:
     from thalovant_server.hub.limits import Limits
@@ -44,6 +45,8 @@ class Ask:
     digest: bytes
     context_bytes: int  # of its JSON, which comes back with each part
     size: int  # roughly what `data` and `context` hold in memory, in bytes
+    heard: Progress | None = None  # how much of the answer the asker has, when it asks again
+    query_id: str | None = None  # of the `query` frame that it came in
 
     @classmethod
     def read(
@@ -78,6 +81,7 @@ class Ask:
             digest=hashlib.blake2b(data_json, key=bus_type.encode()[:64], digest_size=16).digest(),
             context_bytes=len(context_json),
             size=_held(data_json) + _held(context_json),
+            heard=Progress.of_request(context),
         )
 
 

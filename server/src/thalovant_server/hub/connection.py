@@ -75,6 +75,7 @@ class Host(Protocol):
 
     limits: Limits
     clock: Clock
+    node_id: str
 
     def budget_of(self, credential: CredentialEntry) -> Account:
         """The account for what is held for a credential."""
@@ -122,6 +123,7 @@ class Connection:
         "closed",
         "credential",
         "heard",
+        "hears_denials",
         "number",
         "on_ready",
         "pattern",
@@ -149,7 +151,7 @@ class Connection:
         self.closed = False
         self.refusal: Refusal | None = None
         self.pattern = ""
-        self.streams = False
+        self.streams = self.hears_denials = False
         self.on_ready: Callable[[], None] | None = None
         self._session: HubSession
         self._timer: Timer | None = None
@@ -167,6 +169,11 @@ class Connection:
     def carrier(self) -> str:
         """The carrier's name."""
         return self._link.carrier
+
+    @property
+    def node_id(self) -> str:
+        """The server's name."""
+        return self._host.node_id
 
     @property
     def remote(self) -> str:
@@ -337,7 +344,8 @@ class Connection:
         self.peer = self._peer_name()
         announced = payload.get("thalovant")
         capabilities = announced.get("capabilities") if isinstance(announced, dict) else None
-        self.streams = isinstance(capabilities, list) and "handled" in capabilities
+        known = capabilities if isinstance(capabilities, list) else []
+        self.streams, self.hears_denials = "handled" in known, "denials" in known
         self._host.greeted(self)
 
     def _peer_name(self) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from thalovant.protocol.messages import HiveMessage, bus
+from thalovant.protocol.messages import HiveMessage
 from thalovant_server.agents.base import Agent, AgentRequest
 from thalovant_server.errors import CredentialGone, Overloaded, StorageError
 from thalovant_server.hub import policy, refusal
@@ -28,6 +28,7 @@ from thalovant_server.hub.connection import Connection, Link
 from thalovant_server.hub.denial_log import DenialLog
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refusal, Refused
+from thalovant_server.hub.replies import denied
 from thalovant_server.hub.runtime import Runtime
 from thalovant_server.hub.session import HubSession
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("thalovant.hub")
 
 SUITES = ["25519_ChaChaPoly_SHA256", "25519_AESGCM_SHA256"]
-CAPABILITIES = ["handled"]
+CAPABILITIES = ["handled", "query"]
 
 
 class Agents(Protocol):
@@ -78,7 +79,7 @@ class Hub:
         self._directory = directory
         self._agents = agents
         self._static_private = static_private
-        self._node_id = node_id
+        self.node_id = node_id
         self._about = {"server": version, "capabilities": CAPABILITIES}
         self._numbers = itertools.count(1)
         self._by_client: dict[str, set[Connection]] = {}
@@ -203,11 +204,14 @@ class Hub:
                 self.runtime.cancel(connection, credential.client_id, request_id)
             case policy.Deny() as denial:
                 self._deny(connection, denial)
-            case policy.Close(frame_type=frame_type):
-                log.warning("refused", code="not_granted", client_id=credential.client_id, frame=frame_type)
-                connection.end(refusal.not_allowed(frame_type))
+            case policy.Close(frame_type=frame_type, denial=denial):
+                if connection.hears_denials:
+                    self._deny(connection, denial)
+                else:  # the contract's words for everybody else
+                    log.warning("refused", code="not_granted", client_id=credential.client_id, frame=frame_type)
+                    connection.end(refusal.not_allowed(frame_type))
             case policy.NoRendezvous():
-                answer = {"status": "error", "reason": "not_a_rendezvous_node", "mailbox_node": self._node_id}
+                answer = {"status": "error", "reason": "not_a_rendezvous_node", "mailbox_node": self.node_id}
                 connection.send([HiveMessage("rendezvous", answer)])
             case _:
                 pass
@@ -290,7 +294,7 @@ class Hub:
 
     def _session(self, connection: Connection, credential: CredentialEntry) -> HubSession:
         hub = self._directory.hub(credential.hub_id)
-        hello = {"pubkey": "", "peer": connection.peer, "node_id": self._node_id, "thalovant": self._about}
+        hello = {"pubkey": "", "peer": connection.peer, "node_id": self.node_id, "thalovant": self._about}
         patterns = ["XXpsk2"] if credential.pinned_key is None else ["KKpsk0", "XXpsk2"]
         offer = {
             "max_protocol_version": 3,
@@ -334,22 +338,13 @@ class Hub:
 
     def _private(self, client_id: str, session_id: str) -> str:
         """A session id no other client can have: the client chose it, and agents may key memory by it."""
-        owner = hashlib.sha256(f"{self._node_id}:{client_id}".encode()).hexdigest()
+        owner = hashlib.sha256(f"{self.node_id}:{client_id}".encode()).hexdigest()
         return f"{owner[:16]}:{session_id}"
 
     def _deny(self, connection: Connection, denial: policy.Deny) -> None:
         """Contract section 9.4, with the request id, so that it ends the right ask."""
         self._denials.note(self.clock.now(), connection.credential.client_id, denial.code, denial.denied_type)
-        context: dict[str, Any] = {"source": "hub", "destination": connection.peer}
-        if denial.request_id is not None:
-            context["request_id"] = denial.request_id
-        data = {
-            "denied_type": denial.denied_type,
-            "code": denial.code,
-            "reason": denial.reason,
-            "data": denial.data,
-        }
-        connection.send([bus("hive.policy.denied", data, context)])
+        connection.send(denied(connection, denial))
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

@@ -2,14 +2,14 @@
 """May this client send this? One pure decision a message (contract sections 9.4, 10.1 and 11).
 
 Deny by default: a bus message's type must be in the credential's `allowed_types`. A denial is a message that
-carries the request id, so that it ends the right ask; only a kind of frame without its grant ends the connection.
+carries the request id, so that it ends the right ask; only a kind of frame without its grant may end the connection.
 
 It will not send, remember or look anything up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -51,13 +51,15 @@ class Deny:
     reason: str
     data: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
+    query_id: str | None = None  # of the `query` frame that is denied
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End the connection with 4003: this kind of frame is not granted."""
+    """This kind of frame is not granted: end the connection with 4003, or deny it where that is heard."""
 
     frame_type: str
+    denial: Deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +95,43 @@ def unsupported_frame(kind: str, request_id: str | None = None) -> Deny:
 
 
 def _routed(permissions: Permissions, message: HiveMessage, kind: str, limits: Limits) -> Decision:
-    if not getattr(permissions, GRANTS[kind]):
-        return Close(kind)
+    query_id = _query_id(message, limits) if kind == "query" else None
     try:
-        inner = message.nested()
+        inner, fault = message.nested(), ""
     except MessageError as error:
-        return malformed_payload(kind, reason=error.text)
-    found = request_id_of(inner.payload, limits)
-    query_id = message.metadata.get("query_id")
-    if found is None and isinstance(query_id, str) and len(query_id) <= limits.request_id_chars:
-        found = query_id
-    return unsupported_frame(kind, found)
+        inner, fault = None, error.text
+    request_id = (None if inner is None else request_id_of(inner.payload, limits)) or query_id
+    query_id = query_id or (request_id if kind == "query" else None)
+    if not getattr(permissions, GRANTS[kind]):
+        reason = f"'{kind}' frames are not granted to this client"
+        denial = Deny(kind, "not_granted", reason, {"grant": GRANTS[kind]}, request_id, query_id)
+        return Close(kind, denial)
+    if inner is None:
+        return replace(malformed_payload(kind, request_id, fault), query_id=query_id)
+    if kind != "query":
+        return unsupported_frame(kind, request_id)
+    return _query(permissions, inner, request_id, query_id, limits)
+
+
+def _query_id(message: HiveMessage, limits: Limits) -> str | None:
+    found = message.metadata.get("query_id")
+    return found if isinstance(found, str) and 0 < len(found) <= limits.request_id_chars else None
+
+
+def _query(
+    permissions: Permissions, inner: HiveMessage, request_id: str | None, query_id: str | None, limits: Limits
+) -> Decision:
+    """An utterance in a `query` frame (contract 9.5): judged as one on the bus, answered in such frames."""
+    if query_id is None:
+        return malformed_payload("query", reason="metadata.query_id must name the query")
+    if inner.msg_type != "bus":
+        return replace(malformed_payload("query", request_id, "a query holds a 'bus' message"), query_id=query_id)
+    match _bus(permissions, inner.payload, limits):
+        case Allow(ask=Ask() as ask):
+            return Allow(replace(ask, request_id=request_id, query_id=query_id))
+        case Deny() as denial:
+            return replace(denial, request_id=request_id, query_id=query_id)
+    return Deny("query", "unsupported_type", "a query asks; it can do nothing else", {}, request_id, query_id)
 
 
 def malformed_payload(kind: str, request_id: str | None = None, reason: str = "") -> Deny:

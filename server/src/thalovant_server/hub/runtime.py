@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thalovant_server.agents.base import Agent, AgentError, AgentRequest
-from thalovant_server.hub.turn import Asker, Failure, Turn
+from thalovant_server.hub.turn import Failure, Turn
 
 if TYPE_CHECKING:
     from thalovant_server.hub.ask import Ask
     from thalovant_server.hub.budget import Account
     from thalovant_server.hub.clock import Clock, Timer
     from thalovant_server.hub.limits import Limits
+    from thalovant_server.hub.replies import Asker
 
 log = structlog.get_logger("thalovant.runtime")
 

@@ -8,31 +8,22 @@ The ask's context comes back with each message, so many parts to a large context
 is at most `Limits.parts_at_once` messages, more parts are joined with a space; and a listener whose context was sent
 back `Limits.streamed_context_bytes` long hears the rest when the agent is done.
 
-It will not run an agent, keep time or know that other turns exist (`hub.runtime`).
+An ask that was heard in part and is sent again, after a lost link, goes on behind what was heard.
+
+It will not run an agent, keep time or know that other turns exist (`hub.runtime`), nor make messages (`hub.replies`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from thalovant.protocol.messages import HiveMessage
 from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.replies import Asker, Replies, replies_to
 
 if TYPE_CHECKING:
     from thalovant_server.hub.ask import Ask
-
-
-class Asker(Protocol):
-    """Where answers go: a connection."""
-
-    peer: str
-    streams: bool
-    closed: bool
-
-    def send(self, messages: Iterable[HiveMessage]) -> None:
-        """Send messages in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +37,24 @@ class Failure:
 @dataclass(slots=True)
 class _Listener:
     asker: Asker
-    ask: Ask
-    sent: int = 0
+    query_id: str | None
+    streams: bool  # hears each part as it comes
+    replies: Replies
+    sent: int  # parts
     context_bytes: int = 0  # sent back to it so far
-    replies: Replies | None = None
 
 
 class Turn:
-    """The life of one ask. `finish` or `fail` ends it, once; later calls change nothing."""
+    """The life of one ask. `finish` or `fail` ends it, once; later calls change nothing.
 
-    __slots__ = ("_limits", "_listeners", "ask", "done", "failure", "parts", "size")
+    `id` names this run of the agent: the same ask, run again when it was forgotten, is another turn.
+    """
+
+    __slots__ = ("_limits", "_listeners", "ask", "done", "failure", "id", "parts", "size")
 
     def __init__(self, ask: Ask, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
+        self.id = secrets.token_hex(8)
         self.ask: Ask | None = ask
         self.parts: list[str] = []
         self.size = 0
@@ -68,14 +64,14 @@ class Turn:
 
     def attach(self, asker: Asker, ask: Ask) -> None:
         """Let `asker` hear the answer: what there is now, and what comes. Once a connection while it runs."""
-        if not self.done and any(listener.asker is asker for listener in self._listeners):
+        listener = self._listener(asker, ask)
+        if not self.done and any((each.asker, each.query_id) == (asker, ask.query_id) for each in self._listeners):
             return
-        listener = _Listener(asker, ask)
         if self.done:
             self._tell(listener)
             return
         self._listeners.append(listener)
-        if asker.streams:
+        if listener.streams:
             self._tell(listener)
 
     def detach(self, asker: Asker, failure: Failure) -> bool:
@@ -92,7 +88,7 @@ class Turn:
         self.parts.append(part)
         self.size += len(part.encode())
         for listener in self._listeners:
-            if listener.asker.streams:
+            if listener.streams:
                 self._tell(listener)
 
     def finish(self) -> None:
@@ -113,62 +109,39 @@ class Turn:
         for listener in listeners:
             self._tell(listener)
 
+    def _listener(self, asker: Asker, ask: Ask) -> _Listener:
+        """A query ends when it is told so: it can hear parts as they come, whoever asks (contract 9.5)."""
+        heard = ask.heard.parts if ask.heard is not None and ask.heard.turn == self.id else 0
+        streams = asker.streams or ask.query_id is not None
+        return _Listener(
+            asker, ask.query_id, streams, replies_to(asker, ask, self.id), sent=min(heard, len(self.parts))
+        )
+
     def _tell(self, listener: _Listener) -> None:
         """Send one listener what it has not heard yet; to one that gathers, nothing but a whole answer."""
         if listener.asker.closed:
             return
-        replies = self._replies(listener)
-        messages = [replies.speak(part) for part in self._due(listener)]
-        listener.context_bytes += len(messages) * listener.ask.context_bytes
+        replies, said = listener.replies, len(self.parts)
+        messages = [replies.speak(text, parts) for text, parts in self._due(listener)]
+        listener.context_bytes += len(messages) * replies.context_bytes
         if self.done:
-            messages.append(replies.handled() if self.failure is None else replies.failed(self.failure))
+            messages.append(replies.handled(said) if self.failure is None else replies.failed(self.failure, said))
         if messages:
             listener.asker.send(messages)
 
-    def _due(self, listener: _Listener) -> list[str]:
-        """What a listener hears now of what it has not heard yet, joined to as many parts as may be sent at once."""
-        streams = listener.asker.streams and listener.context_bytes < self._limits.streamed_context_bytes
-        if not (streams or (self.done and (self.failure is None or listener.asker.streams))):
+    def _due(self, listener: _Listener) -> list[tuple[str, int]]:
+        """What a listener hears now of what it has not heard yet, joined to as many parts as may be sent at once.
+
+        With each piece, how many parts have been said when it is heard.
+        """
+        streams = listener.streams and listener.context_bytes < self._limits.streamed_context_bytes
+        if not (streams or (self.done and (self.failure is None or listener.streams))):
             return []
-        parts = self.parts[listener.sent :]
-        listener.sent = len(self.parts)
-        each = -(-len(parts) // self._limits.parts_at_once)
-        return parts if each <= 1 else [" ".join(parts[at : at + each]) for at in range(0, len(parts), each)]
+        first, end = listener.sent, len(self.parts)
+        listener.sent = end
+        each = max(-(-(end - first) // self._limits.parts_at_once), 1)
+        return [(" ".join(self.parts[at : at + each]), min(at + each, end)) for at in range(first, end, each)]
 
     def _dismiss(self, listener: _Listener, failure: Failure) -> None:
         if not listener.asker.closed:
-            listener.asker.send([self._replies(listener).failed(failure)])
-
-    def _replies(self, listener: _Listener) -> Replies:
-        listener.replies = listener.replies or Replies(listener.asker.peer, listener.ask)
-        return listener.replies
-
-
-class Replies:
-    """Makes the messages that answer one ask: its whole context comes back, the request id in it (contract 9.2)."""
-
-    __slots__ = ("_ask", "_context", "_peer")
-
-    def __init__(self, peer: str, ask: Ask) -> None:
-        self._peer = peer
-        self._ask = ask
-        self._context: dict[str, Any] = {**ask.context, "source": "hive", "destination": peer}
-        if ask.request_id is not None:
-            self._context["request_id"] = ask.request_id
-
-    def speak(self, part: str) -> HiveMessage:
-        """One part of the answer."""
-        return self._bus("speak", {"utterance": part, "lang": self._ask.lang, "expect_response": False, "meta": {}})
-
-    def handled(self) -> HiveMessage:
-        """The end of an answer; always its last event."""
-        return self._bus("ovos.utterance.handled", {})
-
-    def failed(self, failure: Failure) -> HiveMessage:
-        """The end of an ask without an answer: `error` is what the published SDK shows (ask-scenarios.json)."""
-        data = {"query_id": self._ask.request_id, "error": failure.sentence, "code": failure.code}
-        return self._bus("hive.query.timeout", data)
-
-    def _bus(self, bus_type: str, data: dict[str, Any]) -> HiveMessage:
-        payload = {"type": bus_type, "data": data, "context": self._context}
-        return HiveMessage("bus", payload, source_peer=self._peer)
+            listener.asker.send([listener.replies.failed(failure, listener.sent)])

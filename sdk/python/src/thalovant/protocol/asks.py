@@ -4,9 +4,10 @@
     waiting ──first part──▶ speaking ──settled──────────────▶ Answered(handled=True)
        │                       ├──refused──────────────────▶ Answered(handled=False)
        │                       └──link lost, query timeout─▶ Failed
-       └──empty wait, deadline, refused, link lost──────────▶ Failed
+       └──empty wait, deadline, refused, link lost──────────▶ Failed ──reopened─▶ waiting or speaking
 
-Two ways to know that an answer is complete:
+A query (`Query`, contract 9.5) goes the same way and is complete when `hive.query.complete` says so. An ask has two
+ways to know that its answer is complete:
 
 - *settling* (any hub): `settle` seconds after the first part, whatever comes later (contract 9.3);
 - *handled is last* (a hub that announces the capability "handled"): `ovos.utterance.handled` completes the
@@ -19,35 +20,20 @@ when `tick` has something to do. Nothing here sends, waits, logs, or raises on w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from thalovant.protocol.contexts import (
-    UTTERANCE,
-    build_utterance,
-    new_request_id,
-    request_id_of,
-    seen_context,
-    session_id_of,
-    spoken_text,
-    with_context_defaults,
-)
-from thalovant.protocol.errors import SessionError, TooLargeError
+from thalovant.protocol.contexts import session_id_of, spoken_text
+from thalovant.protocol.progress import Progress
 
 __all__ = [
     "Answered",
     "Ask",
-    "AskBook",
     "Failed",
     "Heard",
     "Outcome",
-    "build_utterance",
-    "denial_is_for",
-    "new_request_id",
-    "request_id_of",
-    "seen_context",
-    "with_context_defaults",
+    "Query",
 ]
 
 SPEAK_EVENTS = frozenset({"speak", "ovos.utterance.speak"})
@@ -55,17 +41,18 @@ UNMATCHED_EVENTS = frozenset({"ovos.intent.unmatched", "complete_intent_failure"
 HANDLED = "ovos.utterance.handled"
 DENIED = "hive.policy.denied"
 QUERY_TIMEOUT = "hive.query.timeout"
+QUERY_COMPLETE = "hive.query.complete"
 AUDIO_QUEUE = "mycroft.audio.queue"
 
 MAX_CLIP_BYTES = 4 * 1024 * 1024
 MAX_MEDIA_BYTES = 16 * 1024 * 1024
 MAX_EVENTS = 10_000
 MAX_TEXT_CHARS = 16 * 1024 * 1024
-MAX_ASKS = 10_000
-UNTRACKED_SEND_GRACE = 10.0
 
 NOTHING_SAID = "The hub's agent is done and said nothing. Whoever runs the hub finds the ask in its log."
 NO_REPLY = "Hub finished the query but did not emit a speak reply."
+NO_ANSWER = "no_answer"
+NOBODY_ANSWERED = "Nobody on the hub answered. Ask in other words."
 LINK_LOST = "HiveMind transport stopped"
 
 FailureKind = Literal["timeout", "unanswered", "denied", "query_timeout", "connection", "too_much"]
@@ -114,8 +101,13 @@ class Failed:
 Outcome = Answered | Failed
 
 
+Step = Callable[[Any, Heard, float], None]
+
+
 class Ask:
     """One request in flight. Feed it the events that carry its request id, in the order they came."""
+
+    _steps: ClassVar[dict[str, Step]]
 
     __slots__ = (
         "_began_at",
@@ -126,6 +118,7 @@ class Ask:
         "_empty_wait",
         "_events",
         "_handled_is_last",
+        "_heard",
         "_media_bytes",
         "_outcome",
         "_parts",
@@ -161,6 +154,7 @@ class Ask:
         self._events: list[Heard] = []
         self._unmatched: Heard | None = None
         self._chars = self._media_bytes = self._dropped = 0
+        self._heard: Progress | None = None
         self._outcome: Outcome | None = None
 
     @property
@@ -175,6 +169,17 @@ class Ask:
             return None
         due = [at for at in (self._deadline_at, self._settle_at, self._empty_at) if at is not None]
         return min(due)
+
+    @property
+    def heard(self) -> Progress | None:
+        """How much of the answer has come; None when the hub does not say."""
+        return self._heard
+
+    def has_heard(self, name: str, progress: Progress | None) -> bool:
+        """Has this part of the answer come before? It came on a link that was lost meanwhile."""
+        if progress is None or self._heard is None or name not in SPEAK_EVENTS:
+            return False
+        return progress.turn == self._heard.turn and progress.parts <= self._heard.parts
 
     def tick(self, now: float) -> None:
         """Let the time pass: end the ask if a window or the deadline is over at `now`."""
@@ -192,16 +197,28 @@ class Ask:
         else:
             self._fail("timeout", NO_REPLY)
 
-    def receive(self, name: str, data: object, context: object, now: float, raw: Any = None) -> bool:
-        """Take one event of this request; True when the ask used it (a kind contract 9.2 lists)."""
+    def receive(
+        self,
+        name: str,
+        data: object,
+        context: object,
+        now: float,
+        raw: Any = None,
+        progress: Progress | None = None,
+    ) -> bool:
+        """Take one event of this request; True when the ask used it (a kind contract 9.2 lists).
+
+        `progress` is how far the answer has come with it, where the hub says so.
+        """
         self.tick(now)
-        if self._outcome is not None or name not in _STEPS:
+        if self._outcome is not None or name not in self._steps or self.has_heard(name, progress):
             return False
+        self._follow(progress)
         heard = Heard(name, _as_dict(data), _as_dict(context), raw)
         if self._has_too_much():
             self._fail("too_much", "The hub sent more than one reply can hold. Ask for less at a time.")
             return True
-        _STEPS[name](self, heard, now)
+        self._steps[name](self, heard, now)
         self.tick(now)
         return True
 
@@ -210,6 +227,28 @@ class Ask:
         self.tick(now)
         if self._outcome is None:
             self._fail("connection", f"{LINK_LOST}: {reason}" if reason else LINK_LOST)
+
+    def reopen(self) -> None:
+        """Wait on after a lost link: the same request is sent again, and what was heard of its answer is kept.
+
+        Unless the hub does not say how far an answer has come: then it comes from its beginning.
+        """
+        self._outcome = None
+        if self._heard is None:
+            self._start_over()
+
+    def _follow(self, progress: Progress | None) -> None:
+        """Go on with the turn that was heard so far, or begin anew: the hub forgot it, and the agent runs again."""
+        if progress is None:
+            return
+        if self._heard is not None and progress.turn != self._heard.turn:
+            self._start_over()
+        self._heard = progress
+
+    def _start_over(self) -> None:
+        self._parts, self._events, self._unmatched = [], [], None
+        self._settle_at = self._empty_at = None
+        self._chars = self._media_bytes = self._dropped = 0
 
     def _on_speak(self, heard: Heard, now: float) -> None:
         self._keep(heard)
@@ -290,7 +329,7 @@ class Ask:
         self._outcome = Failed(kind, self.request_id, text, event)
 
 
-_STEPS = {
+Ask._steps = {
     **dict.fromkeys(SPEAK_EVENTS, Ask._on_speak),
     **dict.fromkeys(UNMATCHED_EVENTS, Ask._on_unmatched),
     HANDLED: Ask._on_handled,
@@ -300,119 +339,50 @@ _STEPS = {
 }
 
 
-class AskBook:
-    """Who is waiting on one connection: gives each event to the ask it belongs to, in constant time.
+class Query(Ask):
+    """One query in flight (contract 9.5): `hive.query.complete` ends it, and no window applies.
 
-    It also knows of queries and of utterances sent without waiting, because a refusal that names no request
-    can be blamed on an ask only when nothing else was in flight (contract 9.4). At most `max_asks` asks and
-    as many queries; of the sends only the latest time is kept.
+    Feed it what comes in `query` frames of its id; of the rest, only what ends it (`ENDS_A_QUERY`). A timeout that
+    comes after a part was said answers with what there is, as a refusal does.
     """
 
-    def __init__(self, *, max_asks: int = MAX_ASKS) -> None:
-        self._max_asks = max_asks
-        self._asks: dict[str, Ask] = {}
-        self._queries: set[str] = set()
-        self._last_send_at: float | None = None
+    __slots__ = ("query_id",)
 
-    def __len__(self) -> int:
-        return len(self._asks)
+    def __init__(
+        self, query_id: str, request_id: str, session_id: str | None, *, now: float, deadline_at: float
+    ) -> None:
+        """Start waiting at `now`."""
+        super().__init__(request_id, session_id, now=now, deadline_at=deadline_at, handled_is_last=True)
+        self.query_id = query_id
 
-    def __contains__(self, request_id: object) -> bool:
-        return request_id in self._asks
+    def _on_complete(self, heard: Heard, now: float) -> None:
+        self._keep(heard)
+        if self._parts or self._unmatched is not None:
+            self._complete()
+        else:
+            self._fail("timeout", NO_REPLY)
 
-    def add(self, ask: Ask) -> None:
-        """Have `ask` hear its events. SessionError: its request id is in flight; TooLargeError: book full."""
-        if ask.request_id in self._asks:
-            raise SessionError(
-                f"A request with the id {ask.request_id!r} is already in flight. Use another request_id.",
-                code="request_id_in_use",
-            )
-        self._make_room(len(self._asks))
-        self._asks[ask.request_id] = ask
-
-    def remove(self, ask: Ask) -> None:
-        """Forget `ask`, ended or given up; nothing happens if it is not in the book."""
-        if self._asks.get(ask.request_id) is ask:
-            del self._asks[ask.request_id]
-
-    def query_started(self, request_id: str) -> None:
-        """A `query()` is in flight. TooLargeError when there are too many."""
-        self._make_room(len(self._queries))
-        self._queries.add(request_id)
-
-    def query_ended(self, request_id: str) -> None:
-        """A `query()` is over."""
-        self._queries.discard(request_id)
-
-    def sent(self, message_type: str, now: float) -> None:
-        """A message was sent that nobody waits for; only an utterance matters for whose a refusal is."""
-        if message_type == UTTERANCE:
-            self._last_send_at = now
-
-    def dispatch(self, name: str, data: object, context: object, now: float, raw: Any = None) -> Ask | None:
-        """Give an event to the ask it belongs to; return that ask if it used the event or has ended.
-
-        An ask that has ended (see its `outcome`) is out of the book when this returns.
-        """
-        ask = self._owner(name, data, context, now)
-        if ask is None:
-            return None
-        used = ask.receive(name, data, context, now, raw)
-        if ask.outcome is not None:
-            self.remove(ask)
-            return ask
-        return ask if used else None
-
-    def link_lost(self, reason: str, now: float) -> list[Ask]:
-        """The connection is gone: end every ask, empty the book, and return the asks."""
-        asks = list(self._asks.values())
-        for ask in asks:
-            ask.link_lost(reason, now)
-        self._asks.clear()
-        self._queries.clear()
-        return asks
-
-    def _owner(self, name: str, data: object, context: object, now: float) -> Ask | None:
-        request_id = request_id_of(context, data)
-        if request_id is not None or name != DENIED:
-            return self._asks.get(request_id) if request_id is not None else None
-        if len(self._asks) != 1:
-            return None
-        only = next(iter(self._asks.values()))
-        denied = data.get("denied_type") if isinstance(data, Mapping) else None
-        mine = denial_is_for(
-            only.request_id, None, denied, asks=1, queries=len(self._queries), sends=self._recent_sends(now)
-        )
-        return only if mine else None
-
-    def _recent_sends(self, now: float) -> int:
-        return int(self._last_send_at is not None and now - self._last_send_at < UNTRACKED_SEND_GRACE)
-
-    def _make_room(self, held: int) -> None:
-        if held >= self._max_asks:
-            raise TooLargeError(
-                f"{self._max_asks} requests are in flight on this connection. Wait for some to end.",
-                limit=self._max_asks,
-                code="too_many_requests",
-            )
+    def _on_nobody(self, heard: Heard, now: float) -> None:
+        if self._parts:
+            self._keep(heard)
+            self._answer(handled=False, failure_event=heard)
+        elif heard.data.get("error") == NO_ANSWER:
+            self._fail("query_timeout", NOBODY_ANSWERED, heard)
+        else:
+            self._on_query_timeout(heard, now)
 
 
-def denial_is_for(
-    own_request_id: str,
-    denial_request_id: str | None,
-    denied_type: object,
-    *,
-    asks: int,
-    queries: int,
-    sends: int,
-) -> bool:
-    """Is a refusal that of this ask? By its request id, else only if nothing else can have caused it.
+Query._steps = {
+    **dict.fromkeys(SPEAK_EVENTS, Ask._on_speak),
+    **dict.fromkeys(UNMATCHED_EVENTS, Ask._on_unmatched),
+    DENIED: Ask._on_denied,
+    AUDIO_QUEUE: Ask._on_clip,
+    QUERY_TIMEOUT: Query._on_nobody,
+    QUERY_COMPLETE: Query._on_complete,
+}
 
-    `asks`, `queries` and `sends` count what is in flight, this ask included (contract 9.4).
-    """
-    if denial_request_id is not None:
-        return denial_request_id == own_request_id
-    return denied_type == UTTERANCE and (asks, queries, sends) == (1, 0, 0)
+ENDS_A_QUERY = frozenset({DENIED, QUERY_TIMEOUT})
+"""What ends a query even when it comes as a plain `bus` message with its request id."""
 
 
 def _as_dict(value: object) -> dict[str, Any]:

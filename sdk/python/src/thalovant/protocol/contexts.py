@@ -21,6 +21,11 @@ def new_request_id() -> str:
     return f"thalovant-request-{secrets.token_hex(16)}"
 
 
+def new_session_id() -> str:
+    """Make a session id of its own, as published clients spell it: `thalovant-session-` and 32 hex digits."""
+    return f"thalovant-session-{secrets.token_hex(16)}"
+
+
 def build_utterance(
     text: str,
     *,
@@ -28,21 +33,26 @@ def build_utterance(
     request_id: str,
     session_id: str,
     site_id: str,
-    useragent: str,
+    useragent: str | None,
     context: Mapping[str, Any] | None = None,
     call_session_id: str | None = None,
     stt_lang: str | None = None,
     pipeline: Sequence[str] | None = None,
     location: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build the payload of the `bus` message that asks something (contract 9.1).
 
     `session_id` is the connection's own session, `call_session_id` the one this call named, if any; it wins
-    over the session in `context`, and `default` means the connection's own. The answer is
-    `{"type", "data", "context"}`.
+    over the session in `context`, and `default` means the connection's own. Without a `useragent` the context
+    names no source, platform and destination (contract 9.5). `given` is an input that is more than its words: it
+    stands as `input` in the context and, when it is exact, in the data. The answer is `{"type", "data", "context"}`.
     """
-    # Seam for conversations: what the last turn carried over goes into the session here, below the caller's.
     sent = _with_options(context or {}, stt_lang, pipeline, location)
+    data: dict[str, Any] = {"utterances": [text], "lang": lang}
+    if given is not None:
+        sent["input"] = dict(given)
+        data |= {"input": dict(given)} if given.get("exact") else {}
     session = _mapping(sent.get("session"))
     session["request_id"] = request_id
     session.setdefault("lang", lang)
@@ -51,16 +61,30 @@ def build_utterance(
     sent["session"] = session
     sent["request_id"] = sent["thalovant_request_id"] = request_id
     sent = with_context_defaults(sent, session_id=session_id, site_id=site_id, useragent=useragent)
-    return {"type": UTTERANCE, "data": {"utterances": [text], "lang": lang}, "context": sent}
+    return {"type": UTTERANCE, "data": data, "context": sent}
+
+
+def carry_on(payload: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload of an utterance with what the last turn left (`carrying`), below what the caller says."""
+    context = payload["context"]
+    return {**payload, "context": {**context, "session": {**carried, **context["session"]}}}
+
+
+def reply_context(wire: Mapping[str, Any], context: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The context of a reply: the event's as it came, the caller's over it, source and destination swapped."""
+    sent = {**wire, **(context or {})}
+    source, destination = sent.pop("source", None), sent.pop("destination", None)
+    ends = {"source": destination, "destination": source}
+    return sent | {key: value for key, value in ends.items() if value is not None}
 
 
 def with_context_defaults(
-    context: Mapping[str, Any] | None, *, session_id: str, site_id: str, useragent: str
+    context: Mapping[str, Any] | None, *, session_id: str, site_id: str, useragent: str | None
 ) -> dict[str, Any]:
     """Lay the caller's context over what every message carries (`vectors/contexts.json`, send).
 
     A session that is no object is replaced by an empty one; a session id that is missing or `default`
-    becomes the connection's own.
+    becomes the connection's own. Without a `useragent` nothing is said of source, platform and destination.
     """
     sent = dict(context or {})
     session = _mapping(sent.get("session"))
@@ -68,8 +92,9 @@ def with_context_defaults(
         session["session_id"] = session_id
     session.setdefault("site_id", site_id)
     sent["session"] = session
-    for key, value in (("source", useragent), ("platform", useragent), ("destination", "HiveMind")):
-        sent.setdefault(key, value)
+    if useragent is not None:
+        for key, value in (("source", useragent), ("platform", useragent), ("destination", "HiveMind")):
+            sent.setdefault(key, value)
     return sent
 
 
@@ -100,12 +125,16 @@ def request_id_of(context: object, data: object) -> str | None:
     return None
 
 
+def session_of(context: object) -> Mapping[str, Any]:
+    """The session object of a context; empty when it has none."""
+    session = context.get("session") if isinstance(context, Mapping) else None
+    return session if isinstance(session, Mapping) else {}
+
+
 def session_id_of(context: object) -> str | None:
     """The session a message names: `context.session.session_id`, else `context.session_id`."""
-    outer = context if isinstance(context, Mapping) else {}
-    session = outer.get("session")
-    inner = _id(session.get("session_id")) if isinstance(session, Mapping) else None
-    return inner or _id(outer.get("session_id"))
+    inner = _id(session_of(context).get("session_id"))
+    return inner or (_id(context.get("session_id")) if isinstance(context, Mapping) else None)
 
 
 def spoken_text(data: object) -> str:
