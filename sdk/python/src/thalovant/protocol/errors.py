@@ -10,6 +10,7 @@
     ├── TooLargeError           a stated limit was passed
     ├── TopicError              a topic name, filter or prefix cannot be used
     ├── SessionError            the session was used in a state that does not allow it
+    ├── ExchangeError           a body of the HTTPS carrier's exchange is malformed
     └── MqttError               an MQTT packet or exchange is not acceptable
         ├── MalformedPacketError    the bytes are not a packet
         ├── PacketTooLargeError     the packet is longer than this side takes
@@ -92,6 +93,12 @@ class SessionError(ProtocolError):
     """The session was asked for something its state does not allow, such as sending before it is ready."""
 
     default_code = "session"
+
+
+class ExchangeError(ProtocolError):
+    """A body of `POST /exchange` is malformed (docs/wire.md)."""
+
+    default_code = "exchange"
 
 
 class MqttError(ProtocolError):
