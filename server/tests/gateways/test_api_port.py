@@ -300,3 +300,266 @@ def test_a_whole_body_is_not_too_slow_however_long_its_answer_takes(run_port, mo
             assert (await held).status_code == 200
 
     run_port(main, limits=Limits(http_body_seconds=0.01))
+
+
+# -- calls, which are answered without a task
+
+
+def request(port, name, *, method="GET", number=1, body=b"", head=b"", version=b"1.1"):
+    """The bytes of a request of the HTTPS road."""
+    line = f"{method} /{name}?{port.authorization(number)} HTTP/".encode() + version
+    length = b"content-length: %d\r\n" % len(body) if body else b""
+    return b"%s\r\nhost: x\r\n%s%s\r\n%s" % (line, length, head, body)
+
+
+async def answers(reader, count):
+    """Status, headers and body of so many answers."""
+    got = []
+    for _ in range(count):
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:-2])
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        got.append((int(head[0].split()[1]), headers, body))
+    return got
+
+
+def with_raw(run_port, scene, **options):
+    """Run `scene(port, reader, writer)` with a bare connection and one credential."""
+
+    async def main(port):
+        port.credential()
+        reader, writer = await port.raw()
+        await scene(port, reader, writer)
+        writer.transport.abort()
+
+    run_port(main, **options)
+
+
+def test_requests_in_one_write_are_answered_in_their_order(run_port):
+    async def scene(port, reader, writer):
+        polls = request(port, "get_messages") + request(port, "get_binary_messages")
+        others = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" + request(port, "send_message", method="POST", body=b"x=y")
+        writer.write((polls + others) * 20)
+        got = await answers(reader, 80)
+        assert [status for status, _, _ in got] == [200, 200, 204, 409] * 20
+
+    with_raw(run_port, scene)
+
+
+def test_of_requests_in_one_write_one_is_served_a_turn(run_port):
+    async def scene(port, reader, writer):
+        served, turns, serve = [], 0, port.https.serve
+
+        def count_turns():
+            nonlocal turns
+            turns += 1
+            if len(served) < 50:
+                asyncio.get_running_loop().call_soon(count_turns)
+
+        port.https.serve = lambda call: (served.append(turns), serve(call))
+        count_turns()
+        writer.write(request(port, "get_messages") * 50)
+        await answers(reader, 50)
+        assert len(set(served)) == 50
+
+    with_raw(run_port, scene)
+
+
+def test_what_follows_a_held_request_waits_for_it(run_port):
+    async def scene(port, reader, writer):
+        writer.write(request(port, "connect", method="POST"))
+        [(_, headers, _)] = await answers(reader, 1)
+        cookie = b"cookie: a=b; %s; c=d\r\n" % headers["set-cookie"].split(";")[0].encode()
+        for wait, count in ((0, 2), (60_000, 0)):
+            body = (0).to_bytes(16, "big") + wait.to_bytes(4, "big") + b"\x00"
+            writer.write(request(port, "exchange", method="POST", body=body, head=cookie))
+            if count:
+                await answers(reader, 1)
+        writer.write(
+            b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" + request(port, "disconnect", method="POST", head=cookie)
+        )
+        [session] = port.https._sessions["key-1"].values()
+        async with asyncio.timeout(5):
+            while not session.held:
+                await asyncio.sleep(0.001)
+        port.hub.connections_of("client-1")[0]._link.send_clear(b"late")
+        got = await answers(reader, 3)
+        assert [status for status, _, _ in got] == [200, 204, 200]
+        assert got[0][2].endswith(b"late") and b"Disconnected" in got[2][2]
+
+    with_raw(run_port, scene)
+
+
+def test_a_connection_is_kept_as_the_client_asks(run_port):
+    async def scene(port, reader, writer):
+        writer.write(request(port, "get_messages", head=b"connection: close\r\n"))
+        [(status, headers, _)] = await answers(reader, 1)
+        assert (status, headers["connection"]) == (200, "close")
+        assert await read_all(reader) == b""
+        reader, writer = await port.raw()
+        writer.write(request(port, "get_messages", version=b"1.0"))
+        assert (await read_all(reader)).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+    with_raw(run_port, scene)
+
+
+def test_an_idle_connection_is_closed_and_a_held_request_is_not_idle(run_port):
+    async def scene(port, reader, writer):
+        port.api._config.timeout_keep_alive = 0.1
+        reader, writer = await port.raw()
+        writer.write(request(port, "connect", method="POST"))
+        [(_, headers, _)] = await answers(reader, 1)
+        cookie = b"cookie: %s\r\n" % headers["set-cookie"].split(";")[0].encode()
+        for wait in (0, 400):
+            body = (0).to_bytes(16, "big") + wait.to_bytes(4, "big") + b"\x00"
+            writer.write(request(port, "exchange", method="POST", body=body, head=cookie))
+            assert [status for status, _, _ in await answers(reader, 1)] == [200]
+        assert await read_all(reader) == b""
+        writer.transport.abort()
+
+    with_raw(run_port, scene)
+
+
+def test_another_method_is_405_with_no_body_for_head(run_port):
+    async def scene(port, reader, writer):
+        writer.write(request(port, "get_messages", method="HEAD") + request(port, "get_messages", method="PUT"))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 405") and b"\r\nallow: GET\r\n" in head
+        [(status, headers, body)] = await answers(reader, 1)
+        assert (status, headers["content-type"]) == (405, "application/problem+json") and b"method" in body
+
+    with_raw(run_port, scene)
+
+
+def test_a_body_is_asked_for_when_the_client_waits_to_be_asked(run_port):
+    async def scene(port, reader, writer):
+        expects = request(port, "send_message", method="POST", body=b"message=x", head=b"expect: 100-continue\r\n")
+        writer.write(expects[: -len(b"message=x")])
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"message=x")
+        assert [status for status, _, _ in await answers(reader, 1)] == [409]
+
+    with_raw(run_port, scene)
+
+
+def test_whoever_is_refused_is_answered_before_its_body_comes(run_port):
+    async def scene(port, reader, writer):
+        whole = request(port, "exchange", method="POST", number=9, body=b"x" * 1000)
+        writer.write(whole[:-500])
+        assert [status for status, _, _ in await answers(reader, 1)] == [403]
+        writer.write(whole[-500:] + request(port, "get_messages"))
+        assert [status for status, _, _ in await answers(reader, 1)] == [200]
+
+    with_raw(run_port, scene)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_body_over_the_bound_is_not_kept(run_port, behind):
+    async def scene(port, reader, writer):
+        port.api._control = slow = Slow()
+        if behind:
+            writer.write(b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(request(port, "send_message", method="POST", body=b"x" * 3_000))
+        slow.go.set()
+        got = await answers(reader, 1 + behind)
+        assert [status for status, _, _ in got] == [200] * behind + [400]
+        assert got[-1][1]["connection"] == "close"
+        assert await read_all(reader) == b""
+
+    with_raw(run_port, scene, limits=Limits(http_body_bytes=2_000))
+
+
+class Slow:
+    """An application that answers when it is told to."""
+
+    def __init__(self):
+        self.go = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        await self.go.wait()
+        await answer(send, 200, b"x")
+
+
+def test_a_body_that_is_cut_short_by_the_next_read_comes_whole_behind_another_request(run_port):
+    async def scene(port, reader, writer):
+        port.api._control = slow = Slow()
+        whole = request(port, "send_message", method="POST", body=b"message=" + b"x" * 100_000)
+        writer.write(b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n" + whole[:-90_000])
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        writer.write(whole[-90_000:])
+        assert [status for status, _, _ in await answers(reader, 2)] == [200, 409]
+
+    with_raw(run_port, scene)
+
+
+def test_a_call_that_fails_is_500_and_no_more(run_port):
+    async def scene(port, reader, writer):
+        serve = port.https.serve
+
+        def fail(call):
+            raise ValueError("our fault")
+
+        port.https.serve = fail
+        writer.write(request(port, "get_messages"))
+        assert [(status, body) for status, _, body in await answers(reader, 1)] == [
+            (500, b'{"error":"The server failed"}')
+        ]
+        port.https.serve = serve
+        writer.write(request(port, "get_messages"))
+        assert [status for status, _, _ in await answers(reader, 1)] == [200]
+
+    with_raw(run_port, scene)
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        (b"/get_messages?", 400),
+        (b"/get%5Fmessages?", 400),
+        (b"/hubs/h1/get_messages/?", 400),
+        (b"https://x/get_messages?", 400),
+        (b"/get_messages#x", 400),
+        (b"/get_messages%2F?", 400),
+        (b"/x/get_messages?", 404),
+        (b"/v1/get_messages?", 200),
+        (b"//get_messages?", 400),
+        (b"/get_messagesx?", 404),
+    ],
+)
+def test_which_addresses_are_of_the_road(run_port, url, status):
+    async def scene(port, reader, writer):
+        writer.write(b"GET " + url + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert [status for status, _, _ in await answers(reader, 1)] == [status]
+
+    with_raw(run_port, scene)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 200), max_size=8))
+def test_any_split_of_calls_gives_the_same_answers(run_port, cuts):
+    async def scene(port, reader, writer):
+        rest = request(port, "get_messages") + request(port, "send_message", method="POST", body=b"message=hi")
+        rest += b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" + request(port, "disconnect", method="POST")
+        for cut in cuts:
+            writer.write(rest[:cut])
+            await writer.drain()
+            rest = rest[cut:]
+        writer.write(rest)
+        assert [status for status, _, _ in await answers(reader, 4)] == [200, 409, 204, 200]
+
+    with_raw(run_port, scene)
+
+
+def test_who_never_reads_what_calls_answer_is_dropped(run_port):
+    async def scene(port, reader, writer):
+        port.api.stall_seconds = 0.1
+        writer.transport.pause_reading()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writer.write(request(port, "get_messages") * 30_000)
+        async with asyncio.timeout(20):
+            await port.api._empty.wait()
+        assert port.api.sockets == 0
+
+    with_raw(run_port, scene)

@@ -15,14 +15,16 @@ import structlog
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server.errors import Overloaded
-from thalovant_server.gateways.http_session import HttpSession
-from thalovant_server.gateways.https import COOKIE
+from thalovant_server.gateways import https
 from thalovant_server.hub import refusal
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refused
 
 VECTORS = Path(__file__).parents[3] / "contract" / "vectors"
 RECORDED = {case["case"]: case["got"] for case in json.loads((VECTORS / "refusals.json").read_text())["http"]}
+
+
+COOKIE = https.COOKIE.decode()
 
 
 class Https:
@@ -252,8 +254,7 @@ def test_a_stranger_with_the_access_key_displaces_its_own_unfinished_sessions(ru
 
         def begun(remote):
             displace(credential.access_key, remote)
-            account = port.hub.budget_of(credential)
-            session = HttpSession(credential.access_key, remote, Limits(), account, port.https._ended)
+            session = port.https._new_session(credential, remote)
             assert port.https._begin(session, credential, "test") is None
             port.https._keep(session)
             return session

@@ -88,7 +88,7 @@ def test_the_hub_says_what_it_can_and_offers_kk_once_pinned(run_rig):
     async def main(rig):
         key = generate_private_key()
         first = await rig.device(key=key).open().ready()
-        assert first.session.hub_hello["thalovant"] == {"server": "0", "capabilities": ["handled", "query"]}
+        assert first.session.hub_hello["thalovant"] == {"server": "0", "capabilities": ["handled", "poll", "query"]}
         assert first.session.hub_hello["node_id"] == "node-1"
         assert first.connection.pattern == "XXpsk2"
         second = await rig.device(key=key, pinned=first.session.remote_static).open().ready()

@@ -3,7 +3,8 @@
 over WebSocket at `/mqtt`.
 
 uvicorn's HTTP protocol reads the requests; this adds its bounds (head size, head time, number of sockets), sends
-each request to its application, and drains at the end.
+each request to its application, and drains at the end. The HTTPS road is served beside uvicorn's ASGI: a `Call` costs
+no task.
 
 It will not know what is behind `/v1`, nor log a request line.
 """
@@ -17,8 +18,9 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from thalovant_server.gateways.asgi import (
@@ -31,7 +33,8 @@ from thalovant_server.gateways.asgi import (
     answer_problem,
     problem_body,
 )
-from thalovant_server.gateways.https import HttpsGateway
+from thalovant_server.gateways.call import Call, Caller
+from thalovant_server.gateways.https import HttpsGateway, find_target
 from thalovant_server.gateways.mqtt.websocket import PATH as MQTT
 from thalovant_server.gateways.mqtt.websocket import MqttWebSocket
 from thalovant_server.gateways.refusal_log import RefusalLog
@@ -41,6 +44,8 @@ from thalovant_server.hub import refusal
 if TYPE_CHECKING:
     from thalovant_server.gateways.mqtt.endpoint import MqttGateway
     from thalovant_server.hub.limits import Limits
+
+log = structlog.get_logger("thalovant.api")
 
 CONTROL = "/v1/"
 NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane below /hubs/<hub-id>."
@@ -144,6 +149,14 @@ class ApiPort:
         if self.sockets == 0:
             self._empty.set()
 
+    def serve(self, call: Call) -> None:
+        """Have a call of the HTTPS road served."""
+        try:
+            self._https.serve(call)
+        except Exception:
+            log.exception("call_failed", name=call.name)
+            call.answer_json(500, {"error": "The server failed"})
+
     def upgrade(self, path: str) -> asyncio.Protocol:
         """The protocol of a socket that asked for a WebSocket there."""
         return MqttWebSocket(self._mqtt, self.lost) if path == MQTT else self._wss.protocol(self.lost)
@@ -161,8 +174,6 @@ class ApiPort:
         path: str = scope["path"]
         if path.startswith(CONTROL):
             await self._control(scope, receive, send)
-        elif self._https.serves(path):
-            await self._https(scope, receive, send)
         elif path == "/healthz":
             await answer(send, 204)
         elif path == MQTT:
@@ -172,7 +183,11 @@ class ApiPort:
 
 
 class ApiProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on what comes before an application is called."""
+    """uvicorn's protocol with bounds on what comes before an application is called, and with calls beside cycles.
+
+    One request is served at a time, and of those that came in one read one a turn of the loop: who sends many at once
+    delays nobody else. Timers are set only for what a read has left unfinished.
+    """
 
     def __init__(self, owner: ApiPort, config: uvicorn.Config, state: ServerState) -> None:
         super().__init__(config, state, {})
@@ -180,11 +195,19 @@ class ApiProtocol(HttpToolsProtocol):
         self._head = 0
         self._fields = 0
         self.url = b""
+        self.caller: Caller | None = None
+        self._active: RequestResponseCycle | Call | None = None
+        self._served = False
+        self._going_on = False
         self._in_head = False
+        self._in_body = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
         self._upgraded = False
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A socket is through its TLS handshake."""
@@ -198,11 +221,14 @@ class ApiProtocol(HttpToolsProtocol):
             transport.abort()
             return
         self._begin_head()
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, unless a WebSocket took it over."""
+        if isinstance(self._active, Call):
+            self._active.lost()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
+        self._end_keep_alive()
         self._end_head()
         self._end_body()
         self._end_stall()
@@ -218,14 +244,24 @@ class ApiProtocol(HttpToolsProtocol):
         """The client has caught up."""
         self._end_stall()
         super().resume_writing()
+        self._go_on_soon()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client. A head that is not over counts against its bound."""
+        self._served = False
         super().data_received(data)
         if self._in_head:
             self._head += len(data)
             if self._head > self._owner.limits.head_bytes:
                 self._refuse_head()
+            elif not self.transport.is_closing():
+                self._watch_head()
+        elif self._in_body and self._body_timer is None:
+            self._watch_body()
+        if self.pipeline:
+            self._go_on_soon()
+
+    # -- the parser -------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -243,16 +279,132 @@ class ApiProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is over; the body is due in time."""
         self._end_head()
-        self._watch_body()
-        super().on_headers_complete()
+        self._in_body = True
+        target = None if self.parser.should_upgrade() else find_target(self.url)
+        if target is None:
+            super().on_headers_complete()
+            return
+        previous: RequestResponseCycle | Call | None = self.cycle
+        call = Call(
+            self,
+            self.parser.get_method(),
+            target,
+            self.headers,
+            self.client[0] if self.client else "",
+            most_body=self._owner.limits.http_body_bytes,
+            keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
+        )
+        self.cycle = cast("RequestResponseCycle", call)
+        if self._served or self.flow.write_paused or (previous is not None and not previous.response_complete):
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        else:
+            self._begin_call(call)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        cycle: RequestResponseCycle | Call = self.cycle
+        if isinstance(cycle, Call):
+            cycle.take_body(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is over."""
         self._end_body()
-        super().on_message_complete()
+        cycle: RequestResponseCycle | Call = self.cycle
+        if isinstance(cycle, Call):
+            cycle.end_body()
+        else:
+            super().on_message_complete()
+
+    # -- what is served, and what waits -----------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write what a call answers."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def answered(self, call: Call) -> None:
+        """A call is over."""
+        if not call.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """One more is answered. What waits is served in a later turn, and nothing more is read before that."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._go_on_soon()
+        else:
+            self.flow.resume_reading()
+            self._begin_keep_alive()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _begin_call(self, call: Call) -> None:
+        self._active = call
+        self._served = True
+        self._owner.serve(call)
+
+    def _go_on_soon(self) -> None:
+        if not self._going_on:
+            self._going_on = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Serve the next request that waits, if it may be served now."""
+        self._going_on = False
+        busy = self._active is not None and not self._active.response_complete
+        if busy or not self.pipeline or self.flow.write_paused or self.transport.is_closing():
+            return
+        waiting, app = self.pipeline.pop()
+        cycle = cast("RequestResponseCycle | Call", waiting)
+        if not self.pipeline:
+            self.flow.resume_reading()  # the rest of its body may be due
+        if isinstance(cycle, Call):
+            self._begin_call(cycle)
+        else:
+            self._start_asgi_task(cycle, app)
+
+    def _begin_keep_alive(self) -> None:
+        """Close the connection when nothing comes for so long; one timer, however many requests come before."""
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_keep_alive(self.timeout_keep_alive)
+
+    def _watch_keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Has it been idle for all that time?"""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._watch_keep_alive(left)
+        else:
+            self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Something came: it is not idle. The timer finds out by itself."""
+        self._idle_since = None
+
+    def _end_keep_alive(self) -> None:
+        self._idle_since = None
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the socket over, and the head with it. Only a GET can begin a WebSocket (RFC 6455, 4.1)."""
+        self._end_keep_alive()
         self._end_head()
         self._end_body()
         if self.scope["method"] != "GET":
@@ -282,7 +434,10 @@ class ApiProtocol(HttpToolsProtocol):
             return
         self._in_head = True
         self._head = 0
-        self._head_timer = self.loop.call_later(self._owner.limits.head_seconds, self._too_slow)
+
+    def _watch_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._owner.limits.head_seconds, self._too_slow)
 
     def _end_head(self) -> None:
         self._in_head = False
@@ -291,11 +446,11 @@ class ApiProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _watch_body(self) -> None:
-        self._end_body()
         seconds = self._owner.limits.http_body_seconds + BODY_GRACE_SECONDS
         self._body_timer = self.loop.call_later(seconds, self._body_too_slow)
 
     def _end_body(self) -> None:
+        self._in_body = False
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTPS road: connect, poll, send, disconnect (contract section 10.2), as raw ASGI.
+"""The HTTPS road: connect, poll, send, disconnect (contract section 10.2), and `exchange` for clients of ours.
 
 A session belongs to (access key, cookie): whoever knows only the access key can neither poll, send nor disconnect
-for another's session, nor displace it. `/connect` always starts a new one.
+for another's session, nor displace it. `/connect` always starts a new one. Each request is served within the read
+callback that brought it; the requests of one client take their turns in its lane.
 
 It will not log a query string or a body: the first holds the access key, the second what was said.
 """
@@ -15,21 +16,18 @@ import binascii
 import hmac
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
-from thalovant_server.gateways.asgi import (
-    BodyTooLargeError,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_json,
-    answer_problem,
-    read_body,
-)
+import httptools
+import orjson
+
 from thalovant_server.gateways.authorization import AuthorizationError, read_authorization
+from thalovant_server.gateways.call import Call, Caller, prepare
+from thalovant_server.gateways.http_exchange import exchange
 from thalovant_server.gateways.http_session import CARRIER, HttpSession
+from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.hub import refusal
@@ -40,8 +38,9 @@ if TYPE_CHECKING:
     from thalovant_server.hub.connection import Connection
     from thalovant_server.hub.hub import Hub
 
-COOKIE = "hivemind_http_replica"
+COOKIE = b"hivemind_http_replica"
 NOT_CONNECTED = {"error": "Client is not connected"}
+EXCHANGES = {"error": "This session uses /exchange, whose frames are numbered; it cannot be polled beside that"}
 
 # Nobody's fault and soon over: whoever asks again later will be let in.
 TEMPORARY = frozenset({refusal.BUSY, refusal.RESTARTING})
@@ -53,49 +52,63 @@ CONNECTS = 10
 CONNECT_SECONDS = 10.0
 TOO_FAST = replace(refusal.BUSY, code="connecting_too_fast", reason="too many sessions begun; try again later")
 
+# A request costs as much of its client's lane as so many packets on the other carriers: that is what it takes.
+REQUEST_PACKETS = 8
+
 METHODS = {
-    "connect": "POST",
-    "get_messages": "GET",
-    "get_binary_messages": "GET",
-    "send_message": "POST",
-    "disconnect": "POST",
+    "connect": b"POST",
+    "get_messages": b"GET",
+    "get_binary_messages": b"GET",
+    "send_message": b"POST",
+    "exchange": b"POST",
+    "disconnect": b"POST",
+}
+
+# What a poller hears nearly always.
+NOTHING_CLEAR = orjson.dumps({"status": "messages retrieved", "messages": []})
+NOTHING_SEALED = orjson.dumps({"status": "messages retrieved", "b64_messages": []})
+NOTHING = {
+    name: (prepare(body), body)
+    for name, body in (("get_messages", NOTHING_CLEAR), ("get_binary_messages", NOTHING_SEALED))
 }
 
 
 class HttpsGateway:
-    """The ASGI application of the polling road."""
+    """Serves the calls of the HTTPS road."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._refusals = RefusalLog(CARRIER, hub.clock.now)
         self._limits = hub.limits
-        self._sessions: dict[str, dict[str, HttpSession]] = {}
+        self._lanes = Lanes()
+        self._sessions: dict[str, dict[bytes, HttpSession]] = {}
         self._undelivered: set[HttpSession] = set()
         self._delivered = asyncio.Event()
         self._connects: Counter[tuple[str, str]] = Counter()
         self._connects_since = hub.clock.now()
-
-    @staticmethod
-    def serves(path: str) -> bool:
-        """Whether this path is one of the polling road's."""
-        return split_path(path)[1] in METHODS
 
     @property
     def open(self) -> int:
         """Sessions that are kept, the ended ones included."""
         return sum(map(len, self._sessions.values()))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        hub_id, name = split_path(scope["path"])
-        method = METHODS.get(name)
-        if method is None:
-            await answer_problem(send, 404, "Nothing is served here.", "not_found")
-        elif scope["method"] != method:
-            allow = ((b"allow", method.encode()),)
-            await answer_problem(send, 405, "This address takes another method.", "method_not_allowed", allow)
+    def serve(self, call: Call) -> None:
+        """Answer one request, or hold it until there is something to answer."""
+        method = METHODS[call.name]
+        if call.method != method:
+            call.answer_problem(405, "This address takes another method.", "method_not_allowed", ((b"allow", method),))
+            return
+        caller = self._caller(call)
+        credential = None if caller is None else self._admitted(call, caller)
+        if caller is None or credential is None:
+            return
+        session = self._find(caller.access_key, call.cookie(COOKIE))
+        if session is None:
+            self._act(call, caller, credential, None)
+        elif session.lane.busy or not session.lane.allowance():
+            session.lane.wait(partial(self._act, call, caller, credential, session))
         else:
-            await self._admitted(hub_id, name, scope, receive, send)
+            self._act(call, caller, credential, session)
 
     async def drain(self, seconds: float) -> None:
         """Wait until ended sessions were asked for their last frames, or so long."""
@@ -115,50 +128,75 @@ class HttpsGateway:
 
     # -- requests ---------------------------------------------------------------------------------------------
 
-    async def _admitted(self, hub_id: str | None, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        remote = scope["client"][0] if scope.get("client") else ""
-        access_key = ""
+    def _caller(self, call: Call) -> Caller | None:
+        """Who asks; the next call of a connection mostly says the same as the one before."""
+        caller = call.caller
+        if caller is not None and caller.query == call.query:
+            return caller
         try:
-            user_agent, access_key = read_authorization(scope["query_string"])
-            credential = self._hub.admit(access_key, hub_id, CARRIER, remote, new=name == "connect")
+            user_agent, access_key = read_authorization(call.query)
         except AuthorizationError as error:
-            self._refusals.note(refusal.INVALID_AUTHORIZATION, remote)
+            self._refusals.note(refusal.INVALID_AUTHORIZATION, call.remote)
             status, text = (400, "Missing authorization") if error.missing else (500, "Connection failed")
-            await answer_json(send, status, {"error": text})
-            return
-        except Refused as refused:
-            self._refusals.note(refused.refusal, remote, access_key)
-            await _answer_refusal(send, refused.refusal)
-            return
-        session = self._find(access_key, _cookie(scope))
-        if name == "connect":
-            if self._too_fast(access_key, remote):
-                self._refusals.note(TOO_FAST, remote, access_key)
-                await _answer_refusal(send, TOO_FAST)
-                return
-            if session is not None:  # whoever holds its cookie may end it: the new session takes its place
-                self._drop(session)
-            await self._connect(credential, user_agent, remote, send)
-        elif name == "send_message":
-            await self._send_message(session, scope, receive, send)
-        elif name == "disconnect":
-            await self._disconnect(session, send)
-        else:
-            await self._poll(session, name, send)
+            call.answer_json(status, {"error": text})
+            return None
+        call.caller = caller = Caller(call.query, user_agent, access_key)
+        return caller
 
-    async def _connect(self, credential: CredentialEntry, user_agent: str, remote: str, send: Send) -> None:
-        self._make_room(credential.access_key, remote)
-        account = self._hub.budget_of(credential)
-        session = HttpSession(credential.access_key, remote, self._limits, account, self._ended)
-        why = self._begin(session, credential, user_agent)
-        if why is not None:
-            self._refusals.note(why, remote, credential.access_key)
+    def _admitted(self, call: Call, caller: Caller) -> CredentialEntry | None:
+        try:
+            new = call.name == "connect"
+            return self._hub.admit(caller.access_key, call.hub_id, CARRIER, call.remote, new=new)
+        except Refused as refused:
+            self._refusals.note(refused.refusal, call.remote, caller.access_key)
+            _answer_refusal(call, refused.refusal)
+            return None
+
+    def _act(self, call: Call, caller: Caller, credential: CredentialEntry, session: HttpSession | None) -> None:
+        """Do what was asked; its client's turn has come."""
+        if session is not None:
+            session.lane.spend(REQUEST_PACKETS)
+        if call.over:
+            return
+        match call.name:
+            case "connect":
+                self._reconnect(call, caller, credential, session)
+            case "send_message":
+                call.read_body(partial(self._send_message, call, session))
+            case "exchange":
+                call.read_body(partial(self._exchange, call, session))
+            case "disconnect":
+                self._disconnect(call, session)
+            case _:
+                self._poll(call, session)
+
+    def _reconnect(self, call: Call, caller: Caller, credential: CredentialEntry, session: HttpSession | None) -> None:
+        if self._too_fast(caller.access_key, call.remote):
+            self._refusals.note(TOO_FAST, call.remote, caller.access_key)
+            _answer_refusal(call, TOO_FAST)
+            return
+        if session is not None:  # whoever holds its cookie may end it: the new session takes its place
             self._drop(session)
-            await _answer_refusal(send, why)
+        self._connect(call, caller, credential)
+
+    def _connect(self, call: Call, caller: Caller, credential: CredentialEntry) -> None:
+        self._make_room(credential.access_key, call.remote)
+        session = self._new_session(credential, call.remote)
+        why = self._begin(session, credential, caller.user_agent)
+        if why is not None:
+            self._refusals.note(why, call.remote, credential.access_key)
+            self._drop(session)
+            _answer_refusal(call, why)
             return
         self._keep(session)
-        value = f"{COOKIE}={session.cookie}; HttpOnly; Path=/; SameSite=Lax; Secure"
-        await answer_json(send, 200, {"status": "Connected"}, ((b"set-cookie", value.encode()),))
+        value = b"%s=%s; HttpOnly; Path=/; SameSite=Lax; Secure" % (COOKIE, session.cookie)
+        call.answer_json(200, {"status": "Connected"}, ((b"set-cookie", value),))
+
+    def _new_session(self, credential: CredentialEntry, remote: str) -> HttpSession:
+        account, lane = self._hub.budget_of(credential), self._lanes.of(credential.id)
+        return HttpSession(
+            credential.access_key, remote, self._limits, account, self._ended, lane=lane, clock=self._hub.clock
+        )
 
     def _begin(self, session: HttpSession, credential: CredentialEntry, user_agent: str) -> Refusal | None:
         """Begin the hub's session; why there is none, if so."""
@@ -169,22 +207,28 @@ class HttpsGateway:
         session.connection.on_ready = lambda: self._proven(session)
         return session.ended
 
-    async def _poll(self, session: HttpSession | None, name: str, send: Send) -> None:
+    def _poll(self, call: Call, session: HttpSession | None) -> None:
         if session is None or (session.ended is not None and len(session) == 0):
-            await self._gone(session, send, 200)
+            self._gone(call, session, 200)
+            return
+        if session.exchanges:
+            call.answer_json(409, EXCHANGES)
             return
         if session.connection is not None:
             session.connection.touch()
-        body: dict[str, object] = {"status": "messages retrieved"}
-        if name == "get_messages":
-            body["messages"] = session.take_clear()
-        else:
-            body["b64_messages"] = session.take_sealed()
+        sealed = call.name == "get_binary_messages"
+        frames = session.fetch(sealed=sealed)
         if len(session) == 0:
             self._now_delivered(session)
-        await answer_json(send, 200, body)
+        if not frames:
+            call.answer_prepared(*NOTHING[call.name])
+        elif sealed:
+            texts = [base64.b64encode(frame).decode("ascii") for frame in frames]
+            call.answer_json(200, {"status": "messages retrieved", "b64_messages": texts})
+        else:
+            call.answer_json(200, {"status": "messages retrieved", "messages": [str(each, "utf-8") for each in frames]})
 
-    async def _gone(self, session: HttpSession | None, send: Send, status: int) -> None:
+    def _gone(self, call: Call, session: HttpSession | None, status: int) -> None:
         """There is no session; how it ended is said where that matters, else it was never there.
 
         A refusal of the credential is said once. A temporary one is said to every request as long as the session is
@@ -194,56 +238,61 @@ class HttpsGateway:
         if session is not None and why not in TEMPORARY:
             self._drop(session)
         if why is not None and (why in TEMPORARY or why.of_credential):
-            await _answer_refusal(send, why)
+            _answer_refusal(call, why)
         else:
-            await answer_json(send, status, NOT_CONNECTED)
+            call.answer_json(status, NOT_CONNECTED)
 
-    async def _send_message(self, session: HttpSession | None, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            body = await read_body(receive, self._limits.http_body_bytes, self._limits.http_body_seconds)
-        except BodyTooLargeError:
-            await answer(send, 400, headers=((b"connection", b"close"),))
-            return
+    def _send_message(self, call: Call, session: HttpSession | None, body: bytes) -> None:
         connection = session.connection if session is not None else None
         if session is None or connection is None or session.ended is not None:
-            await self._gone(session, send, 409)
+            self._gone(call, session, 409)
+            return
+        if session.exchanges:
+            call.answer_json(409, EXCHANGES)
             return
         fault = _hand_over(connection, _form(body))
         if fault is not None:
             status, text = fault
-            await answer_json(send, status, {"error": text})
+            call.answer_json(status, {"error": text})
             return
-        await self._sent(session, connection.buffered > 0, send)
+        self._sent(call, session, connection.buffered > 0)
 
-    async def _sent(self, session: HttpSession, buffered: bool, send: Send) -> None:
+    def _sent(self, call: Call, session: HttpSession, buffered: bool) -> None:
         """What became of a message that was handed over."""
         why = session.ended
         if why is None:
-            await answer_json(send, 200, {"status": "buffered" if buffered else "message sent"})
+            call.answer_json(200, {"status": "buffered" if buffered else "message sent"})
         elif why.of_credential or why in TEMPORARY:
-            await self._gone(session, send, why.http_status)
+            self._gone(call, session, why.http_status)
         else:
             if len(session) == 0:
                 self._drop(session)
-            await answer_json(send, why.http_status, {"error": "Message sending failed"})
+            call.answer_json(why.http_status, {"error": "Message sending failed"})
 
-    async def _disconnect(self, session: HttpSession | None, send: Send) -> None:
+    def _exchange(self, call: Call, session: HttpSession | None, body: bytes) -> None:
+        if session is None or (session.ended is not None and len(session) == 0):
+            self._gone(call, session, 409)
+            return
+        exchange(call, session, body, self._limits.http_wait_seconds)
+        if len(session) == 0:
+            self._now_delivered(session)
+
+    def _disconnect(self, call: Call, session: HttpSession | None) -> None:
         if session is None or session.ended is not None:
             if session is not None:
                 self._drop(session)
-            await answer_json(send, 200, {"error": "Already Disconnected"})
+            call.answer_json(200, {"error": "Already Disconnected"})
             return
         self._drop(session)
-        await answer_json(send, 200, {"status": "Disconnected"})
+        call.answer_json(200, {"status": "Disconnected"})
 
     # -- sessions ---------------------------------------------------------------------------------------------
 
-    def _find(self, access_key: str, cookie: str) -> HttpSession | None:
+    def _find(self, access_key: str, cookie: bytes) -> HttpSession | None:
         """The session of that key and cookie, found in a time that does not depend on the cookie."""
-        offered = cookie.encode("ascii", "replace")
         found = None
         for session in self._sessions.get(access_key, {}).values():
-            if hmac.compare_digest(session.cookie.encode("ascii"), offered):
+            if hmac.compare_digest(session.cookie, cookie):
                 found = session
         return found
 
@@ -304,8 +353,11 @@ class HttpsGateway:
             self._drop(session)
 
     def _ended(self, session: HttpSession) -> None:
-        """The hub ended the session: keep it a little, so that its poller hears the end of it."""
+        """The hub ended the session: tell who waits, and keep it a little, so that its poller hears the end of it."""
         self._watch(session, self._limits.http_ended_seconds)
+        session.flush()
+        for call in session.let_all_go():
+            self._gone(call, session, 409)
         if len(session):
             self._undelivered.add(session)
 
@@ -317,6 +369,8 @@ class HttpsGateway:
             session.ended = refusal.REPLACED
         if session.connection is not None:
             session.connection.lost()
+        for call in session.let_all_go():
+            call.answer_json(409, NOT_CONNECTED)
         group = self._sessions.get(session.access_key, {})
         if group.pop(session.cookie, None) is not None and not group:
             del self._sessions[session.access_key]
@@ -371,25 +425,15 @@ def _hand_over(connection: Connection, fields: dict[str, list[str]]) -> tuple[in
     return None
 
 
-async def _answer_refusal(send: Send, why: Refusal) -> None:
+def _answer_refusal(call: Call, why: Refusal) -> None:
     """403 for a refusal of the credential; 503 with a time to come back for one that passes."""
     headers = RETRY_AFTER if why.http_status == 503 else ()
-    await answer_json(send, why.http_status, {"error": _refusal_text(why)}, headers)
+    call.answer_json(why.http_status, {"error": _refusal_text(why)}, headers)
 
 
 def _refusal_text(why: Refusal) -> str:
     """Contract 10.2: an unknown key is "Invalid authorization"; the rest have their own sentence."""
     return "Invalid authorization" if why in (refusal.UNKNOWN_KEY, refusal.WRONG_HUB) else why.reason
-
-
-def _cookie(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            for pair in value.decode("latin-1").split(";"):
-                key, _, found = pair.strip().partition("=")
-                if key == COOKIE:
-                    return str(found)
-    return ""
 
 
 def _form(body: bytes) -> dict[str, list[str]]:
@@ -405,3 +449,18 @@ def _unbase64(text: str) -> bytes | None:
         return base64.b64decode(text.replace(" ", "+"), validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def find_target(url: bytes) -> tuple[str | None, str, bytes] | None:
+    """Hub id (None: the default hub), name and query of a request of this road; None when it is none of it.
+
+    Raises:
+        httptools.HttpParserInvalidURLError: it is no address at all.
+        UnicodeDecodeError: it is not ASCII.
+    """
+    path, _, query = url.partition(b"?")
+    if path[:1] != b"/" or b"%" in path or b"#" in url:
+        parsed = httptools.parse_url(url)
+        path, query = unquote(parsed.path).encode() if parsed.path else b"/", parsed.query or b""
+    hub_id, name = split_path(path.decode("ascii"))
+    return (hub_id, name, query) if name in METHODS else None

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("thalovant.hub")
 
 SUITES = ["25519_ChaChaPoly_SHA256", "25519_AESGCM_SHA256"]
-CAPABILITIES = ["handled", "query"]
+CAPABILITIES = ["handled", "poll", "query"]
 
 
 class Agents(Protocol):

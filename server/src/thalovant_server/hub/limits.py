@@ -67,6 +67,8 @@ class Limits:
     linger_seconds: float = 0.5
     # Contract section 10.2: a session nobody polls is gone after five minutes.
     http_idle_seconds: float = 300.0
+    # A request is held for frames so long at most: proxies between give up after 30 or 60 seconds.
+    http_wait_seconds: float = 25.0
     # An ended session is kept so long, so that its poller hears why it ended.
     http_ended_seconds: float = 30.0
     http_body_seconds: float = 20.0
