@@ -120,11 +120,12 @@ def test_plain_text_on_the_tls_port_gets_nothing(run_port):
     run_port(main)
 
 
-def test_an_upgrade_to_something_else_is_an_ordinary_request(run_port):
+@pytest.mark.parametrize(("path", "status"), [(b"/healthz", b"204"), (b"/get_messages", b"400")])
+def test_an_upgrade_to_something_else_is_an_ordinary_request(run_port, path, status):
     async def main(port):
         reader, writer = await port.raw()
-        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 " + status)
         writer.close()
 
     run_port(main)

@@ -280,7 +280,8 @@ class ApiProtocol(HttpToolsProtocol):
         """The head is over; the body is due in time."""
         self._end_head()
         self._in_body = True
-        target = None if self.parser.should_upgrade() else find_target(self.url)
+        upgrades = self.parser.should_upgrade() and self._should_upgrade()
+        target = None if upgrades else find_target(self.url)
         if target is None:
             super().on_headers_complete()
             return
