@@ -8,8 +8,6 @@ type.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 import ssl
 import time
 import weakref
@@ -20,9 +18,6 @@ import httpx2
 from thalovant.api_session import MAX_ANSWER, HttpAnswer, HttpRequest
 from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
 from thalovant.transports.tls import bundle_advice, client_context, is_other_authority
-
-_MAX_CA_ANSWER = 64 * 1024
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
 class HttpClient:
@@ -136,40 +131,14 @@ def trusting_only(ca_pem: str | None) -> httpx2.Client:
     return httpx2.Client(verify=context, follow_redirects=False)
 
 
-def fetch_ca(root: str, fingerprint: str, *, timeout: float) -> str:
-    """Fetch the server's CA without trusting the connection and return it when its SHA-256 is `fingerprint`.
-
-    Nothing is sent but the bare GET. Raises ThalovantAPIError when no certificate of the answer has that
-    fingerprint, ThalovantAPIUnreachableError when there is no answer.
-    """
-    wanted = re.sub(r"[:\s]", "", fingerprint).lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", wanted):
-        raise ThalovantAPIError("A fingerprint is the SHA-256 of the CA certificate: 64 hex digits.")
-    request = HttpRequest("GET", f"{root}/v1/ca.pem", {"accept": "application/x-pem-file"})
-    answer = _untrusted_get(request, timeout)
-    for pem in _CERTIFICATE.findall(answer.body[:_MAX_CA_ANSWER].decode("ascii", "replace")):
-        if _fingerprint(pem) == wanted:
-            return f"{pem}\n"
-    raise ThalovantAPIError(
-        f"{root} presents no CA certificate with that fingerprint; nothing was sent. "
-        "Compare it with what the server printed, or copy its ca.pem and use --ca FILE."
-    )
-
-
-def _untrusted_get(request: HttpRequest, timeout: float) -> HttpAnswer:
+def untrusted_get(request: HttpRequest, timeout: float) -> HttpAnswer:
+    """Send a request that holds nothing secret to whoever answers there. Raises as `HttpClient.send`."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with httpx2.Client(verify=context, follow_redirects=False) as session:
         client = HttpClient(None, timeout=timeout, advice="Check the address.", session=session)
         return client.send(request)
-
-
-def _fingerprint(pem: str) -> str:
-    try:
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-    except ValueError:
-        return ""
 
 
 def _arguments(request: HttpRequest, timeout: float) -> dict[str, Any]:
@@ -212,7 +181,10 @@ def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str
 
 def _trust_advice(error: BaseException, where: str, own_authority: bool) -> str:
     refusals = [link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)]
-    login = f"`thalovant login {where} --ca DIR/ca.pem` (DIR: the server's data directory)"
+    login = (
+        f"`thalovant login {where} --ca DIR/ca.pem` (DIR: the server's data directory), or from another machine "
+        f"`thalovant login {where} --ca-fingerprint SHA256` (`thalovant-server up` prints it)"
+    )
     if own_authority and any(map(is_other_authority, refusals)):
         return (
             "Your login (or THALOVANT_CA_FILE) trusts another authority than the one that signed the server's "
