@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from thalovant.cli import main
+
 ENVIRONMENT = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 
 
@@ -228,10 +230,48 @@ def lonely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment that knows no server, no identity and no CA; returns the config home."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    for name in ("API_URL", "API_TOKEN", "CA_FILE", "IDENTITY"):
+    for name in ("API_URL", "API_TOKEN", "CA_FILE", "IDENTITY", "PROFILE", "ACCESS_KEY"):
         monkeypatch.delenv(f"THALOVANT_{name}", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "thalovant"
+
+
+@dataclass
+class Ran:
+    """How a command ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    def as_tuple(self) -> tuple[int, str, str]:
+        return self.code, self.out, self.err
+
+
+class Typed:
+    """Types one command line after the other, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *words: object) -> Ran:
+        self._monkeypatch.setattr(sys, "argv", ["thalovant", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = self._capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        assert "Traceback" not in captured.err
+        assert "not-to-be-printed" not in captured.out + captured.err
+        return Ran(left.value.code, captured.out, captured.err)
+
+
+@pytest.fixture
+def typed(lonely: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Types commands in an empty directory, as somebody whom no server knows."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return Typed(monkeypatch, capsys)
 
 
 def _load_scripted_hub() -> Any:

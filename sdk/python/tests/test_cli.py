@@ -15,11 +15,10 @@ import pytest
 
 import thalovant.sync_client
 from thalovant import ThalovantIdentity, ThalovantTimeoutError, __version__
-from thalovant.cli import main
 from thalovant.config import Login, read_login, save_login
 
 if TYPE_CHECKING:
-    from conftest import Certificates, ScriptedServer, Seen
+    from conftest import Certificates, Ran, ScriptedServer, Seen, Typed
 
 SAMPLES = {
     sample["id"]: sample
@@ -31,40 +30,8 @@ EXCHANGES = SAMPLES["clients.create_identity.mqtt"]["exchanges"]
 HUB: dict[str, Any] = EXCHANGES[0]["response"]["json"]
 MADE: dict[str, Any] = EXCHANGES[1]["response"]["json"]
 OTHER_HUB = {**HUB, "id": "hub-2", "slug": "garden", "name": "The Garden", "spec": {"agent": "echo"}}
-TOKEN = "tvpat_not-to-be-printed"
+TOKEN = "tvpat_not-to-be-printed"  # the fixture `typed` looks for it
 IDENTITY = {"access_key": "k", "password": "secret-p", "site_id": "s", "default_master": "wss://hub.example:1"}
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-class Typed:
-    """Types one command line after the other."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object) -> Ran:
-        self._monkeypatch.setattr(sys, "argv", ["thalovant", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = self._capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        assert "Traceback" not in captured.err
-        assert TOKEN not in captured.out + captured.err
-        return Ran(left.value.code, captured.out, captured.err)
-
-
-@pytest.fixture
-def typed(lonely: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return Typed(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -126,7 +93,7 @@ def signed_in(typed: Typed, account: Account, api_server: ScriptedServer, certif
 
 class TestWords:
     def test_version_and_help(self, typed: Typed) -> None:
-        assert typed("--version") == Ran(0, f"thalovant {__version__}\n", "")
+        assert typed("--version").as_tuple() == (0, f"thalovant {__version__}\n", "")
         assert typed("--help").code == 0
         assert all(name in typed("--help").out for name in ("login", "hubs", "identity", "ask"))
 
@@ -159,6 +126,44 @@ class TestWords:
         assert (ran.code, ran.out) == (1, "")
         assert ran.err.startswith("error: ")
         assert len(ran.err.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            *((), ("login",), ("ask",), ("listen",), ("emit",), ("health",), ("hubs",), ("hubs", "set"), ("config",)),
+            *(
+                ("identity", "create"),
+                ("identity", "reset-key"),
+                ("config", "add"),
+                ("config", "env"),
+                ("config", "set"),
+            ),
+        ],
+    )
+    def test_help_shows_how_it_is_typed(self, typed: Typed, words: tuple[str, ...]) -> None:
+        ran = typed(*words, "--help")
+        assert (ran.code, ran.err) == (0, "")
+        said = ran.out.partition("\n  Examples:\n")[2].splitlines()
+        assert said and all(line.strip().startswith(("thalovant ", "eval")) for line in said)
+        assert any(f"thalovant {' '.join(words)}".strip() in line for line in said)
+
+    @pytest.mark.parametrize("words", [("bogus", "--json"), ("ask", "--json"), ("hubs", "set", "x", "--json")])
+    def test_typed_wrongly_is_json_too(self, typed: Typed, words: tuple[str, ...]) -> None:
+        ran = typed(*words)
+        told = json.loads(ran.err)
+        assert (ran.code, ran.out, told["error"]["code"]) == (1, "", "usage")
+        assert set(told) == {"error"} and set(told["error"]) == {"code", "message"}
+
+    def test_json_is_an_option_and_not_what_is_said(self, typed: Typed) -> None:
+        assert typed("ask", "--", "--json").err.startswith("error: Found no identity.")
+
+    def test_a_shell_gets_its_completion(self, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+        ThalovantIdentity.from_mapping(IDENTITY).save_to_config(profile="kitchen")
+        for words, offered in (("thalovant con", "config"), ("thalovant ask hi --profile ki", "kitchen")):
+            monkeypatch.setenv("_THALOVANT_COMPLETE", "complete_bash")
+            monkeypatch.setenv("COMP_WORDS", words)
+            monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+            assert typed().as_tuple() == (0, f"{offered}\n", "")
 
     def test_as_a_module_and_as_a_script(self) -> None:
         for command in ([sys.executable, "-m", "thalovant"], [str(Path(sys.executable).parent / "thalovant")]):
@@ -228,12 +233,25 @@ class TestLogin:
         assert "not trusted" in ran.err
         assert api_server.seen == []
 
+    def test_as_json(
+        self, typed: Typed, account: Account, api_server: ScriptedServer, certificates: Certificates, secret: Path,
+        lonely: Path,
+    ) -> None:  # fmt: skip
+        ran = self.login(typed, api_server.url, secret, "--ca", certificates.ca_file, "--json")
+        saved = str(lonely / "config.yaml")
+        assert json.loads(ran.out) == {"api_url": api_server.url, "email": "ada@example.test", "saved_in": saved}
+        secret.write_text("wrong")
+        told = json.loads(self.login(typed, api_server.url, secret, "--json").err)["error"]
+        assert told["code"] == "not_authorized" and told["message"].startswith("Wrong password.")
+
     def test_without_trust_it_says_what_to_type(
         self, typed: Typed, account: Account, api_server: ScriptedServer, secret: Path
     ) -> None:
         ran = self.login(typed, api_server.url, secret)
         assert (ran.code, ran.out) == (1, "")
         assert f"thalovant login {api_server.url} --ca DIR/ca.pem" in ran.err
+        assert f"thalovant login {api_server.url} --ca-fingerprint SHA256` (`thalovant-server up` prints it)" in ran.err
+        assert api_server.seen == []
 
     def test_a_second_login_keeps_the_ca(self, signed_in: Typed, api_server: ScriptedServer, secret: Path) -> None:
         assert self.login(signed_in, api_server.url, secret).code == 0
@@ -361,6 +379,12 @@ class TestHubs:
         assert ran.code == 1
         assert ran.err.endswith("There is no agent 'undeclared'. (unknown_agent)\n")
 
+    def test_a_refusal_in_json(self, signed_in: Typed) -> None:
+        ran = signed_in("hubs", "set", "hub-1", "--agent", "undeclared", "--json")
+        told = json.loads(ran.err)["error"]
+        assert (ran.code, ran.out, told["code"], told["status_code"]) == (1, "", "unknown_agent", 422)
+        assert "There is no agent 'undeclared'." in told["message"]
+
     def test_an_unknown_hub(self, signed_in: Typed) -> None:
         ran = signed_in("hubs", "set", "cellar", "--mqtt")
         assert ran.err == "error: There is no hub 'cellar'; there are: kitchen. (unknown_hub)\n"
@@ -385,6 +409,29 @@ class TestIdentities:
             assert out.exists()
         ran = signed_in("identity", "create", "--name", "x")
         assert ran.err == "error: Say which hub; there are: kitchen, garden. (which_hub)\n"
+
+    def test_as_a_profile(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("identity", "create", "--name", "x", "--profile", "kitchen")
+        assert ran.code == 0, ran.err
+        assert "its identity is in the profile kitchen." in ran.out
+        assert ran.out.endswith('Next: thalovant ask "Is anybody there?" --profile kitchen\n')
+        assert ThalovantIdentity.from_config().mqtt is not None
+        assert list(Path.cwd().iterdir()) == []
+        made = len(api_server.seen)
+        ran = signed_in("identity", "create", "--name", "y", "--profile", "kitchen")
+        assert ran.err == "error: There is a profile 'kitchen' already; choose another name. (exists)\n"
+        assert len(api_server.seen) == made
+        assert "--out or --profile, not both" in signed_in(
+            "identity", "create", "--name", "y", "--profile", "a", "--out", "b"
+        ).err  # fmt: skip
+
+    def test_in_json(self, signed_in: Typed, lonely: Path) -> None:
+        made = {"client_id": "client-1", "name": "x", "carriers": ["wss", "https", "mqtt"]}
+        ran = signed_in("identity", "create", "--name", "x", "--json")
+        assert json.loads(ran.out) == {**made, "file": "x.identity.json"}
+        ran = signed_in("identity", "create", "--name", "x", "--profile", "kitchen", "--json")
+        assert json.loads(ran.out) == {**made, "profile": "kitchen", "config": str(lonely / "config.yaml")}
+        assert read_login() is not None
 
     def test_an_existing_file_is_kept_and_no_client_made(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         Path("x.identity.json").write_text("precious")
@@ -433,6 +480,10 @@ class TestResetKey:
         assert "client-1" in ran.out
         seen = api_server.seen[-1]
         assert (seen.method, seen.path) == ("POST", "/v1/clients/client-1/credentials/2/reset-key")
+
+    def test_in_json(self, signed_in: Typed) -> None:
+        ran = signed_in("identity", "reset-key", "client-1", "--json")
+        assert json.loads(ran.out) == {"client_id": "client-1", "number": 1, "reset": True}
 
     def test_a_number_that_is_none(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         assert signed_in("identity", "reset-key", "client-1", "--number", "0").code == 1
@@ -487,7 +538,7 @@ def keep_identity(path: Path, site_id: str = "s") -> Path:
 class TestAsk:
     def test_the_only_identity_here(self, typed: Typed, hub: type[FakeClient]) -> None:
         keep_identity(Path("one.identity.json"))
-        assert typed("ask", "Hi?", "--protocol", "mqtt") == Ran(0, "Hello.\n", "")
+        assert typed("ask", "Hi?", "--protocol", "mqtt").as_tuple() == (0, "Hello.\n", "")
         assert hub.used == [("s", "mqtt", "Hi?")]
         assert json.loads(typed("ask", "Hi?", "--json").out) == {"text": "Hello."}
 
@@ -548,7 +599,7 @@ class TestAsk:
     def test_an_answer_cut_short_is_no_success(self, typed: Typed, hub: type[FakeClient]) -> None:
         keep_identity(Path("one.identity.json"))
         hub.answer = FakeReply("Half an", ok=False)
-        assert typed("ask", "Hi?") == Ran(1, "Half an\n", "error: The answer was cut short. (incomplete)\n")
+        assert typed("ask", "Hi?").as_tuple() == (1, "Half an\n", "error: The answer was cut short. (incomplete)\n")
 
     @pytest.mark.parametrize(
         ("error", "code", "said"),

@@ -147,3 +147,58 @@ def test_ctrl_c_is_130(logged_in: Typed, server: ServerProcess, tmp_path: Path, 
         assert "Traceback" not in said
     finally:
         logged_in("hubs", "set", "demo", "--agent", "echo")
+
+
+def test_a_profile_from_its_making_to_an_answer_on_another_machine(logged_in: Typed, tmp_path: Path) -> None:
+    made = logged_in("identity", "create", "demo", "--name", "travels", "--profile", "travels", "--json")
+    assert json.loads(made.stdout)["carriers"] == ["wss", "https", "mqtt"], made.stderr
+    assert not list(tmp_path.glob("*.identity.json"))
+    lines = logged_in("config", "env").stdout
+    elsewhere = dict(entry.split("=", 1) for entry in _shell(f"{lines}\nenv -0", tmp_path).split("\0") if "=" in entry)
+    home = tmp_path / "elsewhere"
+    home.mkdir()
+    asked = logged_in("ask", "from afar", HOME=str(home), **_only_ours(elsewhere))
+    assert (asked.stdout, asked.returncode) == ("from afar\n", 0), asked.stderr
+    # Its key was made there, so here it is another client; the operator lets it in again.
+    refused = logged_in("ask", "from here", "--profile", "travels", "--json")
+    assert json.loads(refused.stderr)["error"]["code"] == "client_key_rejected"
+    client_id = json.loads(made.stdout)["client_id"]
+    assert logged_in("identity", "reset-key", client_id).returncode == 0
+    assert logged_in("ask", "from here", "--profile", "travels").stdout == "from here\n"
+
+
+def test_a_file_kept_as_a_profile_is_the_same_client(logged_in: Typed, tmp_path: Path) -> None:
+    logged_in("identity", "create", "demo", "--name", "kept", "--out", "kept.json")
+    assert logged_in("ask", "file", "--identity", "kept.json").stdout == "file\n"
+    assert logged_in("config", "add", "kept", "--identity", "kept.json", "--use").returncode == 0
+    (tmp_path / "kept.json").unlink()
+    for carrier in ("mqtt", "wss", "https"):
+        assert logged_in("ask", "profile", "--protocol", carrier).stdout == "profile\n"
+
+
+def test_health_of_each_carrier(logged_in: Typed, server: ServerProcess) -> None:
+    logged_in("identity", "create", "demo", "--name", "well", "--profile", "well")
+    for carrier in ("mqtt", "wss", "https"):
+        run = logged_in("health", "--protocol", carrier, "--json")
+        seen = json.loads(run.stdout)
+        assert (run.returncode, seen["ok"], seen["hub"]) == (0, True, server.ready["hub_id"]), run.stderr
+    assert logged_in("health").stdout.startswith("The hub is well: wss to wss://localhost:")
+
+
+def test_a_message_that_is_not_granted_is_refused_by_name(logged_in: Typed) -> None:
+    logged_in("identity", "create", "demo", "--name", "talks", "--profile", "talks")
+    for carrier in ("mqtt", "wss", "https"):
+        run = logged_in("emit", "not.granted", "{}", "--protocol", carrier, "--json")
+        assert (run.returncode, run.stdout) == (1, "")
+        assert json.loads(run.stderr)["error"]["code"] == "acl_disallowed_type"
+    sent = logged_in("emit", "recognizer_loop:utterance", '{"utterances": ["hello"]}')
+    assert (sent.stdout, sent.returncode) == ("Sent recognizer_loop:utterance.\n", 0), sent.stderr
+
+
+def _shell(script: str, folder: Path) -> str:
+    """Run a script that sets variables, each exported; return what it prints."""
+    return subprocess.run(["sh", "-ac", script], capture_output=True, text=True, check=True, cwd=folder, env={}).stdout
+
+
+def _only_ours(variables: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name.startswith("THALOVANT_")}

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a command ends: one line on standard error and an exit code, never a traceback.
 
-0 done; 1 refused, failed or typed wrongly; 130 interrupted.
+0 done; 1 refused, failed or typed wrongly; 130 interrupted. The line is a sentence and a code, or with `--json` an
+object: `{"error": {"code": ..., "message": ...}}`, for an answer of the control plane with its `status_code` and, when
+it names one, `retry_after_seconds`.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
+from thalovant.cli_output import json_line, wants_json
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
 VALIDATION = "Schema validation failed: "  # what a server of ours says before the sentence about the field
@@ -49,28 +53,41 @@ def run(app: Callable[..., object]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def error_object(error: Exception) -> dict[str, Any]:
+    """What a program is told of an error: `code`, `message`, and what the control plane said of it."""
+    told: dict[str, Any] = {"code": _code(error), "message": _sentence(error)}
+    if isinstance(error, ThalovantAPIError):
+        more = {"status_code": error.status_code, "retry_after_seconds": error.retry_after_seconds}
+        told |= {name: value for name, value in more.items() if value is not None}
+    return told
+
+
 def _report(error: Exception) -> int:
+    if wants_json(sys.argv[1:]):
+        typer.echo(json_line({"error": error_object(error)}), err=True)
+    else:
+        text, code = _sentence(error), _code(error)
+        # A server of ours may have put its code at the end already.
+        said = text if text.endswith(f"({code})") else f"{text} ({code})"
+        typer.echo(f"error: {said}" + ("; see --help" if code == "usage" else ""), err=True)
+    return error.exit_code if isinstance(error, ThalovantError) else FAILED
+
+
+def _code(error: Exception) -> str:
     if isinstance(error, _UsageError):
-        say = getattr(error, "format_message", error.__str__)
-        _say(f"error: {_one_line(say())} (usage); see --help")
-        return FAILED
-    if isinstance(error, ThalovantError):
-        _say(f"error: {_with_code(error)}")
-        return error.exit_code
-    _say(f"error: {_one_line(f'{type(error).__name__}: {error}')} (unexpected)")
-    return FAILED
+        return "usage"
+    return error.code if isinstance(error, ThalovantError) else "unexpected"
 
 
-def _with_code(error: ThalovantError) -> str:
-    """The sentence, and the code unless the sentence ends with it already."""
+def _sentence(error: Exception) -> str:
+    if isinstance(error, _UsageError):
+        return _one_line(getattr(error, "format_message", error.__str__)())
+    if not isinstance(error, ThalovantError):
+        return _one_line(f"{type(error).__name__}: {error}")
     text = _one_line(str(error))
     if isinstance(error, ThalovantAPIError) and error.status_code == 422:
         text = text.rpartition(VALIDATION)[2]
-    return text if text.endswith(f"({error.code})") else f"{text} ({error.code})"
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    return text
 
 
 def _one_line(text: str) -> str:

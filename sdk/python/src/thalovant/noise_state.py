@@ -41,7 +41,7 @@ from thalovant.protocol.noise import generate_private_key
 if TYPE_CHECKING:
     from thalovant.identity import ThalovantIdentity
 
-__all__ = ["NoiseKeys", "NoiseState", "noise_state", "noise_state_folder", "take_key_along"]
+__all__ = ["NoiseKeys", "NoiseState", "noise_key_file", "noise_state", "noise_state_folder", "take_key_along"]
 
 KEY_BYTES = 32
 BESIDE = "thalovant-noise"  # the folder's name beside an identity file
@@ -86,6 +86,12 @@ def noise_state(identity: ThalovantIdentity, noise_state_dir: str | os.PathLike[
     """
     folder = noise_state_folder(identity, noise_state_dir)
     return NoiseState(folder, () if noise_state_dir is not None else _usual_folders(identity)[1:])
+
+
+def noise_key_file(identity: ThalovantIdentity) -> Path | None:
+    """Return the file of the key that this identity's clients use here; None before there is one (blocking)."""
+    files = (folder / f"{_name_of(identity.access_key)}.key" for folder in _usual_folders(identity))
+    return next((file for file in files if file.exists()), None)
 
 
 def take_key_along(identity: ThalovantIdentity, file: str | os.PathLike[str]) -> None:

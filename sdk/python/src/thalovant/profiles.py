@@ -12,16 +12,25 @@ the profile `default`. Mappings only: what an identity is, identity.py knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thalovant.config_file import Edit, ThalovantConfigError, change_config, read_config
 from thalovant.identity_fields import NAMES
-from thalovant.yaml_text import REMOVED
+from thalovant.yaml_text import REMOVED, Place
 
-__all__ = ["STANDARD", "Profiles", "chosen", "read_profiles", "remove_profile", "save_profile", "use_profile"]
+__all__ = [
+    "STANDARD",
+    "Profiles",
+    "change_identity",
+    "chosen",
+    "read_profiles",
+    "remove_profile",
+    "save_profile",
+    "use_profile",
+]
 
 STANDARD = "default"
 MAX_NAME = 64
@@ -111,6 +120,32 @@ def use_profile(target: Path, name: str) -> None:
         return [_choice(values, name)]
 
     change_config(target, change)
+
+
+def change_identity(target: Path, name: str | None, change: Callable[[Mapping[Any, Any]], Iterable[Edit]]) -> str:
+    """Carry out what `change` says of a profile's identity (None: of the one in use); return the profile's name.
+
+    Raises ThalovantConfigError when there is no such profile or no identity in it, and whatever `change` raises.
+    """
+    names: list[str] = []
+
+    def inside(values: dict[Any, Any]) -> Iterable[Edit]:
+        names.append(name or _named(values) or STANDARD)
+        identity = chosen(values, names[0], target)
+        if not isinstance(identity, Mapping):
+            raise ThalovantConfigError(f"The profile {names[0]!r} of {target} holds no identity.")
+        where = _place_of_identity(values, names[0])
+        return [((*where, *place), value) for place, value in change(identity)]
+
+    change_config(target, inside)
+    return names[0]
+
+
+def _place_of_identity(values: Mapping[Any, Any], name: str) -> Place:
+    profiles = values.get("profiles")
+    place: Place = ("profiles", _key(profiles, name)) if isinstance(profiles, Mapping) else ()
+    holder = profiles[place[1]] if isinstance(profiles, Mapping) else values
+    return (*place, "identity") if isinstance(holder.get("identity"), Mapping) else place
 
 
 def _saved(

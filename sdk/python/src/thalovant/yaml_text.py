@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["REMOVED", "Place", "dumped", "edited"]
+__all__ = ["REMOVED", "Place", "changed", "dumped", "edited"]
 
 Place = tuple[Any, ...]
 """Keys from the top to a value."""
@@ -30,11 +30,27 @@ def edited(text: str, place: Place, value: Any) -> str:
     `yaml.YAMLError` for text that is not YAML.
     """
     before = yaml.safe_load(text) or {}
-    after = _changed(before, place, value)
+    after = changed(before, place, value)
     if after == before:
         return text
     written = _cut(text, place, after)
     return written if written is not None and _says(written, after) else dumped(after)
+
+
+def changed(values: Mapping[Any, Any], place: Place, value: Any) -> dict[Any, Any]:
+    """Return a copy of `values` with `value` at `place`; mappings on the way are made where they are missing."""
+    key, *deeper = place
+    copy = dict(values)
+    if deeper:
+        inner = copy.get(key)
+        value = changed(inner if isinstance(inner, Mapping) else {}, tuple(deeper), value)
+        if not value and key not in copy:
+            return copy  # nothing was there to be removed
+    if value is REMOVED:
+        copy.pop(key, None)
+    else:
+        copy[key] = value
+    return copy
 
 
 def dumped(values: Any) -> str:
@@ -57,21 +73,6 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
-
-
-def _changed(values: Mapping[Any, Any], place: Place, value: Any) -> dict[Any, Any]:
-    key, *deeper = place
-    copy = dict(values)
-    if deeper:
-        inner = copy.get(key)
-        value = _changed(inner if isinstance(inner, Mapping) else {}, tuple(deeper), value)
-        if not value and key not in copy:
-            return copy  # nothing was there to be removed
-    if value is REMOVED:
-        copy.pop(key, None)
-    else:
-        copy[key] = value
-    return copy
 
 
 def _cut(text: str, place: Place, after: dict[Any, Any]) -> str | None:
