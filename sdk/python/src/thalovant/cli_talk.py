@@ -25,8 +25,8 @@ from thalovant.errors import (
     ThalovantTimeoutError,
 )
 from thalovant.hub_endpoints import HubProtocol, without_user_info
-from thalovant.protocol.asks import DENIED, new_request_id
-from thalovant.protocol.contexts import request_id_of
+from thalovant.protocol.asks import DENIED
+from thalovant.protocol.contexts import new_request_id, request_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
