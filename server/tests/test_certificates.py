@@ -13,7 +13,15 @@ import pytest
 from cryptography import x509
 
 from thalovant_server import certificates
-from thalovant_server.certificates import KeyPair, make_authority, make_server_certificate, serves
+from thalovant_server.certificates import (
+    LOOPBACK_HOSTS,
+    KeyPair,
+    make_authority,
+    make_server_certificate,
+    permits,
+    reissue_authority,
+    serves,
+)
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -94,11 +102,60 @@ def test_a_key_of_another_authority_is_refused(authority: KeyPair) -> None:
 
 def test_serves_tells_names_signer_and_dates(authority: KeyPair) -> None:
     leaf = make_server_certificate(authority, ("hub.example",)).certificate
-    assert serves(leaf, authority.certificate, ("localhost", "hub.example"), NOW)
-    assert not serves(leaf, authority.certificate, ("other.example",), NOW)
-    assert not serves(leaf, make_authority().certificate, ("localhost",), NOW)
-    assert not serves(leaf, authority.certificate, ("localhost",), NOW + datetime.timedelta(days=400))
-    assert not serves(leaf, authority.certificate, ("localhost",), NOW - datetime.timedelta(days=1))
+    names = (*LOOPBACK_HOSTS, "hub.example")
+    assert serves(leaf, authority.certificate, names, NOW)
+    assert not serves(leaf, authority.certificate, LOOPBACK_HOSTS, NOW), (
+        "a name too many would end older clients' trust"
+    )
+    assert not serves(leaf, authority.certificate, (*names, "other.example"), NOW)
+    assert not serves(leaf, make_authority().certificate, names, NOW)
+    assert not serves(leaf, authority.certificate, names, NOW + datetime.timedelta(days=400))
+    assert not serves(leaf, authority.certificate, names, NOW - datetime.timedelta(days=1))
+
+
+def test_an_authority_issued_anew_has_its_key_and_name_and_vouches_for_more(tmp_path: Path) -> None:
+    first = make_authority(("hub.example",))
+    second = reissue_authority(first, ("new.example", "hub.example", "2001:db8::1"))
+    one, two = (x509.load_pem_x509_certificate(each.certificate.encode()) for each in (first, second))
+    assert (one.subject, one.public_key()) == (two.subject, two.public_key())
+    assert second.private_key == first.private_key
+    assert two.extensions.get_extension_for_class(x509.NameConstraints).critical
+    constraints = two.extensions.get_extension_for_class(x509.NameConstraints).value
+    named = [str(tree.value) for tree in constraints.permitted_subtrees or []]
+    assert named.count("hub.example") == 1 and {"new.example", "2001:db8::1/128"} <= set(named)
+    assert not permits(second.certificate, "other.example")
+
+    old_leaf, new_leaf = (
+        make_server_certificate(second, ("hub.example",)),
+        make_server_certificate(second, ("hub.example", "new.example")),
+    )
+    for trusted in (first, second):
+        handshake(old_leaf, trusted, "hub.example", tmp_path)
+    handshake(new_leaf, second, "new.example", tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+        handshake(new_leaf, first, "hub.example", tmp_path)  # why each generation has a certificate of its own
+
+
+def test_a_certificate_is_due_when_two_thirds_of_its_life_are_over(authority: KeyPair) -> None:
+    begin = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+    leaf = make_server_certificate(authority, at=begin).certificate
+    assert certificates.ends(leaf) == begin + certificates.SERVER_LIFE
+    life = certificates.SERVER_LIFE + certificates.CLOCK_SKEW
+    assert certificates.due(leaf) == begin - certificates.CLOCK_SKEW + life * 2 / 3
+
+
+def test_a_key_may_be_kept(authority: KeyPair) -> None:
+    key = certificates.make_key()
+    leaf = make_server_certificate(authority, private_key=key)
+    assert certificates.public_key_in(leaf.certificate) == certificates.public_key_of(key)
+
+
+def test_an_authority_of_another_kind_is_refused(authority: KeyPair) -> None:
+    certificates.check_authority(authority)
+    with pytest.raises(ValueError, match="no name constraints"):
+        certificates.check_authority(make_server_certificate(authority))
+    with pytest.raises(ValueError, match="does not belong"):
+        certificates.check_authority(KeyPair(authority.certificate, certificates.make_key()))
 
 
 @pytest.mark.parametrize("text", ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
@@ -107,6 +164,9 @@ def test_text_that_is_no_certificate_raises_value_error(text: str, authority: Ke
         serves(text, authority.certificate, ("localhost",), NOW)
     with pytest.raises(ValueError):
         certificates.public_key_of(text)
+    for read in (certificates.public_key_in, certificates.due, certificates.ends, certificates.fingerprint):
+        with pytest.raises(ValueError):
+            read(text)
 
 
 def test_the_fingerprint_is_64_hex_digits_and_no_repr_shows_a_key(authority: KeyPair) -> None:

@@ -16,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from thalovant_server import data_directory
+from thalovant_server.certificate_keeper import utc_now
+from thalovant_server.certificate_source import CertificateSource
 from thalovant_server.certificates import KeyPair
 from thalovant_server.data_directory import DataDirectory
 from thalovant_server.errors import DataDamagedError, DataDirectoryError, DataDirectoryInUseError
@@ -25,9 +27,8 @@ SECRETS = ("seal.key", "ca.key", "tls.key", "admin-password")
 
 def fill(directory: DataDirectory) -> tuple[bytes, KeyPair, str]:
     """What a first start does, without a server."""
-    key, authority = directory.seal_key(), directory.authority(())
-    directory.server_certificate(authority, ())
-    directory.bundle(authority)
+    key = directory.seal_key()
+    authority = CertificateSource(directory.certificates).load(utc_now()).authority.pair
     directory.file(data_directory.DATABASE).touch(0o600)
     password = directory.admin_password()
     directory.finish_first_start()
@@ -191,9 +192,9 @@ def test_a_directory_that_came_after_the_start_is_told_too(name: str, filled: Pa
 
 def test_a_full_disk_is_told_and_leaves_no_scratch_file(filled: Path) -> None:
     directory = DataDirectory(filled)
-    before, authority = (filled / "ca-bundle.pem").read_text(), directory.authority(())
+    before = (filled / "ca-bundle.pem").read_text()
     with no_room(), pytest.raises(DataDirectoryError, match=r"ca-bundle\.pem cannot be written .*disk has room"):
-        directory.bundle(authority)
+        directory.certificates.write_bundle("")
     assert not list(filled.glob(".*"))
     assert (filled / "ca-bundle.pem").read_text() == before
     directory.close()
@@ -230,7 +231,7 @@ def test_a_key_that_needs_a_password_is_damage_and_asks_nobody(filled: Path) -> 
 @pytest.mark.parametrize("name", ["ca.key", "ca.pem"])
 def test_a_first_start_that_was_cut_off_between_the_authoritys_halves_goes_on(name: str, path: Path) -> None:
     cut = DataDirectory(path)
-    cut.authority(())
+    cut.certificates.authority((), utc_now())
     cut.file(name).unlink()
     cut.close()
     again = DataDirectory(path)
@@ -242,23 +243,6 @@ def test_a_missing_database_is_damage_not_a_fresh_start(filled: Path) -> None:
     (filled / data_directory.DATABASE).unlink()
     with pytest.raises(DataDamagedError, match=data_directory.DATABASE):
         DataDirectory(filled)
-
-
-def test_a_certificate_that_lacks_a_public_host_is_made_anew(path: Path) -> None:
-    directory = DataDirectory(path)
-    authority = directory.authority(("hub.example",))
-    directory.server_certificate(authority, ())
-    before = directory.file("tls.crt").read_text()
-    directory.server_certificate(authority, ("hub.example",))
-    assert directory.file("tls.crt").read_text() != before
-    directory.close()
-
-
-def test_an_authority_that_may_not_vouch_for_a_host_says_what_to_do(filled: Path) -> None:
-    directory = DataDirectory(filled)
-    with pytest.raises(DataDirectoryError, match=r"ca\.pem and ca\.key away"):
-        directory.server_certificate(directory.authority(()), ("elsewhere.example",))
-    directory.close()
 
 
 def test_a_path_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:

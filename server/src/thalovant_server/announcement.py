@@ -20,10 +20,8 @@ def say(settings: Settings, ready: Mapping[str, str]) -> None:
 
 def text(settings: Settings, ready: Mapping[str, str]) -> str:
     """Return the announcement as text."""
-    login = [
-        "thalovant", "login", ready["api_url"], "--ca", ready["ca_file"], "--email", ready["admin_email"],
-        "--password-file", ready["admin_password_file"],
-    ]  # fmt: skip
+    trust = ["--ca", ready["ca_file"]] if "ca_file" in ready else []
+    who = ["--email", ready["admin_email"], "--password-file", ready["admin_password_file"]]
     hub = ready.get("hub_slug", "HUB")
     return "\n".join(
         [
@@ -32,21 +30,35 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             f"  API, WSS, HTTPS  {ready['api_url']}",
             f"  MQTT             {ready['mqtt_endpoint']}",
             f"  MQTT in browsers {ready['mqtt_websocket_endpoint']}",
-            f"  authority        {ready['ca_file']}",
+            f"  authority        {ready.get('ca_file', 'none of ours: clients trust the certificate anyway')}",
             f"  admin            {ready['admin_email']}, password in {ready['admin_password_file']}",
             "",
             f"Next, in another terminal{_activate()}:",
             "",
-            f"  {shlex.join(login)}",
+            f"  {shlex.join(['thalovant', 'login', ready['api_url'], *trust, *who])}",
             f"  thalovant identity create {hub} --name kitchen-light",
             '  thalovant ask "Is anybody there?" --protocol mqtt',
             "",
-            "From another machine, log in with --ca-fingerprint instead of --ca (SHA-256 of the authority):",
-            f"  {ready['ca_fingerprint']}",
+            *_from_another_machine(settings, ready),
             "",
             "Ctrl-C stops it.",
         ]
     )
+
+
+def _from_another_machine(settings: Settings, ready: Mapping[str, str]) -> list[str]:
+    """What to type there; without a public host, what to type here first."""
+    trust = ["--ca-fingerprint", ready["ca_fingerprint"]] if "ca_fingerprint" in ready else []
+    if not settings.public_hosts:
+        return [
+            "For other machines, start with --host :: --public-host NAME (the name or address by which they reach this",
+            f"one). The authority's fingerprint (SHA-256) is {ready['ca_fingerprint']}",
+        ]
+    return [
+        "From another machine:",
+        "",
+        f"  {shlex.join(['thalovant', 'login', ready['api_url'], *trust, '--email', ready['admin_email']])}",
+    ]
 
 
 def _activate() -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ssl
-from pathlib import Path
+import signal
+from dataclasses import replace
 
 import structlog
 import uvloop
@@ -18,6 +18,9 @@ from thalovant.protocol.noise import stretch
 from thalovant_server import __version__, announcement, certificates, data_directory, logs
 from thalovant_server.agents.catalog import Catalog
 from thalovant_server.bootstrap import ADMIN_EMAIL, ensure_first_start
+from thalovant_server.certificate_files import AUTHORITY_CERTIFICATE, BUNDLE
+from thalovant_server.certificate_keeper import CertificateKeeper, say_notes, utc_now
+from thalovant_server.certificate_source import BroughtFiles, CertificateSource, Served
 from thalovant_server.control.app import create_app
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.services import Services
@@ -29,11 +32,13 @@ from thalovant_server.endpoints import Endpoints
 from thalovant_server.errors import SettingsError
 from thalovant_server.gateways.api_port import ApiPort
 from thalovant_server.gateways.https import HttpsGateway
+from thalovant_server.gateways.listener import Listener, bind
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
 from thalovant_server.ready_file import ReadyFile
+from thalovant_server.server_tls import ServerTls
 from thalovant_server.settings import Settings
 from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
@@ -84,9 +89,10 @@ class Server:
         catalog = self._open_catalog()
         data = self._open_data()
         self._ready_file.withdraw()  # not before the directory is ours: it may be a running server's
-        authority = data.authority(self._settings.public_hosts)
-        tls = _server_tls(*data.server_certificate(authority, self._settings.public_hosts))
-        data.bundle(authority)
+        source = CertificateSource(data.certificates, self._settings.public_hosts, _brought(self._settings))
+        stamp = await asyncio.to_thread(source.stamp)
+        served = await asyncio.to_thread(source.load, utc_now())
+        say_notes(served)
         hasher = PasswordHasher()
         database, identity = await self._open_database(data, hasher)
         directory = await open_directory(database, node_id=identity.node_id, stretch=stretch)
@@ -99,13 +105,32 @@ class Server:
             version=__version__,
             limits=Limits(connections=connections_per_port(Limits().connections)),
         )
-        endpoints = Endpoints(self._settings.advertised_host, 0, 0, authority.certificate)
+        endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
         services = Services(database, directory, endpoints, catalog.names, __version__, hasher=hasher)
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
+        tls = ServerTls(served.table)
         await self._open_ports(hub, directory, services, tls)
         data.finish_first_start()
-        return _ready(data, directory, services.endpoints)
+
+        def use(served: Served) -> None:
+            tls.replace(served.table)
+            services.endpoints = replace(services.endpoints, ca_pem=served.handed_out)
+            self._ready_file.publish(_ready(self._settings, data, directory, services.endpoints))
+
+        self._keep(CertificateKeeper(source, served, stamp, use))
+        return _ready(self._settings, data, directory, services.endpoints)
+
+    def _keep(self, keeper: CertificateKeeper) -> None:
+        """Keep the certificates fresh, and read them again on SIGHUP."""
+        task = asyncio.create_task(keeper.run(), name="certificate-keeper")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.reload)
+
+        async def end(_: Drain) -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self._shutdown.at_end("certificate keeper", end)
 
     def _open_catalog(self) -> Catalog:
         catalog = Catalog.from_options(self._settings.agents)
@@ -129,36 +154,27 @@ class Server:
         first = await ensure_first_start(database, admin_password=lambda: password, hasher=hasher)
         return database, first.server
 
-    async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ssl.SSLContext) -> None:
+    async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ServerTls) -> None:
         """Bind both ports, learn their numbers, and only then let clients in."""
         settings, mqtt = self._settings, MqttGateway(hub, directory)
         https, wss = HttpsGateway(hub), WssGateway(hub)
         api = ApiPort(control=create_app(services), https=https, wss=wss, mqtt=mqtt, limits=hub.limits)
         with _PortFault("--mqtt-port", settings.listen_host, settings.mqtt_port):
-            mqtt_server = await asyncio.get_running_loop().create_server(
-                mqtt.protocol,
-                settings.listen_host,
-                settings.mqtt_port,
-                ssl=tls,
-                ssl_handshake_timeout=hub.limits.tls_seconds,
-                backlog=1024,
-                start_serving=False,
-            )
-        self._shutdown.at_end("connections", lambda drain: _end_connections(drain, hub, mqtt, mqtt_server, api))
-        mqtt_port = mqtt_server.sockets[0].getsockname()[1]
+            mqtt_sockets = await bind(settings.listen_host, settings.mqtt_port)
+        mqtt_port = Listener(mqtt_sockets, mqtt.protocol, tls.context_for, handshake_seconds=hub.limits.tls_seconds)
+        self._shutdown.at_end("connections", lambda drain: _end_connections(drain, hub, mqtt, mqtt_port, api))
         with _PortFault("--api-port", settings.listen_host, settings.api_port):
-            await api.start(settings.listen_host, settings.api_port, tls)
+            await api.start(settings.listen_host, settings.api_port, tls.context_for)
         # The API accepts by now, but nobody is through a TLS handshake yet: the loop has not turned since.
-        services.endpoints = Endpoints(settings.advertised_host, api.port, mqtt_port, services.endpoints.ca_pem)
-        await mqtt_server.start_serving()
+        services.endpoints = replace(services.endpoints, api_port=api.port, mqtt_port=mqtt_port.port)
+        mqtt_port.start()
 
 
-async def _end_connections(
-    drain: Drain, hub: Hub, mqtt: MqttGateway, mqtt_server: asyncio.AbstractServer, api: ApiPort
-) -> None:
+async def _end_connections(drain: Drain, hub: Hub, mqtt: MqttGateway, mqtt_port: Listener, api: ApiPort) -> None:
     """Stop accepting, let asks under way end, then close what is open."""
-    mqtt_server.close()
+    mqtt_port.close()
     api.stop_accepting()
+    await mqtt_port.wait_closed()
     await hub.stop(drain.seconds, drain.hurry)
     await asyncio.gather(mqtt.close(CLOSE_SECONDS), api.close(CLOSE_SECONDS))
 
@@ -181,11 +197,10 @@ class _PortFault:
         ) from error
 
 
-def _server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    return context
+def _brought(settings: Settings) -> BroughtFiles | None:
+    if settings.certificate is None or settings.certificate_key is None:
+        return None
+    return BroughtFiles(settings.certificate, settings.certificate_key, settings.certificate_authority)
 
 
 def _warn_of_absent_agents(directory: Directory, catalog: Catalog) -> None:
@@ -198,18 +213,21 @@ def _warn_of_absent_agents(directory: Directory, catalog: Catalog) -> None:
             log.warning("hub_names_an_absent_agent", hub=hub.slug, agent=hub.agent, mend=mend)
 
 
-def _ready(data: DataDirectory, directory: Directory, endpoints: Endpoints) -> dict[str, str]:
+def _ready(settings: Settings, data: DataDirectory, directory: Directory, endpoints: Endpoints) -> dict[str, str]:
+    """How the server is reached, as the ready file has it."""
     hub = directory.default_hub()
     addresses = {"api_url": endpoints.api_url, "mqtt_endpoint": endpoints.mqtt_url}
     addresses |= {"mqtt_websocket_endpoint": endpoints.mqtt_websocket_url}
     if hub is not None:
         addresses |= {"wss_endpoint": endpoints.wss_for(hub.id), "https_endpoint": endpoints.https_for(hub.id)}
         addresses |= {"hub_id": hub.id, "hub_slug": hub.slug}
+    if endpoints.ca_pem:
+        own = data.file(AUTHORITY_CERTIFICATE)
+        addresses |= {"ca_file": str((settings.certificate_authority or own).absolute())}
+        addresses |= {"ca_fingerprint": certificates.fingerprint(endpoints.ca_pem)}
     return {
         **addresses,
-        "ca_file": str(data.file(data_directory.AUTHORITY_CERTIFICATE)),
-        "ca_fingerprint": certificates.fingerprint(endpoints.ca_pem),
-        "ca_bundle": str(data.file(data_directory.BUNDLE)),
+        "ca_bundle": str(data.file(BUNDLE)),
         "admin_email": ADMIN_EMAIL,
         "admin_password_file": str(data.file(data_directory.ADMIN_PASSWORD)),
     }

@@ -56,6 +56,9 @@ def up(
             help="An agent that hubs may name; `default=…` answers for every hub that names none.",
         ),
     ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Your own certificate, PEM.")] = None,
+    certificate_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    certificate_authority: Annotated[Path | None, typer.Option(help="The authority to hand out.")] = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(help="Write how the server is reached to this file (JSON) once everything accepts."),
@@ -71,6 +74,9 @@ def up(
         api_port=api_port,
         mqtt_port=mqtt_port,
         agents=tuple(agent or ()),
+        certificate=certificate,
+        certificate_key=certificate_key,
+        certificate_authority=certificate_authority,
         ready_file=ready_file,
     )
     serve(settings)

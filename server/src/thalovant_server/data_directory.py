@@ -8,15 +8,20 @@ never silently forgets.
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import os
 import secrets
-import ssl
 from pathlib import Path
 
-from thalovant_server import certificates
-from thalovant_server.certificates import KeyPair
+from thalovant_server.certificate_files import (
+    AUTHORITY_CERTIFICATE,
+    AUTHORITY_KEY,
+    BUNDLE,
+    EARLIER_AUTHORITIES,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+    CertificateFiles,
+)
 from thalovant_server.data_files import check_kind, check_private, read_text, remove, write_private_text, write_text
 from thalovant_server.errors import DataDamagedError, DataDirectoryError, DataDirectoryInUseError
 
@@ -25,27 +30,16 @@ PASSWORD_CHARACTERS = 24  # of 64 each: 144 bits, typed at most once
 
 DATABASE = "thalovant.db"
 SEAL_KEY = "seal.key"
-AUTHORITY_CERTIFICATE = "ca.pem"
-AUTHORITY_KEY = "ca.key"
-BUNDLE = "ca-bundle.pem"
-SERVER_CERTIFICATE = "tls.crt"
-SERVER_KEY = "tls.key"
 ADMIN_PASSWORD = "admin-password"  # noqa: S105 - the name of a file
 LOCK = "lock"
 FIRST_START = "first-start"  # there while the first start is under way: what it made so far may be incomplete
 
 REMADE_FILES = (SERVER_CERTIFICATE, SERVER_KEY, BUNDLE, FIRST_START)
-PUBLIC_FILES = (AUTHORITY_CERTIFICATE, SERVER_CERTIFICATE, BUNDLE)
+PUBLIC_FILES = (AUTHORITY_CERTIFICATE, EARLIER_AUTHORITIES, SERVER_CERTIFICATE, BUNDLE)
 PRIVATE_FILES = (
     SEAL_KEY, AUTHORITY_KEY, SERVER_KEY, ADMIN_PASSWORD, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"
 )  # fmt: skip
 _PAIR = (DATABASE, SEAL_KEY)  # one is worth nothing without the other
-
-_SYSTEM_BUNDLES = (  # where distributions keep their certificates, should OpenSSL not know
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-)
 
 
 class DataDirectory:
@@ -67,6 +61,7 @@ class DataDirectory:
         try:
             self._check_files()
             self.is_new = self._begin()
+            self.certificates = CertificateFiles(self.path, is_new=self.is_new)
         except BaseException:
             self.close()
             raise
@@ -95,43 +90,6 @@ class DataDirectory:
         if len(key) != SEAL_KEY_BYTES:
             raise DataDamagedError(path, "it is not 64 hex digits")
         return key
-
-    def authority(self, public_hosts: tuple[str, ...]) -> KeyPair:
-        """Return the local certificate authority, made at the first start."""
-        certificate, key = self.file(AUTHORITY_CERTIFICATE), self.file(AUTHORITY_KEY)
-        missing = [path for path in (certificate, key) if not path.exists()]
-        if len(missing) == 2 or (missing and self.is_new):  # a first start may have been cut off between the two
-            made = certificates.make_authority(public_hosts)
-            write_private_text(key, made.private_key)
-            write_text(certificate, made.certificate)
-        elif missing:
-            raise DataDamagedError(missing[0], "it is missing, while its other half is there")
-        pair = KeyPair(read_text(certificate), read_text(key))
-        self._check_authority(pair)
-        return pair
-
-    def server_certificate(self, authority: KeyPair, public_hosts: tuple[str, ...]) -> tuple[Path, Path]:
-        """Return the paths of the server's certificate and key, made anew when they do not fit ``public_hosts``."""
-        certificate, key = self.file(SERVER_CERTIFICATE), self.file(SERVER_KEY)
-        if not (certificate.exists() and key.exists() and self._serves(certificate, authority, public_hosts)):
-            try:
-                made = certificates.make_server_certificate(authority, public_hosts)
-            except ValueError as error:
-                raise DataDirectoryError(
-                    self.path,
-                    f"its certificate authority does not fit: {error}. Move {AUTHORITY_CERTIFICATE} and "
-                    f"{AUTHORITY_KEY} away to have a new authority made; identities created before need the new ca_pem",
-                ) from error
-            write_private_text(key, made.private_key)
-            write_text(certificate, made.certificate)
-        self._check_loads(certificate, key)
-        return certificate, key
-
-    def bundle(self, authority: KeyPair) -> Path:
-        """Write the system's certificates and ours into one file, for programs that take a single bundle."""
-        path = self.file(BUNDLE)
-        write_text(path, _system_certificates() + authority.certificate)
-        return path
 
     def admin_password(self) -> str:
         """Return the first admin's password, made at the first start; "" when its owner has taken the file away."""
@@ -191,49 +149,3 @@ class DataDirectory:
             raise DataDirectoryInUseError(self.path, owner) from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-
-    def _check_authority(self, pair: KeyPair) -> None:
-        for path, check in (
-            (self.file(AUTHORITY_CERTIFICATE), lambda: certificates.fingerprint(pair.certificate)),
-            (self.file(AUTHORITY_KEY), lambda: certificates.public_key_of(pair.private_key)),
-        ):
-            try:
-                check()
-            except ValueError as error:
-                raise DataDamagedError(path, "it is not the PEM text that was written") from error
-
-    def _serves(self, certificate: Path, authority: KeyPair, public_hosts: tuple[str, ...]) -> bool:
-        hosts = (*certificates.LOOPBACK_HOSTS, *public_hosts)
-        now = datetime.datetime.now(datetime.UTC)
-        try:
-            return certificates.serves(read_text(certificate), authority.certificate, hosts, now)
-        except ValueError as error:
-            raise DataDamagedError(certificate, "it is not a PEM certificate") from error
-
-    def _check_loads(self, certificate: Path, key: Path) -> None:
-        try:  # with a password given, a key that needs one fails and asks nobody
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-        except ssl.SSLError as error:
-            raise DataDamagedError(key, f"it does not fit {certificate.name}, or is no PEM key") from error
-        except OSError as error:
-            raise DataDirectoryError(
-                self.path,
-                f"{key.name} or {certificate.name} cannot be read ({error.strerror}). Remove both: they are made anew",
-            ) from error
-
-
-def _system_certificates() -> str:
-    """Return the certificates the system trusts; a distribution's bundle may hold comments in any script."""
-    named = ssl.get_default_verify_paths()
-    for name in (os.environ.get("SSL_CERT_FILE"), named.cafile, named.openssl_cafile, *_SYSTEM_BUNDLES):
-        text = _bundle_at(Path(name)) if name and Path(name).name != BUNDLE else ""
-        if text:
-            return text if text.endswith("\n") else text + "\n"
-    return ""
-
-
-def _bundle_at(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").encode("ascii", "replace").decode() if path.is_file() else ""
-    except OSError:  # not for us: the next one may be
-        return ""

@@ -3,6 +3,7 @@
 
     ThalovantServerError
     ├── SettingsError               what was typed or configured cannot be used
+    ├── CertificateError            a certificate or key that the operator brought cannot be used (`.path`)
     ├── DataDirectoryError          the data directory cannot be used (`.path`)
     │   ├── DataDirectoryInUseError another process owns it (`.owner`: its pid)
     │   └── DataDamagedError        a file in it is damaged or missing (`.path`, `.fault`)
@@ -25,6 +26,7 @@ from pathlib import Path
 
 __all__ = [
     "ApiError",
+    "CertificateError",
     "CredentialGone",
     "DataDamagedError",
     "DataDirectoryError",
@@ -53,6 +55,22 @@ class SettingsError(ThalovantServerError):
     """What was typed or configured cannot be used; the sentence says what to type instead."""
 
     code = "settings_invalid"
+
+
+class CertificateError(ThalovantServerError):
+    """A certificate, key or authority that the operator brought cannot be used.
+
+    Args:
+        path: the file.
+        fault: what is wrong and what to do, as the rest of a sentence that begins with the file.
+    """
+
+    code = "certificate_unusable"
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"{path} {fault}.")
+        self.path = path
+        self.fault = fault
 
 
 class DataDirectoryError(ThalovantServerError):

@@ -32,6 +32,9 @@ class Settings:
     mqtt_port: int = MQTT_PORT
     agents: tuple[str, ...] = ()
     """Each `name=python:module:function`; declared by the operator alone."""
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+    certificate_authority: Path | None = None
     ready_file: Path | None = None
     drain_seconds: float = DRAIN_SECONDS
 

@@ -63,7 +63,7 @@ class Port:
         self.api = ApiPort(control=self.control, https=self.https, wss=self.wss, mqtt=self.mqtt, limits=limits)
 
     async def start(self):
-        await self.api.start("127.0.0.1", 0, self.server_tls)
+        await self.api.start("127.0.0.1", 0, lambda _: self.server_tls)
         return self
 
     async def stop(self):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -35,6 +34,7 @@ from thalovant_server.gateways.asgi import (
 )
 from thalovant_server.gateways.call import Call, Caller
 from thalovant_server.gateways.https import HttpsGateway, find_target
+from thalovant_server.gateways.listener import ContextFor, Listener, bind
 from thalovant_server.gateways.mqtt.websocket import PATH as MQTT
 from thalovant_server.gateways.mqtt.websocket import MqttWebSocket
 from thalovant_server.gateways.refusal_log import RefusalLog
@@ -86,27 +86,25 @@ class ApiPort:
         self.sockets = 0
         self.refusals = RefusalLog("api", time.monotonic)
         self._config = _config(self._dispatch, limits)
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._port: int | None = None
         self._empty = asyncio.Event()
 
-    async def start(self, host: str, port: int, ssl_context: ssl.SSLContext) -> None:
-        """Listen. Port 0 takes a free one.
+    async def start(self, host: str, port: int, context_for: ContextFor) -> None:
+        """Listen, with the TLS context that ``context_for`` has for the address dialled. Port 0 takes a free one.
 
         Raises:
             OSError: the address cannot be used.
         """
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
+        self._listener = Listener(
+            await bind(host, port),
             lambda: ApiProtocol(self, self._config, self.state),
-            host,
-            port,
-            ssl=ssl_context,
-            ssl_handshake_timeout=self.limits.tls_seconds,
-            ssl_shutdown_timeout=self.limits.linger_seconds,  # an idle client does not answer
-            backlog=1024,
+            context_for,
+            handshake_seconds=self.limits.tls_seconds,
+            linger_seconds=self.limits.linger_seconds,  # an idle client does not answer
         )
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._port = self._listener.port
+        self._listener.start()
 
     @property
     def port(self) -> int:
@@ -117,12 +115,14 @@ class ApiPort:
 
     def stop_accepting(self) -> None:
         """Take no new connections; the open ones go on."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
 
     async def close(self, seconds: float) -> None:
         """Stop accepting, let requests under way end for so long, then end what is left."""
         self.stop_accepting()
+        if self._listener is not None:
+            await self._listener.wait_closed()
         until = asyncio.get_running_loop().time() + seconds
         await self._https.drain(min(seconds, LAST_POLL_SECONDS))
         self._wss.close_all(refusal.RESTARTING)

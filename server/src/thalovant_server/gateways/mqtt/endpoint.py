@@ -93,7 +93,7 @@ class MqttGateway:
     # -- what the app calls -----------------------------------------------------------------------------------
 
     def protocol(self) -> MqttConnection:
-        """The factory for `loop.create_server`."""
+        """The factory for a listener."""
         return MqttConnection(self)
 
     def presence(self, credential_id: int) -> str | None:
