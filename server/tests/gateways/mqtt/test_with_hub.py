@@ -32,6 +32,7 @@ class Speaker:
 
     def __init__(self, endpoint: Any, client: Any, spelling: str, private: bytes, psk: bytes, pinned: bytes | None):
         self.client = client
+        self.told: int | None = None
         self.into, self.out = (
             f"hubs/h1/clients/a/{each}".encode() for each in {"in": ("in", "out"), "c2s": ("c2s", "s2c")}[spelling]
         )
@@ -46,6 +47,9 @@ class Speaker:
     async def next(self) -> list[Any] | None:
         """The outputs of the next frame, what it sends included; None when the server closed."""
         packet = await self.client.receive()
+        if isinstance(packet, mqtt.Disconnect):
+            self.told = packet.code
+            packet = await self.client.receive()
         if packet is None:
             return None
         await self.client.send(mqtt.Puback(packet.packet_id))
@@ -78,7 +82,7 @@ class Speaker:
                         return spoken
 
 
-def run(rig: SimpleNamespace, test: Any, limits: Limits | None = None) -> None:
+def run(rig: SimpleNamespace, test: Any, limits: Limits | None = None, level: int = 4) -> None:
     async def main() -> None:
         endpoint = rig.Endpoint(limits=limits)
         private = noise.generate_private_key()
@@ -92,7 +96,7 @@ def run(rig: SimpleNamespace, test: Any, limits: Limits | None = None) -> None:
             async def speaker(
                 spelling: str = "in", private: bytes | None = None, psk: bytes = bytes(32), pin: bool = False
             ) -> Speaker:
-                client = await endpoint.login("a")
+                client = await endpoint.login("a", level=level)
                 key = private or noise.generate_private_key()
                 made = Speaker(endpoint, client, spelling, key, psk, hub_key if pin else None)
                 await made.start()
@@ -104,8 +108,9 @@ def run(rig: SimpleNamespace, test: Any, limits: Limits | None = None) -> None:
     uvloop.run(asyncio.wait_for(main(), 20))
 
 
+@pytest.mark.parametrize("level", [4, 5])
 @pytest.mark.parametrize("spelling", ["in", "c2s"])
-def test_an_ask_is_answered(rig: SimpleNamespace, spelling: str) -> None:
+def test_an_ask_is_answered(rig: SimpleNamespace, spelling: str, level: int) -> None:
     async def test(endpoint: Any, speaker: Any) -> None:
         one = await speaker(spelling)
         await one.ready()
@@ -113,7 +118,34 @@ def test_an_ask_is_answered(rig: SimpleNamespace, spelling: str) -> None:
         assert await one.ask("hello") == "hello"
         assert await one.ask("again") == "again"
 
-    run(rig, test)
+    run(rig, test, level=level)
+
+
+def test_in_mqtt_5_the_client_is_told_why_the_hub_ended_it(rig: SimpleNamespace) -> None:
+    async def test(endpoint: Any, speaker: Any) -> None:
+        private = noise.generate_private_key()
+        first = await speaker(private=private)
+        await first.ready()
+        assert await first.ask("pinned?") == "pinned?"
+        wrong, other = await speaker(private=private, psk=bytes(31) + b"x", pin=True), await speaker()
+        for one in (wrong, other):
+            while await one.next() is not None:
+                pass
+            assert one.told == 0x87
+        (frame,) = first.session.send(bus("recognizer_loop:utterance", {"utterances": ["x"]}, {}))
+        for _ in range(2):
+            await first.client.send(mqtt.Publish(first.into, frame.frame))
+        while await first.next() is not None:
+            pass
+        assert first.told == 0x99
+        revoked = await speaker(private=private)
+        await revoked.ready()
+        endpoint.directory.remove_client("client-a")
+        while await revoked.next() is not None:
+            pass
+        assert revoked.told == 0x87
+
+    run(rig, test, level=5)
 
 
 def test_the_second_time_with_pins_on_both_sides(rig: SimpleNamespace) -> None:

@@ -87,8 +87,16 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "bad_login": Reason(
             Code.BAD_USER_NAME_OR_PASSWORD, Code.NOT_AUTHORIZED, f"The user name or password is wrong. {_FRESH}"
         ),
-        "bad_client_id": Reason(Code.CLIENT_IDENTIFIER_NOT_VALID, Code.PROTOCOL_ERROR),
-        "bad_authentication_method": Reason(Code.BAD_AUTHENTICATION_METHOD, Code.PROTOCOL_ERROR),
+        "bad_client_id": Reason(
+            Code.CLIENT_IDENTIFIER_NOT_VALID,
+            Code.PROTOCOL_ERROR,
+            "Use a client id of at most 128 characters, none of them a control character.",
+        ),
+        "bad_authentication_method": Reason(
+            Code.BAD_AUTHENTICATION_METHOD,
+            Code.PROTOCOL_ERROR,
+            "Log in with user name and password alone: no authentication method is offered.",
+        ),
         "small_packets": _both(Code.PACKET_TOO_LARGE),
         "bad_will": _both(Code.NOT_AUTHORIZED, "A will says offline on the client's own status topic, nothing else."),
         "denied_subscribe": _both(Code.NOT_AUTHORIZED),

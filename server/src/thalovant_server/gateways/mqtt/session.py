@@ -33,13 +33,13 @@ from thalovant_server.hub.refusal import CREDENTIAL, PROTOCOL, Refusal
 
 # What is refused before anybody asks who the client is.
 BAD_CLIENT_ID = Refusal(
-    "bad_client_id", "a client id is short and has no control characters", PROTOCOL, 500, mqtt.IDENTIFIER_REJECTED
+    "bad_client_id", "a client id is too long or has a control character", PROTOCOL, 500, mqtt.IDENTIFIER_REJECTED
 )
 BAD_METHOD = Refusal(
-    "bad_authentication_method", "log in with user name and password, without an authentication method", CREDENTIAL, 403
+    "bad_authentication_method", "an authentication method beside user name and password", CREDENTIAL, 403
 )
 SMALL_PACKETS = Refusal(
-    "small_packets", f"take packets of at least {LEAST_PACKET} bytes; answers of the hub are larger", PROTOCOL, 500
+    "small_packets", f"Allow packets of {LEAST_PACKET} bytes and more: a hub's answers are larger.", PROTOCOL, 500
 )
 
 _PINGRESP = V311.encode(mqtt.Pingresp())  # the same in both versions
