@@ -366,6 +366,22 @@ def test_a_frame_that_is_too_large_for_the_client_ends_it_with_the_size_it_needs
     run(main())
 
 
+def test_a_client_that_ends_so_with_much_unread_holds_nothing_any_more(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(limits=Limits(close_seconds=0.05)) as endpoint:
+            client = await endpoint.ready("a", level=5, properties=Properties(maximum_packet_size=65_000))
+            (session,), (connection,) = endpoint.hub.sessions, endpoint.gateway._open
+            client.writer.transport.pause_reading()
+            while not connection._paused:
+                session.link.send_sealed([bytes(60_000)])
+                await asyncio.sleep(0)
+            session.link.send_sealed([bytes(60_000), bytes(65_000)])
+            assert session.is_lost and endpoint.hub.budget.used == 0
+            await connection.gone
+
+    run(main())
+
+
 # -- ends
 
 

@@ -415,6 +415,12 @@ def test_nobody_is_told_before_the_login_nor_in_3_1_1() -> None:
     assert waiting.goodbye("restart", "x") == old.goodbye("restart", "x") == []
 
 
+def test_nothing_is_said_before_the_connack() -> None:
+    session = MqttSession(Bounds())
+    session.receive(connect())
+    assert said(session.receive(mqtt.Pingreq())) == [Over("mqtt_protocol_violation", "A PINGREQ where it may not be.")]
+
+
 @pytest.mark.parametrize(("code", "published"), [(0, False), (4, True), (0x80, True), (0x93, True)])
 def test_a_will_is_dropped_by_a_normal_disconnect_only(code: int, published: bool) -> None:
     session = opened(will=WILL)

@@ -129,6 +129,25 @@ def test_no_local_keeps_the_own_word_from_the_client_that_said_it(rig: SimpleNam
     run(main())
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_will_is_the_own_word_of_the_client_id_that_left_it(rig: SimpleNamespace, left: bool) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            watcher = await endpoint.login("a", "watcher", level=5)
+            await subscribe(rig, watcher, NO_LOCAL)
+            will = mqtt.Will(rig.topic("a", "status"), OFFLINE) if left else None
+            device = await endpoint.login("a", "device", will=will)
+            await say(rig, device, ONLINE)
+            await hears(rig, watcher, ONLINE)
+            device.abort()
+            await hears(rig, watcher, OFFLINE)
+            back = await endpoint.login("a", "device", level=5)
+            await subscribe(rig, back, NO_LOCAL)
+            await hears(rig, back, *[OFFLINE] * (not left), retain=True)
+
+    run(main())
+
+
 def test_a_client_that_does_not_say_no_local_hears_itself(rig: SimpleNamespace) -> None:
     async def main() -> None:
         async with rig.Endpoint() as endpoint:
