@@ -131,6 +131,7 @@ class MqttSession:
 
     __slots__ = (
         "_bounds",
+        "_encode",
         "_granted",
         "_options",
         "_segments",
@@ -146,6 +147,7 @@ class MqttSession:
         self.phase = Phase.WAITING
         self.will: mqtt.Will | None = None
         self.terms = terms_of(mqtt.Connect(""), bounds)
+        self._encode = self.terms.codec.encode
         self._bounds = bounds
         self._segments: Mapping[bytes, str] = {}
         self._topics: dict[str, bytes] = {}
@@ -247,6 +249,7 @@ class MqttSession:
     def _connect(self, packet: mqtt.Connect) -> list[Output]:
         self.phase = Phase.DECIDING
         self.terms = terms_of(packet, self._bounds)
+        self._encode = self.terms.codec.encode
         if not self.terms.takes(LEAST_PACKET):
             return self.refuse(SMALL_PACKETS)
         if packet.properties.authentication_method is not None:
@@ -297,16 +300,15 @@ class MqttSession:
         """Acknowledge first: whoever waits for it to go on need not wait for the hub."""
         if packet.packet_id is None:
             return [arrived]
-        encode = self.terms.codec.encode
         if packet.qos == 2 and packet.packet_id in self._unreleased:
-            return [Send(encode(mqtt.Pubrec(packet.packet_id)))]  # the same one again: delivered once (4.3.3)
+            return [Send(self._encode(mqtt.Pubrec(packet.packet_id)))]  # the same one again: delivered once (4.3.3)
         if len(self._unreleased) >= self._bounds.unreleased and (packet.qos == 2 or self.terms.five):
             text = "Too many PUBLISHes with QoS 2 are not released: keep to the Receive Maximum of the CONNACK."
             return self._over("unreleased", text, ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
         if packet.qos == 1:
-            return [Send(encode(mqtt.Puback(packet.packet_id))), arrived]
+            return [Send(self._encode(mqtt.Puback(packet.packet_id))), arrived]
         self._unreleased.add(packet.packet_id)
-        return [Send(encode(mqtt.Pubrec(packet.packet_id))), arrived]
+        return [Send(self._encode(mqtt.Pubrec(packet.packet_id))), arrived]
 
     def _released(self, packet: mqtt.Pubrel) -> list[Output]:
         code = ReasonCode.SUCCESS
