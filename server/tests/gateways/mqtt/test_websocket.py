@@ -22,6 +22,7 @@ from websockets.uri import parse_uri
 
 from thalovant.protocol.mqtt import packets as mqtt
 from thalovant.protocol.mqtt.framing import PacketReader
+from thalovant.protocol.mqtt.v5 import V5
 from thalovant.protocol.mqtt.v311 import encode
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.websocket import OFFER_MQTT, MqttWebSocket
@@ -211,6 +212,25 @@ def test_a_text_frame_ends_the_connection_with_1003(run_port, message):
             code, reason = await browser.ends()
             assert code == 1003 and "binary" in reason
         assert port.mqtt.connections == 0
+
+    run_port(main)
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "close"), [("text", 0x82, 1003), (b"\xf0\x00", 0x82, 1008), ("cut", 0x87, 1008)]
+)
+def test_mqtt_5_says_why_in_a_packet_too(run_port, what, code, close):
+    async def main(port):
+        async with Browser(port) as browser:
+            browser.parser = PacketReader(300_000, V5)
+            await browser.socket.send(V5.encode(login(level=5)))
+            assert (await browser.receive()).code == 0
+            if what == "cut":
+                port.directory.remove_client("client-1")
+            else:
+                await browser.socket.send(what)
+            assert (await browser.ends())[0] == close
+            assert [packet.code for packet in browser.packets] == [code]
 
     run_port(main)
 

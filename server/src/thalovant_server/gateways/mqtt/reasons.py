@@ -111,6 +111,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
             Code.KEEP_ALIVE_TIMEOUT,
             "Nothing came for one and a half keep alive periods: send PINGREQ in time.",
         ),
+        "not_binary": Reason(Code.UNSPECIFIED_ERROR, Code.PROTOCOL_ERROR),
         "stalled": _both(Code.QUOTA_EXCEEDED, "Nothing is taken of what waits for this client."),
     }
 )
