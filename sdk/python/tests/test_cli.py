@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import thalovant.sync_client
-from thalovant import ThalovantIdentity, ThalovantTimeoutError, __version__
+from thalovant import ThalovantConnectionInfo, ThalovantIdentity, ThalovantTimeoutError, __version__
 from thalovant.config import Login, read_login, save_login
 
 if TYPE_CHECKING:
@@ -505,7 +505,7 @@ class FakeClient:
     used: list[tuple[str, str | None, str]]
     answer: FakeReply | BaseException
 
-    def __init__(self, identity: ThalovantIdentity, *, protocol: str | None) -> None:
+    def __init__(self, identity: ThalovantIdentity, *, protocol: str | None = None) -> None:
         self.identity, self.protocol = identity, protocol
 
     def __enter__(self) -> FakeClient:
@@ -513,6 +513,9 @@ class FakeClient:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def connection_info(self) -> ThalovantConnectionInfo:
+        return ThalovantConnectionInfo("ready")
 
     def ask(self, text: str, *, timeout: float, lang: str) -> FakeReply:
         FakeClient.used.append((self.identity.site_id, self.protocol, text))

@@ -129,8 +129,28 @@ class TestHealth:
         ran = with_identity("health", "--protocol", carrier, "--json")
         assert ran.code == 1
         seen, told = json.loads(ran.out), json.loads(ran.err)
-        assert (seen["ok"], seen["connection"], seen["error"]) == (False, None, told["error"])
+        assert (seen["ok"], seen["error"]) == (False, told["error"])
+        assert seen["connection"]["last_error"] == told["error"]["message"]
         assert told["error"]["code"] == "connection_failed"
+
+    def test_the_first_of_several_that_gets_there(
+        self, hub: Any, typed: Typed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.identity(data_plane_endpoints={"wss": "wss://localhost:1", "https": "https://localhost:2"}).save(
+            "me.identity.json"
+        )
+        ran = typed("health", "--protocol", "wss,MQTT", "--json")
+        seen = json.loads(ran.out)
+        assert (ran.code, seen["ok"], seen["protocol"], seen["hub"]) == (0, True, "mqtt", "h1")
+        assert [road for road, _ in seen["connection"]["attempts"]] == ["wss"]
+        assert "wss" in typed("health", "--protocol", "wss,mqtt").out.rpartition(" ms. ")[2]
+        assert typed("ask", "hello", "--protocol", "wss,mqtt").as_tuple() == (0, "hello\n", "")
+        with monkeypatch.context() as patched:
+            patched.setattr("thalovant.cli_output.is_for_people", lambda stream: True)
+            assert "wss" in typed("ask", "hello", "--protocol", "wss,mqtt").err
+            assert typed("ask", "hello", "--protocol", "wss,mqtt", "--json").err == ""
+        ran = typed("ask", "hello", "--protocol", "wss,pigeon")
+        assert "'pigeon' is no carrier; there are wss, https, mqtt" in ran.err
 
     def test_a_hub_that_hangs_up_after_the_handshake_is_not_well(self, with_identity: Typed, hub: Any) -> None:
         hub.pin, hub.script.offers_kk = noise.public_key(noise.generate_private_key()), False

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from thalovant import cli_config, cli_hubs, cli_identities, cli_listen, cli_login, cli_talk
+from thalovant import cli_config, cli_health, cli_hubs, cli_identities, cli_listen, cli_login, cli_talk
 from thalovant.cli_errors import run
 from thalovant.cli_identity import ORDER
 from thalovant.cli_output import examples, help_without_a_command, say
@@ -35,7 +35,7 @@ app.add_typer(cli_config.app, name="config")
 app.command(epilog=f"{ORDER}\n\n{cli_talk.ASK_EXAMPLES}")(cli_talk.ask)
 app.command(epilog=f"{ORDER}\n\n{cli_listen.LISTEN_EXAMPLES}")(cli_listen.listen)
 app.command(epilog=f"{ORDER}\n\n{cli_talk.EMIT_EXAMPLES}")(cli_talk.emit)
-app.command(epilog=f"{ORDER}\n\n{cli_talk.HEALTH_EXAMPLES}")(cli_talk.health)
+app.command(epilog=f"{ORDER}\n\n{cli_health.HEALTH_EXAMPLES}")(cli_health.health)
 
 
 def main() -> NoReturn:

@@ -21,7 +21,7 @@ import typer
 
 from thalovant.cli_errors import CommandError
 from thalovant.cli_identity import chosen_identity
-from thalovant.cli_options import AsJson, Carrier, ConfigFile, IdentityFile, Profile, carrier
+from thalovant.cli_options import AsJson, Carriers, ConfigFile, IdentityFile, Profile, roads
 from thalovant.cli_output import examples, hint, json_line, printable, say
 from thalovant.cli_progress import waiting
 from thalovant.errors import ThalovantConnectionError, ThalovantTimeoutError
@@ -46,7 +46,7 @@ LISTEN_EXAMPLES = examples(
 
 def listen(
     events: Annotated[list[str], typer.Argument(help="Names of the events to hear.", metavar="EVENT")],
-    protocol: Carrier = None,
+    protocol: Carriers = None,
     identity: IdentityFile = None,
     profile: Profile = None,
     config: ConfigFile = None,
@@ -63,7 +63,7 @@ def listen(
     from thalovant.sync_client import ThalovantClient
 
     inbox = _Inbox()
-    with contextlib.closing(ThalovantClient(who, protocol=carrier(protocol) if protocol else None)) as client:
+    with contextlib.closing(ThalovantClient(who, **roads(protocol))) as client:
         for name in dict.fromkeys(events):
             client.on(name, inbox.put)
         with waiting("connecting to the hub"):

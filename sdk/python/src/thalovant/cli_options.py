@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,17 @@ from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol
 from thalovant.paths import default_config_path
 from thalovant.profiles import read_profiles
 
-__all__ = ["AsJson", "Carrier", "ConfigFile", "IdentityFile", "Profile", "ProfileName", "carrier", "config_path"]
+__all__ = [
+    "AsJson",
+    "Carriers",
+    "ConfigFile",
+    "IdentityFile",
+    "Profile",
+    "ProfileName",
+    "carrier",
+    "config_path",
+    "roads",
+]
 
 
 def _profile_names(incomplete: str) -> list[str]:
@@ -25,7 +35,14 @@ def _profile_names(incomplete: str) -> list[str]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
-Carrier = Annotated[str | None, typer.Option("--protocol", help="wss, https or mqtt.", metavar="PROTOCOL")]
+Carriers = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="wss, https or mqtt; or several, like mqtt,wss: the first that gets there.",
+        metavar="PROTOCOL",
+    ),
+]
 IdentityFile = Annotated[Path | None, typer.Option("--identity", help="Identity file.", metavar="FILE")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration; your own else.", metavar="FILE")]
 Profile = Annotated[
@@ -40,6 +57,14 @@ ProfileName = Annotated[
 def config_path(named: Path | None) -> Path:
     """The configuration that was named, else the user's own."""
     return default_config_path() if named is None else named.expanduser()
+
+
+def roads(names: str | None) -> dict[str, Any]:
+    """Read the names of carriers, with commas between, as the client's option `protocol` or `protocols`."""
+    if names is None:
+        return {}
+    several = [carrier(name) for name in names.split(",")]
+    return {"protocols": several} if len(several) > 1 else {"protocol": several[0]}
 
 
 def carrier(name: str) -> HubProtocol:

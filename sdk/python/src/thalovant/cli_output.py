@@ -29,8 +29,8 @@ def say(text: str) -> None:
 
 
 def hint(text: str) -> None:
-    """Print a line to standard error when a person looks at it there."""
-    if is_for_people(sys.stderr):
+    """Print a line to standard error when a person looks at it there, and did not ask for JSON."""
+    if is_for_people(sys.stderr) and not wants_json(sys.argv[1:]):
         typer.echo(text, err=True)
 
 
