@@ -68,13 +68,14 @@ def subscribed(process: subprocess.Popen[str]) -> None:
     raise AssertionError("no SUBACK")
 
 
+@pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
 @pytest.mark.parametrize(("spelling", "answer"), [("c2s", "s2c"), ("in", "out")])
 def test_a_clear_hello_is_answered_in_its_own_spelling(
-    spelling: str, answer: str, identities: tuple[Any, Any], address: list[str]
+    spelling: str, answer: str, version: str, identities: tuple[Any, Any], address: list[str]
 ) -> None:
     prefix = identities[0].topic_prefix
     code, output = finished(mosquitto(
-        "mosquitto_rr", *address, *credential(identities[0]), "-W", "10",
+        "mosquitto_rr", *address, "-V", version, *credential(identities[0]), "-W", "10",
         "-t", f"{prefix}/{spelling}", "-e", f"{prefix}/{answer}", "-m", HELLO,
     ))  # fmt: skip
     assert code == 0, output
@@ -166,6 +167,20 @@ def test_a_wrong_credential_is_refused(change: str, identities: tuple[Any, Any],
         mosquitto("mosquitto_sub", *address, "-u", user, "-P", password, "-t", f"{own.topic_prefix}/s2c", "-W", "5")
     )
     assert "not authorised" in output.lower(), (code, output)
+
+
+def test_in_mqtt_5_whoever_is_refused_is_told_why(identities: tuple[Any, Any], address: list[str]) -> None:
+    own, neighbour = identities
+    five = [*address, "-V", "mqttv5"]
+    _, output = finished(
+        mosquitto("mosquitto_pub", *five, *credential(own), "-t", f"{neighbour.topic_prefix}/c2s", "-m", "x")
+    )
+    assert "not authorized" in output.lower(), output
+    login = ["-u", own.username, "-P", neighbour.password]
+    _, output = finished(mosquitto("mosquitto_pub", *five, *login, "-t", f"{own.topic_prefix}/c2s", "-m", "x"))
+    assert "bad user name or password" in output.lower(), output
+    _, output = finished(mosquitto("mosquitto_sub", *five, *credential(own), "-t", "#", "-W", "5"))
+    assert "All subscription requests were denied" in output, output
 
 
 def test_a_plain_connection_is_refused(identities: tuple[Any, Any], address: list[str]) -> None:

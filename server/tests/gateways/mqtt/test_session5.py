@@ -221,6 +221,8 @@ def test_a_denied_publish_without_acknowledgement_ends_it_with_the_reason(packet
 def test_a_denied_identifier_is_free_again() -> None:
     session = opened()
     session.receive(mqtt.Publish(b"p/in", b"1", 2, 7))
+    session.receive(mqtt.Publish(b"q", b"1", 1, 7))  # not that exchange
+    assert said(session.receive(mqtt.Publish(b"p/in", b"1", 2, 7))) == [mqtt.Pubrec(7)]
     assert bare(session.receive(mqtt.Publish(b"q", b"1", 2, 7))) == [mqtt.Pubrec(7, 0x87), DeniedPublish()]
     assert said(session.receive(mqtt.Publish(b"p/in", b"2", 2, 7))) == [mqtt.Pubrec(7), Inbound("in", b"2")]
 

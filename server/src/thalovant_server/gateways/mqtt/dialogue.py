@@ -45,7 +45,7 @@ class Carrier(Protocol):
         """Publish these, in order, after everything before."""
 
     def refused(self, refusal: Refusal) -> None:
-        """The hub ends it; MQTT 3.1.1 can only close."""
+        """The hub ends it; MQTT 3.1.1 can only close, 5 says why."""
 
 
 class Dialogue:

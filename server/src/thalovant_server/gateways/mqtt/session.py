@@ -292,9 +292,11 @@ class MqttSession:
         """3.1.1 can only close. 5 says it in the acknowledgement; where there is none it ends, or nobody would know."""
         if packet.packet_id is None or not self.terms.five:
             return self._over("denied_publish", denial.advice, denial.code)
-        self._unreleased.discard(packet.packet_id)  # MQTT-4.3.3-9: after this PUBREC the identifier is free
-        kind = mqtt.Puback if packet.qos == 1 else mqtt.Pubrec
-        return [*self._say(kind(packet.packet_id, denial.code), denial.advice), DeniedPublish()]
+        answer: Answer = mqtt.Puback(packet.packet_id, denial.code)
+        if packet.qos == 2:
+            self._unreleased.discard(packet.packet_id)  # MQTT-4.3.3-9: after this PUBREC the identifier is free
+            answer = mqtt.Pubrec(packet.packet_id, denial.code)
+        return [*self._say(answer, denial.advice), DeniedPublish()]
 
     def _answered(self, packet: mqtt.Publish, arrived: Output) -> list[Output]:
         """Acknowledge first: whoever waits for it to go on need not wait for the hub."""
