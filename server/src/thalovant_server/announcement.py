@@ -49,7 +49,7 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
 def _from_another_machine(settings: Settings, ready: Mapping[str, str]) -> list[str]:
     """What to type there; without a public host, what to type here first."""
     trust = ["--ca-fingerprint", ready["ca_fingerprint"]] if "ca_fingerprint" in ready else []
-    if not settings.public_hosts:
+    if not settings.public_host:
         return [
             "For other machines, start with --host :: --public-host NAME (the name or address by which they reach this",
             f"one). The authority's fingerprint (SHA-256) is {ready['ca_fingerprint']}",

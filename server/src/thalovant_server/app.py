@@ -89,7 +89,7 @@ class Server:
         catalog = self._open_catalog()
         data = self._open_data()
         self._ready_file.withdraw()  # not before the directory is ours: it may be a running server's
-        source = CertificateSource(data.certificates, self._settings.public_hosts, _brought(self._settings))
+        source = CertificateSource(data.certificates, self._settings.public_host, _brought(self._settings))
         stamp = await asyncio.to_thread(source.stamp)
         served = await asyncio.to_thread(source.load, utc_now())
         say_notes(served)
@@ -133,7 +133,7 @@ class Server:
         self._shutdown.at_end("certificate keeper", end)
 
     def _open_catalog(self) -> Catalog:
-        catalog = Catalog.from_options(self._settings.agents)
+        catalog = Catalog.from_options(self._settings.agent)
         self._shutdown.at_end("agents", lambda _: catalog.close())
         return catalog
 

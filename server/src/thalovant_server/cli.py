@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thalovant_server import __version__
+from thalovant_server import __version__, settings_shown
+from thalovant_server.cli_options import takes_settings
 from thalovant_server.errors import ThalovantServerError
-from thalovant_server.settings import API_PORT, MQTT_PORT, Settings
+from thalovant_server.settings_sources import ReadSettings
 
 app = typer.Typer(
     name="thalovant-server",
@@ -38,48 +38,22 @@ def _options(
 
 
 @app.command()
-def up(
-    data: Annotated[Path, typer.Option(help="Where the server keeps its files; made at the first start.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    public_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Name or address by which clients reach this machine; may be given several times."),
-    ] = None,
-    api_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="TLS port of the API, WebSocket and HTTPS.")
-    ] = API_PORT,
-    mqtt_port: Annotated[int, typer.Option(min=0, max=65535, help="TLS port of MQTT.")] = MQTT_PORT,
-    agent: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=python:MODULE:FUNCTION",
-            help="An agent that hubs may name; `default=…` answers for every hub that names none.",
-        ),
-    ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="Your own certificate, PEM.")] = None,
-    certificate_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
-    certificate_authority: Annotated[Path | None, typer.Option(help="The authority to hand out.")] = None,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(help="Write how the server is reached to this file (JSON) once everything accepts."),
-    ] = None,
-) -> None:
+@takes_settings
+def up(read: ReadSettings) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it once the asks under way are answered."""
     from thalovant_server.app import serve  # the parts take a moment to load: --help need not wait for them
 
-    settings = Settings(
-        data=data,
-        host=host,
-        public_hosts=tuple(public_host or ()),
-        api_port=api_port,
-        mqtt_port=mqtt_port,
-        agents=tuple(agent or ()),
-        certificate=certificate,
-        certificate_key=certificate_key,
-        certificate_authority=certificate_authority,
-        ready_file=ready_file,
-    )
-    serve(settings)
+    serve(read.settings)
+
+
+@app.command()
+@takes_settings
+def config(
+    read: ReadSettings,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show every setting, its value and where it comes from: option, environment, file or default."""
+    typer.echo(settings_shown.as_json(read) if as_json else settings_shown.as_text(read))
 
 
 def main() -> None:

@@ -1,53 +1,134 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator can set, checked before anything is opened (architecture decisions 8 and 13)."""
+"""What an operator can set, checked before anything is opened (architecture decisions 8 and 13).
+
+One model: its fields are the options of the command line, the variables of the environment and the keys of the file,
+all under the same names. Where a value came from is known by `settings_sources` alone.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from thalovant_server.errors import SettingsError
+from thalovant_server.server_tls import canonical
 
 API_PORT = 8443
 MQTT_PORT = 8883
 DRAIN_SECONDS = 10.0  # how long SIGTERM waits for asks under way
+ENVIRONMENT_PREFIX = "THALOVANT_SERVER_"
 
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})(?:\.[A-Za-z0-9][A-Za-z0-9-]{0,62})*\Z")
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - to be told that nobody can dial it
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of `thalovant-server up`.
+def _as_list(value: Any) -> Any:
+    """Let one stand for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")  # noqa: TRY004 - pydantic makes its own error of it
+    return value
+
+
+def _home(value: Any) -> Any:
+    if value == "":
+        raise ValueError("a path is wanted")
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_list)]
+Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
+File = Annotated[Path, BeforeValidator(_home)]
+
+
+class Settings(BaseSettings):
+    """The settings of `thalovant-server`.
 
     Raises:
-        SettingsError: an address or a name is not usable; says which line to type instead.
+        SettingsError: two settings do not go together; says which line to type instead.
+        pydantic.ValidationError: one is not usable by itself; `settings_sources` says where it came from.
     """
 
-    data: Path
-    host: str = "127.0.0.1"
-    public_hosts: tuple[str, ...] = ()
-    api_port: int = API_PORT
-    mqtt_port: int = MQTT_PORT
-    agents: tuple[str, ...] = ()
-    """Each `name=python:module:function`; declared by the operator alone."""
-    certificate: Path | None = None
-    certificate_key: Path | None = None
-    certificate_authority: Path | None = None
-    ready_file: Path | None = None
-    drain_seconds: float = DRAIN_SECONDS
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True)
 
-    def __post_init__(self) -> None:
-        for host in self.public_hosts:
-            _check_host(host)
+    data: File = Field(description="Where the server keeps its files; made at the first start.")
+    host: str = Field("127.0.0.1", description="Address to listen on; `::` is every address, of IPv6 and IPv4.")
+    public_host: Several = Field(
+        (),
+        description="Name or address by which clients reach this machine; the first is the one that they are given.",
+    )
+    api_port: Port = Field(API_PORT, description="TLS port of the API, WebSocket and HTTPS.")
+    mqtt_port: Port = Field(MQTT_PORT, description="TLS port of MQTT.")
+    agent: Several = Field(
+        (),
+        description="An agent that hubs may name; `default=…` answers for every hub that names none.",
+    )
+    certificate: File | None = Field(
+        None,
+        description="A certificate of your own (PEM, with those that lead to its authority), read again on change.",
+    )
+    certificate_key: File | None = Field(None, description="Its private key (PEM).")
+    certificate_authority: File | None = Field(
+        None, description="The authority that signed it, for clients to trust (PEM); leave out when they do anyway."
+    )
+    ready_file: File | None = Field(
+        None, description="Write how the server is reached to this file (JSON) once everything accepts."
+    )
+    drain_seconds: Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=3600)] = Field(
+        DRAIN_SECONDS, description="How long a stop waits for asks under way."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is given and nothing else: `settings_sources` has asked the others and knows who said what."""
+        return (init_settings,)
+
+    @field_validator("host")
+    @classmethod
+    def _plain_host(cls, host: str) -> str:
+        return _without_brackets(host)
+
+    @field_validator("public_host")
+    @classmethod
+    def _plain_public_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(canonical(_checked_host(_without_brackets(host))) for host in hosts))
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
         if self.api_port == self.mqtt_port != 0:
             raise SettingsError(f"--api-port and --mqtt-port are both {self.api_port}: give each its own")
-        if not self.public_hosts and not _is_loopback(self.host):
+        if not self.public_host and not _is_loopback(self.host):
             raise SettingsError(
                 f"--host {self.host} is reachable from other machines, and no name is known by which they reach it. "
                 f"Type: thalovant-server up --data {self.data} --host {self.host} --public-host NAME "
                 "(the name or address that clients use)"
+            )
+        self._check_certificate()
+        return self
+
+    def _check_certificate(self) -> None:
+        if (self.certificate is None) != (self.certificate_key is None):
+            there, lacking = (
+                ("certificate-key", "certificate") if self.certificate_key else ("certificate", "certificate-key")
+            )
+            raise SettingsError(f"--{there} is given without --{lacking}: they belong together")
+        if self.certificate_authority is not None and self.certificate is None:
+            raise SettingsError(
+                "--certificate-authority is for a certificate of your own: add --certificate and --certificate-key"
+            )
+        if self.certificate is not None and not self.public_host:
+            raise SettingsError(
+                f"--certificate {self.certificate} needs --public-host: the name in it that clients use"
             )
 
     @property
@@ -58,17 +139,45 @@ class Settings:
     @property
     def advertised_host(self) -> str:
         """The host in the addresses that clients are given."""
-        return self.public_hosts[0] if self.public_hosts else "localhost"
+        return self.public_host[0] if self.public_host else "localhost"
 
 
-def _check_host(host: str) -> None:
+def option_name(field: str) -> str:
+    """Return a field's option, without the dashes in front; the file has the same key."""
+    return field.replace("_", "-")
+
+
+def variable_name(field: str) -> str:
+    """Return a field's variable of the environment."""
+    return f"{ENVIRONMENT_PREFIX}{field.upper()}"
+
+
+def takes_several(field: str) -> bool:
+    """Whether a field holds a list: its option may be repeated, its variable has commas."""
+    return isinstance(Settings.model_fields[field].default, tuple)
+
+
+def _without_brackets(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
+
+
+def _checked_host(host: str) -> str:
+    if host in _ANY_ADDRESS:
+        raise ValueError(f"{host} is where to listen (--host), nobody can dial it: name what clients use")
     try:
-        ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
-        if not _HOST_NAME.match(host):
-            raise SettingsError(
-                f"--public-host {host!r} is neither a host name nor an address: type it without scheme, port or path"
-            ) from None
+        return _checked_name(host)
+    if getattr(address, "scope_id", None) or address.is_multicast or address.is_unspecified:
+        raise ValueError(f"{host} is no address that other machines can dial: name another, without zone")
+    return host
+
+
+def _checked_name(host: str) -> str:
+    name = host.removesuffix(".")
+    if not _HOST_NAME.match(name) or name.rpartition(".")[2].isdigit():
+        raise ValueError(f"{host!r} is neither a host name nor an address: type it without scheme, port or path")
+    return name
 
 
 def _is_loopback(host: str) -> bool:
