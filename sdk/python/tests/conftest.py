@@ -275,7 +275,7 @@ def typed(lonely: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def _load_scripted_hub() -> Any:
-    """Tests are no package, so the module is loaded by its path; it defines the fixture `hub`."""
+    """Tests are no package, so the module is loaded by its path; it defines the fixtures below."""
     path = Path(__file__).with_name("scripted_hub.py")
     spec = importlib.util.spec_from_file_location("scripted_hub", path)
     assert spec is not None and spec.loader is not None
@@ -285,4 +285,5 @@ def _load_scripted_hub() -> Any:
     return module
 
 
-hub = _load_scripted_hub().hub
+_scripted = _load_scripted_hub()
+hub, make_client, play_scene = _scripted.hub, _scripted.make_client, _scripted.play_scene

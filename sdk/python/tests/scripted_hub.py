@@ -27,8 +27,10 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from thalovant.client import AsyncThalovantClient
 from thalovant.identity import ThalovantIdentity
 from thalovant.protocol import clear, noise
+from thalovant.protocol.binary import BinaryFrame
 from thalovant.protocol.errors import ProtocolError
 from thalovant.protocol.frames import FrameReader, FrameWriter
 from thalovant.protocol.messages import HiveMessage, bus
@@ -56,16 +58,31 @@ class Turn:
     text: str
     request_id: str
     payload: dict[str, Any]
+    query_id: str | None = None
+    """Of the `query` frame it came in; its events then travel in such frames."""
 
-    def say(self, event_type: str, data: dict[str, Any] | None = None, **context: Any) -> None:
-        """Send an event of this turn; from any thread."""
-        message = bus(event_type, data or {}, self.payload["context"] | context)
+    @property
+    def heard(self) -> Any:
+        """How much of the answer the client says it has heard."""
+        return self.payload["context"].get("thalovant", {}).get("heard")
+
+    def say(
+        self, event_type: str, data: dict[str, Any] | None = None, *, mark: dict[str, Any] | None = None, **context: Any
+    ) -> None:
+        """Send an event of this turn, with a mark of how far the answer has come; from any thread."""
+        metadata = {} if mark is None else {"thalovant": mark}
+        if self.query_id is None:
+            message = bus(event_type, data or {}, self.payload["context"] | context)
+            message.metadata = metadata
+        else:
+            inner = bus(event_type, data or {}, {"query_id": self.query_id} | context)
+            message = HiveMessage("query", inner.as_dict(), {"query_id": self.query_id} | metadata)
         self.hub.soon(self.session.send, message)
 
     def answer(self, *parts: str) -> None:
         for part in parts:
             self.say("speak", {"utterance": part, "lang": "en-us"})
-        self.say("ovos.utterance.handled")
+        self.say("ovos.utterance.handled" if self.query_id is None else "hive.query.complete")
 
 
 def echo(turn: Turn) -> None:
@@ -78,6 +95,8 @@ class Script:
 
     answer: Callable[[Turn], None] | None = echo
     """None: the turn is only put into `turns`."""
+    hear: Callable[[Session, HiveMessage], None] = lambda session, message: None
+    """Called with every message that is no utterance."""
     capabilities: list[str] | None = field(default_factory=lambda: ["handled"])
     password: str = PASSWORD
     broker_password: str = BROKER_PASSWORD
@@ -181,6 +200,11 @@ class Session:
         if self._writer is not None:
             for frame in self._writer.seal(message.encode()):
                 self._transmit("sealed", frame)
+
+    def send_binary(self, frame: BinaryFrame) -> None:
+        if self._writer is not None:
+            for sealed in self._writer.seal(frame.encode(), binary=True):
+                self._transmit("sealed", sealed)
 
     def send_raw(self, kind: str, data: bytes) -> None:
         self._transmit(kind, data)
@@ -303,11 +327,14 @@ class ScriptedHub:
             self.hellos.append(message.payload)
             self.hello.put(message.payload)
             return
-        name, data, context = message.bus_parts()
+        inner = message.nested() if message.msg_type == "query" else message
+        name, data, context = inner.bus_parts() if inner.msg_type == "bus" else ("", {}, {})
         if name != "recognizer_loop:utterance":
             self.messages.put(message)
+            self.script.hear(session, message)
             return
-        turn = Turn(self, session, data["utterances"][0], context["request_id"], message.payload)
+        query_id = message.metadata["query_id"] if message.msg_type == "query" else None
+        turn = Turn(self, session, data["utterances"][0], context["request_id"], inner.payload, query_id)
         self.requests.append(turn.request_id)
         if self.script.answer is None:
             self.turns.put(turn)
@@ -318,6 +345,10 @@ class ScriptedHub:
         """Send a message on every session, from any thread."""
         for session in list(self.sessions):
             self.soon(session.send, message)
+
+    def tell(self, session: Session, message: HiveMessage) -> None:
+        """Send a message on one session, from any thread."""
+        self.soon(session.send, message)
 
     def _authorized(self, target: str) -> bool:
         value = parse_qs(urlsplit(target).query).get("authorization", [""])[0]
@@ -522,3 +553,28 @@ def hub(certificates: Any, monkeypatch: pytest.MonkeyPatch, lonely: Path) -> Ite
     started.run(started.start())
     yield started
     started.close()
+
+
+@pytest.fixture
+def make_client(hub: ScriptedHub, tmp_path: Path) -> Callable[..., AsyncThalovantClient]:
+    """Make a client of the scripted hub; all of one test share their Noise state."""
+
+    def make(protocol: Any = "wss", **options: Any) -> AsyncThalovantClient:
+        identity = options.pop("identity", None) or hub.identity()
+        return AsyncThalovantClient(identity, protocol=protocol, noise_state_dir=str(tmp_path / "noise"), **options)
+
+    return make
+
+
+@pytest.fixture
+def play_scene() -> Callable[[Callable[[], Coroutine[Any, Any, None]]], None]:
+    """Run a scene in asyncio's debug mode; nothing of the client may be left on the loop at its end."""
+
+    async def main(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with asyncio.timeout(60):
+            await scene()
+        await asyncio.sleep(0)  # cancelled tasks of the libraries end
+        left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert left == []
+
+    return lambda scene: asyncio.run(main(scene), debug=True)

@@ -100,7 +100,8 @@ def test_as_json_each_is_one_document(with_identity: Typed, hub: Any) -> None:
     first, second = map(json.loads, ran.out.splitlines())
     assert (ran.code, ran.err) == (0, "")
     assert (first["name"], first["data"], first["context"]) == ("my.event", {"text": "two\nlines"}, {"x": 1})
-    assert set(second) == {"name", "data", "context", "text", "display_text", "session_id", "request_id"}
+    names = {"name", "data", "context", "text", "display_text", "session_id", "request_id", "display_items"}
+    assert set(second) == names
 
 
 def test_an_event_does_not_steer_the_terminal(with_identity: Typed, hub: Any) -> None:

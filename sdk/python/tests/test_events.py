@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thalovant.display import ThalovantDisplayItem
 from thalovant.events import ThalovantEvent
 
 JSON = st.recursive(
@@ -177,6 +178,7 @@ def test_as_a_dictionary_it_holds_no_raw_message() -> None:
         "display_text": "a",
         "session_id": None,
         "request_id": "r",
+        "display_items": [ThalovantDisplayItem("text", text="a").as_dict()],
     }
 
 

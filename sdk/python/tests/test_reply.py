@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from thalovant.display import ThalovantDisplayItem
 from thalovant.errors import (
     ThalovantConnectionError,
     ThalovantError,
@@ -132,6 +133,7 @@ def test_as_a_dictionary_it_is_json_and_holds_no_raw_message() -> None:
         "session_id": "s",
         "request_id": "r",
         "lang": None,
+        "display_items": [ThalovantDisplayItem("text", text="hi").as_dict()],
         "dropped_media": 2,
     }
 

@@ -65,10 +65,7 @@ OWN_METHODS = {
     "AsyncThalovantControlPlane": _RESET,
     "ThalovantIdentity": _WRITING,
 }
-_LATER_CLIENT = {
-    *("broadcast", "conversation", "describe_intent", "doctor", "escalate", "intents", "list_intents", "listen"),
-    *("on_binary", "on_hive", "propagate", "query", "reply", "send_action", "send_code"),
-}
+_LATER_CLIENT = {"describe_intent", "doctor", "intents", "list_intents"}
 _LATER_CONTROL = {
     *("begin_device_login", "clear_hub_rating", "complete_native_sign_in", "create_memory_item"),
     *("create_runtime_group", "delete_hub", "delete_memory_item", "delete_runtime_group", "describe_device_login"),
@@ -86,8 +83,6 @@ LATER = {
     "AsyncThalovantClient": _LATER_CLIENT,
     "ThalovantControlPlane": _LATER_CONTROL,
     "AsyncThalovantControlPlane": _LATER_CONTROL,
-    "ThalovantEvent": {"display_items"},
-    "ThalovantReply": {"display_items"},
 }
 KINDS = {
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "either",
@@ -149,6 +144,7 @@ def test_methods(name: str) -> None:
         assert isinstance(static, classmethod) == bool(entry.get("classmethod")), method
         function = static.__func__ if isinstance(static, classmethod) else static
         assert inspect.iscoroutinefunction(function) == bool(entry.get("async")), method
+        assert inspect.isasyncgenfunction(function) == bool(entry.get("async_generator")), method
         assert differences(name, method, shape(function), published(entry)) == allowed(name, method), method
 
 

@@ -6,15 +6,25 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import multiprocessing
+import queue
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from thalovant.errors import ThalovantConnectionError, ThalovantRuntimeError, ThalovantTimeoutError
+from thalovant.errors import (
+    ThalovantConnectionError,
+    ThalovantPolicyDeniedError,
+    ThalovantRuntimeError,
+    ThalovantTimeoutError,
+)
 from thalovant.events import ThalovantEvent
-from thalovant.protocol.messages import bus
+from thalovant.protocol.binary import BinaryFrame
+from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.sync_client import ThalovantClient
 
 CARRIERS = ("wss", "https", "mqtt")
@@ -235,3 +245,216 @@ def test_a_forked_child_is_told_to_make_its_own(make: Any) -> None:
         assert "fork" in answers.get()
         child.join(10)
         assert client.ask("still there").text == "still there"
+
+
+# What has twins of its own in the asynchronous client's tests: here only that it gets across
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_query_gets_across(hub: Any, make: Any, carrier: Any) -> None:
+    with make(carrier) as client:
+        assert client.query("hello").text == "hello"
+        talk = client.conversation(session_id="s")
+        assert (talk.query("two").text, talk.ask("three").text) == ("two", "three")
+        assert repr(talk) == "ThalovantConversation('s')"
+
+
+def test_what_is_sent_without_waiting_gets_across(hub: Any, make: Any) -> None:
+    hub.script.answer = None
+    with make() as client, client.conversation(session_id="s", lang="de-de") as talk:
+        for send in (client, talk):
+            send.send_utterance("a")
+            send.send_action("b", title="B")
+            send.send_code("c", label="C")
+            send.emit("news", {"n": 1})
+        client.reply({"context": {"source": "x"}}, "answer")
+        turns = [hub.turns.get(timeout=5) for _ in range(6)]
+        assert [turn.text for turn in turns] == ["a", "b", "c"] * 2
+        sessions = [turn.payload["context"]["session"] for turn in turns]
+        assert [session["session_id"] == "s" for session in sessions] == [False] * 3 + [True] * 3
+        assert [session["lang"] for session in sessions[3:]] == ["de-de"] * 3
+        types = [hub.messages.get(timeout=5).payload["type"] for _ in range(3)]
+        assert types == ["news", "news", "answer"]
+
+
+def test_a_refusal_to_pass_on_gets_across(hub: Any, make: Any) -> None:
+    def deny(session: Any, message: Any) -> None:
+        context = {"request_id": message.nested().payload["context"]["request_id"]}
+        hub.tell(session, bus("hive.policy.denied", {"denied_type": message.msg_type, "reason": "no"}, context))
+
+    hub.script.hear = deny
+    with make() as client:
+        for call in (client.broadcast, client.propagate, client.escalate):
+            with pytest.raises(ThalovantPolicyDeniedError, match=call.__name__):
+                call("dinner")
+
+
+def test_frames_and_binary_are_heard_on_the_handler_thread(hub: Any, make: Any) -> None:
+    heard: queue.Queue[tuple[str, str]] = queue.Queue()
+
+    with make() as client:
+        client.ask("hello")
+        ends = [
+            client.on_hive("propagate", lambda frame: heard.put((frame.msg_type, threading.current_thread().name))),
+            client.on_binary(lambda binary: heard.put((binary.kind, threading.current_thread().name))),
+        ]
+        hub.tell_all(HiveMessage("propagate", bus("x").as_dict()))
+        hub.soon(hub.sessions[-1].send_binary, BinaryFrame("bin", 3, {}, b"x"))
+        assert heard.get(timeout=5) == ("propagate", "thalovant-handlers")
+        assert heard.get(timeout=5) == ("file", "thalovant-handlers")
+        for end in ends:
+            end()
+        hub.tell_all(HiveMessage("propagate", bus("x").as_dict()))
+        client.ask("behind it")
+        assert heard.empty()
+        with pytest.raises(ValueError, match="not a hive frame kind"):
+            client.on_hive("query", print)
+
+        async def handler(_: Any) -> None: ...
+
+        for register in (client.on_binary, lambda handler: client.on_hive("broadcast", handler)):
+            with pytest.raises(ThalovantRuntimeError, match="AsyncThalovantClient"):
+                register(handler)
+
+
+# Listening
+
+
+def speak_soon(hub: Any, client: Any, *numbers: int, **context: Any) -> threading.Thread:
+    """Send the events once somebody listens."""
+
+    def speak() -> None:
+        while not client._core._asking._awaited:
+            time.sleep(0.002)
+        for number in numbers:
+            hub.tell_all(bus("count", {"n": number}, context))
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_listening_is_an_iterator(hub: Any, make: Any, carrier: Any) -> None:
+    with make(carrier) as client:
+        hub.hello.get(timeout=5)
+        thread = speak_soon(hub, client, *range(20))
+        assert [event.data["n"] for event in client.listen("count", max_events=20)] == list(range(20))
+        thread.join()
+        assert list(client.listen("count", timeout=0.05)) == []
+
+
+def test_a_conversation_listens_to_its_own_session(hub: Any, make: Any) -> None:
+    with make() as client:
+        hub.hello.get(timeout=5)
+        talk = client.conversation(session_id="mine")
+        thread = speak_soon(hub, client, 1, session={"session_id": "mine"})
+        other = speak_soon(hub, client, 2, session={"session_id": "theirs"})
+        assert [event.data["n"] for event in talk.listen("count", timeout=0.5)] == [1]
+        thread.join()
+        other.join()
+
+
+@pytest.mark.parametrize("way", ["break", "close", "drop", "error"])
+def test_leaving_the_iterator_ends_its_subscription(hub: Any, make: Any, way: str) -> None:
+    with make() as client:
+        hub.hello.get(timeout=5)
+        thread = speak_soon(hub, client, 1, 2)
+        events = client.listen("count")
+        assert next(events).data["n"] == 1
+        if way == "break":
+            for event in events:
+                assert event.data["n"] == 2
+                break
+        if way == "close":
+            events.close()
+        if way == "error":
+            with pytest.raises(KeyError):
+                events.throw(KeyError("of the user"))
+        del events
+        gc.collect()
+        thread.join()
+        client.ask("behind it")
+        assert "count" not in client._core._hearing._events
+        assert client._core._asking._awaited == 0
+
+
+def test_closing_in_another_thread_ends_the_iteration(hub: Any, make: Any) -> None:
+    client = make()
+    client.connect()
+    hub.hello.get(timeout=5)
+
+    def close() -> None:
+        while not client._core._asking._awaited:
+            time.sleep(0.002)
+        client.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    assert list(client.listen("count")) == []
+    thread.join()
+    with pytest.raises(ThalovantConnectionError, match="closed"):
+        next(client.listen("count"))
+
+
+def test_a_listener_that_is_too_slow_is_told(hub: Any, make: Any) -> None:
+    with make() as client:
+        hub.hello.get(timeout=5)
+        thread = speak_soon(hub, client, *range(10))
+        events = client.listen("count", max_buffered_events=2)
+        first = next(events).data["n"]
+        thread.join()
+        client.ask("behind them")
+        found = [first]
+        with pytest.raises(ThalovantRuntimeError, match="max_buffered_events"):
+            for event in events:
+                found.append(event.data["n"])
+        assert found == list(range(len(found))) and len(found) < 10
+
+
+LEFT = """
+import gc, sys, threading, time
+from thalovant import ThalovantClient, ThalovantIdentity
+from thalovant.protocol import noise
+import hashlib
+noise.stretch = lambda password, node_id: hashlib.sha256(f"{password}@{node_id}".encode()).digest()
+client = ThalovantClient(ThalovantIdentity.from_file(sys.argv[1]), protocol=sys.argv[2], noise_state_dir=sys.argv[3])
+
+
+def say_so():
+    while not client._core._asking._awaited:
+        time.sleep(0.01)
+    client.send_utterance("hi")
+
+
+with client:
+    client.ask("hello"), client.query("hello")
+    talk = client.conversation()
+    talk.ask("hello"), talk.on("speak", str), client.on_binary(str), talk.send_action("x")
+    speaker = threading.Thread(target=say_so)
+    speaker.start()
+    events = client.listen("speak")
+    next(events)
+    speaker.join()
+    open_events = client.listen("speak", timeout=0.05), list(client.listen("nothing", timeout=0.01))
+del client, talk, events, open_events
+gc.collect()
+print([thread.name for thread in threading.enumerate()])
+"""
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_closed_client_leaves_no_thread_socket_or_warning(hub: Any, carrier: Any, tmp_path: Any) -> None:
+    """In a process of its own, in development mode, with every warning an error that is seen."""
+    hub.identity().save(tmp_path / "identity.json")
+    arguments = [str(tmp_path / "identity.json"), carrier, str(tmp_path / "noise")]
+    run = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", LEFT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    slow = "Executing <"  # of asyncio's debug mode, on a busy machine
+    assert [line for line in run.stderr.splitlines() if not line.startswith(slow)] == []
+    assert (run.stdout, run.returncode) == ("['MainThread']\n", 0)

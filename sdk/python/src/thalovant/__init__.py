@@ -5,8 +5,12 @@ What is named here is the public surface; everything else may change. Importing 
 nothing.
 """
 
+from thalovant.binaries import ThalovantBinary
 from thalovant.client import AsyncThalovantClient
+from thalovant.client_context import build_client_context, build_location, request_context
 from thalovant.control_plane import AsyncThalovantControlPlane, BootstrapIdentityResult, ThalovantControlPlane
+from thalovant.conversation import AsyncThalovantConversation
+from thalovant.display import ThalovantDisplayItem
 from thalovant.errors import (
     ThalovantAdmissionFailedError,
     ThalovantAdmissionTimeoutError,
@@ -32,6 +36,27 @@ from thalovant.errors import (
     ThalovantUnsupportedConnectionTypeError,
     ThalovantUnsupportedProtocolError,
 )
+from thalovant.event_names import (
+    EVENT_AUDIO_QUEUE,
+    EVENT_INTENT_DESCRIBE,
+    EVENT_INTENT_DESCRIBE_RESPONSE,
+    EVENT_INTENT_FAILURE,
+    EVENT_INTENT_LIST,
+    EVENT_INTENT_LIST_RESPONSE,
+    EVENT_OVOS_UTTERANCE_SPEAK,
+    EVENT_POLICY_DENIED,
+    EVENT_QUERY_TIMEOUT,
+    EVENT_RECOGNIZER_LOOP_UTTERANCE,
+    EVENT_SPEAK,
+    EVENT_UTTERANCE_HANDLED,
+    HIVE_BROADCAST,
+    HIVE_ESCALATE,
+    HIVE_INTERCOM,
+    HIVE_KINDS,
+    HIVE_PROPAGATE,
+    HIVE_RENDEZVOUS,
+    THALOVANT_CLAIMED_META_KEY,
+)
 from thalovant.events import ThalovantEvent
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
 from thalovant.hub_endpoints import (
@@ -46,17 +71,39 @@ from thalovant.hub_endpoints import (
 from thalovant.identity import ThalovantIdentity
 from thalovant.markup import strip_ssml
 from thalovant.mqtt_credentials import MqttBrokerCredentials
+from thalovant.mqtt_topics import MqttTopicSet, mqtt_topics_for_identity
 from thalovant.operation import OperationResource, OperationStatus
 from thalovant.paths import default_config_path
 from thalovant.reply import ThalovantReply
 from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription
 from thalovant.sync_client import ThalovantClient
+from thalovant.sync_conversation import ThalovantConversation
 from thalovant.version import __version__
 
 __all__ = [
     "DEFAULT_PROTOCOL_PREFERENCE",
+    "EVENT_AUDIO_QUEUE",
+    "EVENT_INTENT_DESCRIBE",
+    "EVENT_INTENT_DESCRIBE_RESPONSE",
+    "EVENT_INTENT_FAILURE",
+    "EVENT_INTENT_LIST",
+    "EVENT_INTENT_LIST_RESPONSE",
+    "EVENT_OVOS_UTTERANCE_SPEAK",
+    "EVENT_POLICY_DENIED",
+    "EVENT_QUERY_TIMEOUT",
+    "EVENT_RECOGNIZER_LOOP_UTTERANCE",
+    "EVENT_SPEAK",
+    "EVENT_UTTERANCE_HANDLED",
+    "HIVE_BROADCAST",
+    "HIVE_ESCALATE",
+    "HIVE_INTERCOM",
+    "HIVE_KINDS",
+    "HIVE_PROPAGATE",
+    "HIVE_RENDEZVOUS",
+    "THALOVANT_CLAIMED_META_KEY",
     "AsyncThalovantClient",
     "AsyncThalovantControlPlane",
+    "AsyncThalovantConversation",
     "BootstrapIdentityResult",
     "EventHandler",
     "EventPredicate",
@@ -64,6 +111,7 @@ __all__ = [
     "HubProtocol",
     "HubProtocolSettings",
     "MqttBrokerCredentials",
+    "MqttTopicSet",
     "OperationResource",
     "OperationStatus",
     "SelectedHubEndpoint",
@@ -73,14 +121,17 @@ __all__ = [
     "ThalovantAdmissionTimeoutError",
     "ThalovantAlreadyLinkedError",
     "ThalovantAuthError",
+    "ThalovantBinary",
     "ThalovantClient",
     "ThalovantClientKeyRejectedError",
     "ThalovantConnectionError",
     "ThalovantConnectionInfo",
     "ThalovantControlPlane",
+    "ThalovantConversation",
     "ThalovantDeviceLoginDenied",
     "ThalovantDeviceLoginExpired",
     "ThalovantDeviceLoginPending",
+    "ThalovantDisplayItem",
     "ThalovantError",
     "ThalovantEvent",
     "ThalovantHealth",
@@ -99,8 +150,12 @@ __all__ = [
     "ThalovantUnsupportedConnectionTypeError",
     "ThalovantUnsupportedProtocolError",
     "__version__",
+    "build_client_context",
+    "build_location",
     "default_config_path",
     "hub_display_name",
+    "mqtt_topics_for_identity",
+    "request_context",
     "select_data_plane_endpoint",
     "strip_ssml",
 ]

@@ -10,24 +10,25 @@ for the rest of the world.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from thalovant.asking import Asking
 from thalovant.carriers import carriers_for
+from thalovant.conversation import AsyncThalovantConversation
 from thalovant.dialing import Dialer
 from thalovant.errors import ThalovantTimeoutError
-from thalovant.events import ThalovantEvent
+from thalovant.events import ThalovantEvent, wire_context
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
 from thalovant.hearing import Hearing
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.identity import ThalovantIdentity
 from thalovant.keeping import LinkKeeper
+from thalovant.listening import Listening
 from thalovant.noise_state import noise_state
 from thalovant.protocol.ask_book import AskBook
-from thalovant.protocol.contexts import new_request_id
-from thalovant.protocol.messages import HiveMessage
+from thalovant.protocol.contexts import new_request_id, reply_context
 from thalovant.reply import ThalovantReply
 from thalovant.road_memory import RoadMemory
 from thalovant.sending import Sending
@@ -186,7 +187,7 @@ class AsyncThalovantClient:
         await self._end("The client was disconnected.", timeout, for_good=False)
 
     async def _end(self, reason: str, timeout: float | None, *, for_good: bool) -> None:
-        await self._hearing.end_handlers()
+        await self._hearing.end(for_good=for_good)
         if not await self._keeper.end(reason, for_good=for_good, seconds=timeout):
             raise ThalovantTimeoutError(f"Ending the connection took longer than {timeout:g} s, and was cut short.")
 
@@ -252,6 +253,30 @@ class AsyncThalovantClient:
             location=location,
         )
 
+    async def query(
+        self,
+        text: str,
+        *,
+        timeout: float = 12.0,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+        query_id: str | None = None,
+    ) -> ThalovantReply:
+        """Ask in a `query` frame and wait for the whole answer (contract 9.5); it needs the grant `can_escalate`.
+
+        The hub says when the answer is complete, and that nobody had one; no window applies. Without `session_id` each
+        query has a session of its own. `query_id` is the request id unless given. Otherwise as `ask`, also when the
+        link drops: a hub of ours that answers queries is asked again and answers once.
+
+        Raises as `ask`; `ThalovantPolicyDeniedError` without the grant at a hub of ours, others close the connection.
+        """
+        request_id = request_id or new_request_id()
+        return await self._asking.query(
+            text, request_id, query_id or request_id, timeout, session_id, lang=lang, context=context
+        )
+
     async def emit(
         self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
     ) -> Any:
@@ -271,16 +296,99 @@ class AsyncThalovantClient:
         request_id: str | None = None,
     ) -> Any:
         """Ask without waiting for the answer; returns the message sent. Raises as `emit`."""
-        link = await self._sending.link()
-        payload = self._sending.utterance(
-            link,
-            text,
+        return await self._sending.utter(
+            text, lang=lang, context=context, call_session_id=session_id, request_id=request_id or new_request_id()
+        )
+
+    async def send_action(
+        self,
+        payload: str,
+        *,
+        title: str | None = None,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Any:
+        """Say that something was chosen: a button's `payload` and `title` (see `display_items`), or the like.
+
+        It is an utterance with the payload as its words; agents find the choice in the context's `input`. Nobody waits
+        for the answer; returns the message sent. Raises as `emit`.
+        """
+        return await self._sending.utter(
+            payload,
             lang=lang,
-            request_id=request_id or new_request_id(),
             context=context,
             call_session_id=session_id,
+            request_id=request_id or new_request_id(),
+            given={"kind": "action", "title": title, "payload": payload},
         )
-        return await self._sending.post(link, HiveMessage("bus", payload))
+
+    async def send_code(
+        self,
+        value: str,
+        *,
+        kind: str = "code",
+        label: str | None = None,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Any:
+        """Say something that is exact and no language: a code, a number, a barcode.
+
+        It is an utterance with the value as its words; agents find `kind`, `label` and `value` in the data's and the
+        context's `input`. Nobody waits for the answer; returns the message sent. Raises as `emit`.
+        """
+        return await self._sending.utter(
+            value,
+            lang=lang,
+            context=context,
+            call_session_id=session_id,
+            request_id=request_id or new_request_id(),
+            given={"kind": kind, "label": label, "value": value, "exact": True},
+        )
+
+    async def reply(
+        self,
+        event: ThalovantEvent | Any,
+        msg_type: str,
+        data: dict[str, Any] | None = None,
+        context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Answer an event that came: send a bus message to where it came from, with its context under `context`.
+
+        Returns the message sent. Raises as `emit`.
+        """
+        return await self._sending.emit(msg_type, data, reply_context(wire_context(event), context))
+
+    async def broadcast(
+        self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask the hub to pass a bus message on to all of its clients, and return the frame sent.
+
+        Hubs of ours pass nothing on, and say so: `ThalovantPolicyDeniedError`. Of others a refusal is an event,
+        `hive.policy.denied`, or the end of the connection. Raises as `emit`.
+        """
+        return await self._asking.relay("broadcast", event_type, data, context)
+
+    async def propagate(
+        self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask the hub to pass a bus message on to its clients and to the hub above it; the rest as `broadcast`."""
+        return await self._asking.relay("propagate", event_type, data, context)
+
+    async def escalate(
+        self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask the hub to pass a bus message on to the hub above it; the rest as `broadcast`."""
+        return await self._asking.relay("escalate", event_type, data, context)
+
+    def conversation(
+        self, *, session_id: str | None = None, lang: str = "en-us", context: dict[str, Any] | None = None
+    ) -> AsyncThalovantConversation:
+        """Begin or continue a conversation: calls that share a session, a new one unless `session_id` names it."""
+        return AsyncThalovantConversation(self, session_id=session_id, lang=lang, context=context)
 
     def on(
         self,
@@ -324,3 +432,50 @@ class AsyncThalovantClient:
                 raise ThalovantTimeoutError(f"No {event_name!r} came within {timeout:g} s.") from None
             finally:
                 self._asking.await_answers(-1)
+
+    async def listen(
+        self,
+        event_name: str,
+        *,
+        timeout: float | None = None,
+        max_events: int | None = None,
+        max_buffered_events: int = 256,
+        predicate: EventPredicate | None = None,
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> AsyncIterator[ThalovantEvent]:
+        """Iterate over the events of that name that fit; connects first, and goes on over lost links.
+
+        It begins to listen with the first step, and ends after `timeout` seconds, `max_events` events, or `close()`;
+        leave it at any time. Events that come faster than they are taken wait, up to `max_buffered_events`; when there
+        are more, those that wait are still handed out, then it raises `ThalovantRuntimeError` (code
+        `listener_overflow`) rather than leave events out in silence.
+
+        Raises `ThalovantTimeoutError` when there is no connection within `timeout`, `ThalovantConnectionError` and
+        below it when there will be none any more, ValueError for a buffer without room.
+        """
+        fits = event_filter(context, session_id, request_id, predicate)
+        deadline_at = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        listening = Listening(event_name, fits, max_buffered_events, deadline_at)
+        left = max_events
+        with self._hearing.listening(listening, event_name):
+            await self._sending.link(deadline_at)
+            with self._hearing.watching(listening):
+                while left is None or left > 0:
+                    event = await listening.next()
+                    if event is None:
+                        return
+                    yield event
+                    left = None if left is None else left - 1
+
+    async def on_hive(self, kind: str, handler: Callable[[Any], Any]) -> Callable[[], None]:
+        """Have `handler` called with each frame of that kind, a `HiveMessage`; returns how to end that.
+
+        `kind` is one of `HIVE_KINDS`. Handlers as with `on`. Raises ValueError for another kind.
+        """
+        return self._hearing.on_hive(kind, handler)
+
+    async def on_binary(self, handler: Callable[[Any], Any]) -> Callable[[], None]:
+        """Have `handler` called with each `ThalovantBinary` of the hub; returns how to end that. Handlers as `on`."""
+        return self._hearing.on_binary(handler)

@@ -18,9 +18,8 @@ from thalovant.errors import (
     ThalovantHubRefusedError,
 )
 from thalovant.health import ThalovantConnectionPhase
-from thalovant.link import HandshakeFailedError, Link
+from thalovant.link import HandshakeFailedError, Incoming, Link
 from thalovant.noise_state import NoiseKeys, NoiseState, other_key_folder
-from thalovant.protocol.messages import HiveMessage
 from thalovant.protocol.session import ClientSession, Ready
 from thalovant.transports.base import Transport
 
@@ -88,7 +87,7 @@ class Dialer:
 
     async def dial(
         self,
-        on_message: Callable[[Link, HiveMessage], None],
+        on_message: Callable[[Link, Incoming], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> Link:
         """Return a link that is ready, its hub's key pinned.
@@ -104,7 +103,7 @@ class Dialer:
 
     async def _dial(
         self,
-        on_message: Callable[[Link, HiveMessage], None],
+        on_message: Callable[[Link, Incoming], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> Link:
         keys = await asyncio.to_thread(self._state.load, self._identity.access_key, *self._addresses)
@@ -136,7 +135,7 @@ class Dialer:
         keys: NoiseKeys,
         psks: Mapping[str, bytes],
         allow_kk: bool,
-        on_message: Callable[[Link, HiveMessage], None],
+        on_message: Callable[[Link, Incoming], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> Link:
         identity, session_id = self._identity, self._transport.session_id()

@@ -2,7 +2,7 @@
 """One message from the hub, as a handler or a reply sees it: `ThalovantEvent`.
 
 Reads what is there; asks nothing, decodes audio only when told to. A field of the wrong type counts as
-absent. Not here yet, because it belongs to a later feature: `display_items` (and its entry in `as_dict`).
+absent.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 
 import orjson
 
+from thalovant.display import ThalovantDisplayItem, items_of
 from thalovant.markup import strip_ssml
 from thalovant.protocol.asks import AUDIO_QUEUE, DENIED, MAX_CLIP_BYTES, QUERY_TIMEOUT, UNMATCHED_EVENTS
 from thalovant.protocol.contexts import request_id_of, session_id_of, spoken_text, spoken_texts
+from thalovant.protocol.errors import MessageError
+from thalovant.protocol.messages import HiveMessage
 
 _FAILURES = UNMATCHED_EVENTS | {DENIED, QUERY_TIMEOUT}
 _RICH_WRAPPERS = ("rich_media_data", "rich_media", "display")
@@ -109,6 +112,13 @@ class ThalovantEvent:
         bare = {key: self.data[key] for key in _RICH_KEYS if self.data.get(key)}
         return next((found for found in wrapped if found), bare)
 
+    def display_items(self, *, max_text_chars: int | None = None) -> tuple[ThalovantDisplayItem, ...]:
+        """What is to be shown: the words, in items of at most `max_text_chars` characters, then the cards.
+
+        ValueError: `max_text_chars` is negative.
+        """
+        return items_of(self.data, self.rich_media, max_text_chars)
+
     def audio_bytes(self, *, max_bytes: int = MAX_CLIP_BYTES) -> bytes:
         """Decode the embedded clip. ValueError: there is none, it is too large, or it is not hexadecimal."""
         hexadecimal = self._embedded_audio()
@@ -151,11 +161,24 @@ class ThalovantEvent:
             "display_text": self.display_text,
             "session_id": self.session_id,
             "request_id": self.request_id,
+            "display_items": [item.as_dict() for item in self.display_items()],
         }
 
     def _embedded_audio(self) -> str:
         value = self.data.get("binary_data") if self.is_audio else None
         return value if isinstance(value, str) else ""
+
+
+def wire_context(event: object) -> Mapping[str, Any]:
+    """The context of an event as it came, before handlers saw it; of something that has none, an empty one."""
+    raw = getattr(event, "raw", event)
+    if isinstance(raw, HiveMessage):
+        try:
+            return (raw if raw.msg_type == "bus" else raw.nested()).bus_parts()[2]
+        except MessageError:
+            return {}
+    found = event.get("context") if isinstance(event, Mapping) else getattr(event, "context", None)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _session(context: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING
 from thalovant.dialing import ends_for_good
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.health import ThalovantConnectionInfo, ThalovantConnectionPhase
-from thalovant.protocol.messages import HiveMessage
 from thalovant.switching import timed_out
 from thalovant.tasks import OwnedTasks
 
 if TYPE_CHECKING:
-    from thalovant.link import Link
+    from thalovant.link import Incoming, Link
     from thalovant.switching import RoadDialer
 
 __all__ = ["LinkKeeper"]
@@ -58,7 +57,7 @@ class LinkKeeper:
         dialer: RoadDialer,
         *,
         auto_reconnect: bool,
-        on_message: Callable[[Link, HiveMessage], None],
+        on_message: Callable[[Link, Incoming], None],
         on_lost: Callable[[Link | None, str], None],
     ) -> None:
         self._dialer = dialer

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantTimeoutError
 from thalovant.protocol import noise
+from thalovant.protocol.binary import BinaryFrame
 from thalovant.protocol.messages import HiveMessage
 from thalovant.protocol.session import (
     ClientSession,
@@ -22,18 +24,23 @@ from thalovant.protocol.session import (
     Output,
     Ready,
     Received,
+    ReceivedBinary,
     SendClear,
     SendSealed,
     clear_hello,
 )
 from thalovant.transports.base import Loss, Transport
 
-__all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Link"]
+__all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Incoming", "Link"]
 
 REFUSING_CODES = (1000, 1005, 1008)
 REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
 KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
 QUIET_LOOKS = 2  # looks at a silent link before it is asked for a sign of life
+
+
+Incoming: TypeAlias = HiveMessage | BinaryFrame
+"""What a hub sends inside a session; a frame is one of type `bin`."""
 
 
 class HandshakeTimeoutError(ThalovantConnectionError, ThalovantTimeoutError):
@@ -67,7 +74,7 @@ class Link:
         site_id: str,
         password: str,
         *,
-        on_message: Callable[[Link, HiveMessage], None],
+        on_message: Callable[[Link, Incoming], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> None:
         self.transport = transport
@@ -202,6 +209,8 @@ class Link:
         for output in outputs:
             if isinstance(output, Received):
                 self._on_message(self, output.message)
+            elif isinstance(output, ReceivedBinary):
+                self._on_message(self, output.frame)
             elif isinstance(output, SendSealed):
                 self.transport.send_sealed([output.frame])
             elif isinstance(output, SendClear):

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller of `ask()` holds in the end: a `ThalovantReply`, or the error that says why there is none.
 
-Turns the outcome of `protocol.asks` into the public types; decides nothing about it. Not here yet, because
-it belongs to a later feature: `display_items` (and its entry in `as_dict`).
+Turns the outcome of `protocol.asks` into the public types; decides nothing about it.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from thalovant.display import ThalovantDisplayItem, text_items
 from thalovant.errors import (
     ThalovantConnectionError,
     ThalovantError,
@@ -18,11 +18,10 @@ from thalovant.errors import (
     ThalovantTimeoutError,
     ThalovantUnansweredError,
 )
+from thalovant.event_names import THALOVANT_CLAIMED_META_KEY
 from thalovant.events import ThalovantEvent
 from thalovant.markup import strip_ssml
 from thalovant.protocol.asks import AUDIO_QUEUE, SPEAK_EVENTS, Answered, Failed, Heard, Outcome
-
-CLAIMED_META_KEY = "thalovant_claimed"
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,15 @@ class ThalovantReply:
         """What is to be spoken and played, in order."""
         return tuple(event for event in self.events if event.name in SPEAK_EVENTS or event.name == AUDIO_QUEUE)
 
+    def display_items(self, *, max_text_chars: int | None = None) -> tuple[ThalovantDisplayItem, ...]:
+        """What is to be shown of all its events, in order; without events, its text.
+
+        ValueError: `max_text_chars` is negative.
+        """
+        if not self.events:
+            return tuple(text_items(self.text, max_text_chars))
+        return tuple(item for event in self.events for item in event.display_items(max_text_chars=max_text_chars))
+
     def as_dict(self) -> dict[str, Any]:
         """Everything but `raw_messages`, ready for JSON."""
         return {
@@ -104,6 +112,7 @@ class ThalovantReply:
             "session_id": self.session_id,
             "request_id": self.request_id,
             "lang": self.lang,
+            "display_items": [item.as_dict() for item in self.display_items()],
             "failure_event": self.failure_event.as_dict() if self.failure_event else None,
             "events": [event.as_dict() for event in self.events],
             "dropped_media": self.dropped_media,
@@ -156,4 +165,4 @@ def _event(heard: Heard) -> ThalovantEvent:
 
 def _says_claimed(event: ThalovantEvent) -> bool:
     meta = event.data.get("meta") if event.name in SPEAK_EVENTS else None
-    return isinstance(meta, dict) and meta.get(CLAIMED_META_KEY) is True
+    return isinstance(meta, dict) and meta.get(THALOVANT_CLAIMED_META_KEY) is True

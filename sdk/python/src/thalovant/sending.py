@@ -46,6 +46,11 @@ class Sending:
         link = await self.link()
         return await self.post(link, self.bus(link, event_type, data, context))
 
+    async def utter(self, text: str, **options: Any) -> HiveMessage:
+        """Send an utterance that nobody waits for, and return it; `options` are those of `build_utterance`."""
+        link = await self.link()
+        return await self.post(link, HiveMessage("bus", self.utterance(link, text, **options)))
+
     def bus(
         self, link: Link, event_type: str, data: dict[str, Any] | None, context: dict[str, Any] | None
     ) -> HiveMessage:

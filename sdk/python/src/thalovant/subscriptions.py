@@ -74,13 +74,13 @@ class Subscriptions:
             else:
                 self._by_name.pop(name, None)
 
-    def deliver(self, event: ThalovantEvent) -> None:
-        """Call every handler of the event's name, in the order of subscribing. What one raises is logged."""
-        for subscription in self._by_name.get(event.name, ()):
+    def deliver(self, name: str, event: Any) -> None:
+        """Call every handler of that name, in the order of subscribing. What one raises is logged."""
+        for subscription in self._by_name.get(name, ()):
             try:
                 subscription.handler(event)
             except Exception:  # noqa: BLE001 - a handler's fault must not end the connection
-                _log.exception("the handler of %r failed", event.name)
+                _log.exception("the handler of %r failed", name)
 
 
 def event_filter(

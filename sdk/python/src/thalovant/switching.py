@@ -25,20 +25,19 @@ from thalovant.errors import (
 )
 from thalovant.health import ThalovantConnectionPhase
 from thalovant.link import HandshakeTimeoutError
-from thalovant.protocol.messages import HiveMessage
 from thalovant.roads import Roads, Walk
 from thalovant.tasks import OwnedTasks
 
 if TYPE_CHECKING:
     from thalovant.dialing import Dialer
     from thalovant.hub_endpoints import HubProtocol
-    from thalovant.link import Link
+    from thalovant.link import Incoming, Link
     from thalovant.road_memory import RoadMemory
 
 __all__ = ["RoadDialer"]
 
 Attempts = tuple[tuple["HubProtocol", str], ...]
-OnMessage = Callable[["Link", HiveMessage], None]
+OnMessage = Callable[["Link", "Incoming"], None]
 OnLost = Callable[["Link", ThalovantConnectionError], None]
 
 _PHASES: tuple[ThalovantConnectionPhase, ...] = ("connecting", "open", "handshake", "ready")

@@ -13,9 +13,9 @@ import functools
 import inspect
 import os
 import warnings
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from thalovant.client import AsyncThalovantClient
 from thalovant.errors import ThalovantConnectionError, ThalovantRuntimeError
@@ -26,6 +26,7 @@ from thalovant.identity import ThalovantIdentity
 from thalovant.loop_thread import HandlerThread, LoopEndedError, LoopThread
 from thalovant.reply import ThalovantReply
 from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription
+from thalovant.sync_conversation import ThalovantConversation
 from thalovant.version import USER_AGENT
 
 if TYPE_CHECKING:
@@ -207,6 +208,37 @@ class ThalovantClient:
             )
         )
 
+    def query(
+        self,
+        text: str,
+        *,
+        timeout: float = 12.0,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+        query_id: str | None = None,
+    ) -> ThalovantReply:
+        """Ask in a `query` frame and wait for the whole answer (contract 9.5); it needs the grant `can_escalate`.
+
+        The hub says when the answer is complete, and that nobody had one; no window applies. Without `session_id` each
+        query has a session of its own. `query_id` is the request id unless given. Otherwise as `ask`, also when the
+        link drops: a hub of ours that answers queries is asked again and answers once.
+
+        Raises as `ask`; `ThalovantPolicyDeniedError` without the grant at a hub of ours, others close the connection.
+        """
+        return self._run(
+            self._core.query(
+                text,
+                timeout=timeout,
+                lang=lang,
+                context=context,
+                session_id=session_id,
+                request_id=request_id,
+                query_id=query_id,
+            )
+        )
+
     def emit(self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None) -> Any:
         """Send a bus message and return it (a `HiveMessage`); waits for room, not for an answer.
 
@@ -228,6 +260,101 @@ class ThalovantClient:
             self._core.send_utterance(text, lang=lang, context=context, session_id=session_id, request_id=request_id)
         )
 
+    def send_action(
+        self,
+        payload: str,
+        *,
+        title: str | None = None,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Any:
+        """Say that something was chosen: a button's `payload` and `title` (see `display_items`), or the like.
+
+        It is an utterance with the payload as its words; agents find the choice in the context's `input`. Nobody waits
+        for the answer; returns the message sent. Raises as `emit`.
+        """
+        return self._run(
+            self._core.send_action(
+                payload,
+                title=title,
+                lang=lang,
+                context=context,
+                session_id=session_id,
+                request_id=request_id,
+            )
+        )
+
+    def send_code(
+        self,
+        value: str,
+        *,
+        kind: str = "code",
+        label: str | None = None,
+        lang: str = "en-us",
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Any:
+        """Say something that is exact and no language: a code, a number, a barcode.
+
+        It is an utterance with the value as its words; agents find `kind`, `label` and `value` in the data's and the
+        context's `input`. Nobody waits for the answer; returns the message sent. Raises as `emit`.
+        """
+        return self._run(
+            self._core.send_code(
+                value,
+                kind=kind,
+                label=label,
+                lang=lang,
+                context=context,
+                session_id=session_id,
+                request_id=request_id,
+            )
+        )
+
+    def reply(
+        self,
+        event: ThalovantEvent | Any,
+        msg_type: str,
+        data: dict[str, Any] | None = None,
+        context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Answer an event that came: send a bus message to where it came from, with its context under `context`.
+
+        Returns the message sent. Raises as `emit`.
+        """
+        return self._run(self._core.reply(event, msg_type, data, context))
+
+    def broadcast(
+        self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask the hub to pass a bus message on to all of its clients, and return the frame sent.
+
+        Hubs of ours pass nothing on, and say so: `ThalovantPolicyDeniedError`. Of others a refusal is an event,
+        `hive.policy.denied`, or the end of the connection. Raises as `emit`.
+        """
+        return self._run(self._core.broadcast(event_type, data, context))
+
+    def propagate(
+        self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask the hub to pass a bus message on to its clients and to the hub above it; the rest as `broadcast`."""
+        return self._run(self._core.propagate(event_type, data, context))
+
+    def escalate(
+        self, event_type: str, data: dict[str, Any] | None = None, context: dict[str, Any] | None = None
+    ) -> Any:
+        """Ask the hub to pass a bus message on to the hub above it; the rest as `broadcast`."""
+        return self._run(self._core.escalate(event_type, data, context))
+
+    def conversation(
+        self, *, session_id: str | None = None, lang: str = "en-us", context: dict[str, Any] | None = None
+    ) -> ThalovantConversation:
+        """Begin or continue a conversation: calls that share a session, a new one unless `session_id` names it."""
+        return ThalovantConversation(self, session_id=session_id, lang=lang, context=context)
+
     def on(
         self,
         event_name: str,
@@ -243,16 +370,9 @@ class ThalovantClient:
         Handlers run one at a time, in the order of the events, and may call this client. `predicate` runs on the loop's
         thread and must not. Raises `ThalovantRuntimeError` for a coroutine function: that needs the other client.
         """
-        if inspect.iscoroutinefunction(handler):
-            raise ThalovantRuntimeError("An async handler needs AsyncThalovantClient.")
-        call = self._handlers.call
-
-        def deliver(event: ThalovantEvent) -> None:
-            call(functools.partial(handler, event))
-
         return self._core.on(
             event_name,
-            deliver,
+            self._on_handler_thread(handler),
             context=context,
             session_id=session_id,
             request_id=request_id,
@@ -281,6 +401,78 @@ class ThalovantClient:
             )
         )
 
+    def listen(
+        self,
+        event_name: str,
+        *,
+        timeout: float | None = None,
+        max_events: int | None = None,
+        max_buffered_events: int = 256,
+        predicate: EventPredicate | None = None,
+        context: dict[str, Any] | None = None,
+        session_id: str | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[ThalovantEvent]:
+        """Iterate over the events of that name that fit; connects first, and goes on over lost links.
+
+        It begins to listen with the first step, and ends after `timeout` seconds, `max_events` events, or `close()`;
+        leave it at any time. Events that come faster than they are taken wait, up to `max_buffered_events`; when there
+        are more, those that wait are still handed out, then it raises `ThalovantRuntimeError` (code
+        `listener_overflow`) rather than leave events out in silence.
+
+        `predicate` runs on the loop's thread and must not call this client.
+
+        Raises `ThalovantTimeoutError` when there is no connection within `timeout`, `ThalovantConnectionError` and
+        below it when there will be none any more, ValueError for a buffer without room.
+        """
+        self._refuse_if_unusable()
+        events = self._core.listen(
+            event_name,
+            timeout=timeout,
+            max_events=max_events,
+            max_buffered_events=max_buffered_events,
+            predicate=predicate,
+            context=context,
+            session_id=session_id,
+            request_id=request_id,
+        )
+        try:
+            while (event := self._next(events)) is not None:
+                yield event
+        finally:
+            self._leave(events)
+
+    def on_hive(self, kind: str, handler: Callable[[Any], Any]) -> Callable[[], None]:
+        """Have `handler` called with each frame of that kind, a `HiveMessage`; returns how to end that.
+
+        `kind` is one of `HIVE_KINDS`. Handlers as with `on`. Raises ValueError for another kind.
+        """
+        return self._run(self._core.on_hive(kind, self._on_handler_thread(handler)))
+
+    def on_binary(self, handler: Callable[[Any], Any]) -> Callable[[], None]:
+        """Have `handler` called with each `ThalovantBinary` of the hub; returns how to end that. Handlers as `on`."""
+        return self._run(self._core.on_binary(self._on_handler_thread(handler)))
+
+    def _on_handler_thread(self, handler: Callable[[Any], Any]) -> Callable[[Any], None]:
+        if inspect.iscoroutinefunction(handler):
+            raise ThalovantRuntimeError("An async handler needs AsyncThalovantClient.")
+        call = self._handlers.call
+        return lambda event: call(functools.partial(handler, event))
+
+    def _next(self, events: AsyncIterator[ThalovantEvent]) -> ThalovantEvent | None:
+        try:
+            return self._run(_step(events))
+        except ThalovantConnectionError:
+            if self._closed:  # which ends what listens
+                return None
+            raise
+
+    def _leave(self, events: AsyncIterator[ThalovantEvent]) -> None:
+        """End a `listen`. Where its thread cannot be waited for, the loop's own care of generators ends it."""
+        if self._process == os.getpid() and self._loop.running:
+            with contextlib.suppress(concurrent.futures.CancelledError, RuntimeError):
+                self._loop.run(_close(events))
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             self._refuse_if_unusable()
@@ -297,3 +489,11 @@ class ThalovantClient:
             raise ThalovantConnectionError("The client was closed. Make a new one.")
         if self._process != os.getpid():
             raise ThalovantRuntimeError("This client was made before a fork. Make a new one in this process.")
+
+
+async def _step(events: AsyncIterator[ThalovantEvent]) -> ThalovantEvent | None:
+    return await anext(events, None)
+
+
+async def _close(events: AsyncIterator[ThalovantEvent]) -> None:
+    await cast("AsyncGenerator[ThalovantEvent, None]", events).aclose()

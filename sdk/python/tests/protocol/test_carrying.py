@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalovant.protocol.carrying import CARRIED_KEYS, MAX_CONVERSATIONS, MAX_REQUESTS, Conversations
@@ -84,6 +84,7 @@ def test_one_request_id_in_two_conversations_is_the_later_ones() -> None:
 STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.sampled_from([f"r{n}" for n in range(20)])))
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_it_stays_bounded_and_forgets_request_ids_with_their_turns(steps: list[tuple[bool, str, str]]) -> None:
     known = Conversations()

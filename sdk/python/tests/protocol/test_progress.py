@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalovant.protocol.progress import MAX_PARTS, MAX_TURN, Progress, with_heard
@@ -19,6 +19,7 @@ JSON = st.recursive(
 PROGRESS = st.builds(Progress, st.text(min_size=1, max_size=MAX_TURN), st.integers(0, MAX_PARTS))
 
 
+@settings(deadline=None)
 @given(PROGRESS)
 def test_what_is_written_is_read(progress: Progress) -> None:
     assert Progress.of_message({"thalovant": progress.as_dict(), "query_id": "q"}) == progress
@@ -48,6 +49,7 @@ def test_the_malformed_is_not_said(mark: Any) -> None:
     assert Progress.of_request({"thalovant": {"heard": mark}}) is None
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["thalovant", "heard", "turn", "parts"]), JSON))
 def test_garbage_never_raises(value: dict[str, Any]) -> None:
     for read in (Progress.of_message, Progress.of_request):

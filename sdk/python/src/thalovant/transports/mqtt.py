@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, cast
 from thalovant.addresses import mqtt_address, pin_name
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.hub_endpoints import HubProtocol
-from thalovant.protocol.errors import MqttError, TopicError
+from thalovant.mqtt_topics import topics_of
+from thalovant.protocol.errors import MqttError
 from thalovant.protocol.mqtt import packets
 from thalovant.protocol.mqtt.framing import PacketReader
 from thalovant.protocol.mqtt.packets import Connack, Connect, Pingresp, Puback, Publish, Suback, Subscribe, Will
 from thalovant.protocol.mqtt.v311 import encode, encode_publish
-from thalovant.protocol.topics import OFFLINE, ONLINE, TopicSet, topics_for
+from thalovant.protocol.topics import OFFLINE, ONLINE, TopicSet
 from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, set_nodelay, unreachable
 from thalovant.transports.tls import client_context
 
@@ -61,7 +62,7 @@ class Transport:
     ) -> None:
         self._identity = identity
         self._broker = mqtt_address(identity)
-        self._topics = _topics(identity)
+        self._topics = topics_of(identity)
         self._connect_timeout = connect_timeout
         self._send_timeout = send_timeout
         self._context: ssl.SSLContext | None = None
@@ -425,17 +426,6 @@ class _Connection(asyncio.Protocol):
 
 def _lost_at_login(loss: Loss) -> ThalovantConnectionError:
     return ThalovantConnectionError(f"{loss.text} It happened while logging in to the broker.")
-
-
-def _topics(identity: ThalovantIdentity) -> TopicSet:
-    mqtt = identity.mqtt
-    assert mqtt is not None  # noqa: S101 - mqtt_address() has seen to it
-    try:
-        return topics_for(
-            mqtt.topic_prefix, c2s_topic=mqtt.c2s_topic, s2c_topic=mqtt.s2c_topic, status_topic=mqtt.status_topic
-        )
-    except TopicError as error:
-        raise ThalovantConnectionError(f"The identity's MQTT topics cannot be used: {error.text}") from error
 
 
 def _refusal(code: int) -> ThalovantConnectionError:
