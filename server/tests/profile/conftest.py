@@ -6,12 +6,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from raw_mqtt import Client, Dialect, Login
+from raw_mqtt import Client, Dialect, Login, WebSocket
 
 from thalovant import ThalovantControlPlane
 from thalovant_server.testing import ServerProcess
@@ -91,6 +90,14 @@ def one(make_login: Callable[[], Login], log_in: Callable[..., Client]) -> Simpl
 
 
 @pytest.fixture
+def websocket(server: ServerProcess, tls: ssl.SSLContext) -> Iterator[WebSocket]:
+    """A WebSocket to the server's `/mqtt`, on which nothing was said yet."""
+    opened = WebSocket(server.ready["mqtt_websocket_endpoint"], tls)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def ended(server: ServerProcess) -> Callable[[Client], str]:
     """That the server ended a connection that was logged in, without a word; and why, as its log has it."""
     since = len(server.output)
@@ -105,12 +112,3 @@ def ended(server: ServerProcess) -> Callable[[Client], str]:
                 return line.partition("code=")[2].partition(" ")[0]
 
     return why
-
-
-@pytest.fixture(scope="session")
-def documents() -> SimpleNamespace:
-    """Where the document and the statements are."""
-    root = Path(__file__).parents[3]
-    return SimpleNamespace(
-        root=root, profile=root / "docs" / "mqtt-profile.md", statements=root / "contract" / "mqtt-statements.json"
-    )

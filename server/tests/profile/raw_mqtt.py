@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MQTT as bytes, for tests of conformance: packets written by hand, and a client on a blocking TLS socket.
+"""MQTT as bytes, for tests of conformance: packets written by hand, and clients on a blocking TLS socket.
 
 Nothing of our codec is used here: what it gets wrong on both sides would not be seen. A `Dialect` writes packets of
 one version, also those that nobody may send.
@@ -11,6 +11,11 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
 
 PINGREQ, PINGRESP, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 HELLO = b'{"msg_type": "hello", "payload": {"pubkey": ""}, "metadata": {}, "route": []}'
@@ -327,3 +332,59 @@ class Client:
         said = Said(self._data[0], self._data[at : at + length], self.write_as.level)
         self._data = self._data[at + length :]
         return said
+
+
+class WebSocket:
+    """A WebSocket at this address that offers the subprotocol `mqtt`, on a TLS socket, in one thread."""
+
+    def __init__(self, address: str, tls: ssl.SSLContext) -> None:
+        uri = parse_uri(address)
+        self._protocol = ClientProtocol(uri, subprotocols=["mqtt"])
+        self._socket = tls.wrap_socket(
+            socket.create_connection((uri.host, uri.port), PATIENCE), server_hostname=uri.host
+        )
+        self._events: list[Any] = []
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+        answer = self._next()
+        assert isinstance(answer, Response) and answer.status_code == 101
+        self.subprotocol = answer.headers["Sec-WebSocket-Protocol"]
+
+    def send(self, data: bytes) -> None:
+        """One binary frame."""
+        self._protocol.send_binary(data)
+        self._flush()
+
+    def send_text(self, data: str) -> None:
+        """One text frame."""
+        self._protocol.send_text(data.encode())
+        self._flush()
+
+    def receive(self, enough: int) -> bytes:
+        """What binary frames hold, at least so many bytes; less when the server closes."""
+        data = b""
+        while len(data) < enough and isinstance(frame := self._next(), Frame) and frame.opcode is Opcode.BINARY:
+            data += frame.data
+        return data
+
+    def close_code(self) -> int | None:
+        """The code of the server's close frame, once it has closed; what came before that is skipped."""
+        while self._next() is not None:
+            pass
+        return self._protocol.close_rcvd and self._protocol.close_rcvd.code
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _next(self) -> Any:
+        while not self._events:
+            data = self._socket.recv(65_536)
+            if not data:
+                return None
+            self._protocol.receive_data(data)
+            self._events += self._protocol.events_received()
+        return self._events.pop(0)
+
+    def _flush(self) -> None:
+        self._socket.sendall(b"".join(self._protocol.data_to_send()))

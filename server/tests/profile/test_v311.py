@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from raw_mqtt import DISCONNECT, HELLO, PINGREQ, PINGRESP, Dialect, Login, Will, packet, text, u16
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect as open_websocket
 
 M = Dialect(4)
 ILL_FORMED = {
@@ -251,6 +249,18 @@ def test_a_clean_session_begins_with_nothing(log_in: Any, common: Login) -> None
     assert again.silent()
 
 
+def test_nothing_is_stored_for_who_is_away(log_in: Any, one: SimpleNamespace) -> None:
+    """[MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-4.4.0-1] [MQTT-3.3.1-1] Nor sent again to who is back, asked for or not."""
+    away = log_in(one.login, "away", clean=False).hear(one.status)
+    device = log_in(one.login, "device")
+    say_status(device, one.login, b"online", packet_id=1)
+    hears(away, b"online")  # and does not acknowledge it
+    away.send(DISCONNECT)
+    assert away.closed()
+    say_status(device, one.login, b"offline", packet_id=2)
+    assert log_in(one.login, "away", clean=False).silent()
+
+
 def test_what_is_retained_outlives_the_session_that_published_it(log_in: Any, one: SimpleNamespace) -> None:
     """[MQTT-3.1.2-7] [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] A later subscriber is sent it, marked as retained."""
     device = log_in(one.login, "device")
@@ -269,6 +279,16 @@ def test_a_will_is_published_once_when_the_connection_breaks(log_in: Any, one: S
     device.close()
     assert not hears(listener, b"offline").retain
     assert listener.silent()
+    assert hears(log_in(one.login, "late").hear(one.status), b"offline").retain
+
+
+def test_the_last_status_is_kept_whatever_its_flag(log_in: Any, one: SimpleNamespace) -> None:
+    """[MQTT-3.1.2-16] [MQTT-3.3.1-12] A status is a state: also that of a will, or of a PUBLISH without RETAIN."""
+    device = log_in(one.login, "device", will=Will(one.status, retain=False))
+    say_status(device, one.login, b"online")
+    assert hears(one.listener.hear(one.status), b"online").retain
+    device.close()
+    assert not hears(one.listener, b"offline").retain
     assert hears(log_in(one.login, "late").hear(one.status), b"offline").retain
 
 
@@ -345,7 +365,9 @@ def test_what_follows_a_connect_that_is_refused_is_not_looked_at(
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_the_first_packet_of_the_server_is_connack_without_a_session(dial: Any, common: Login, clean: bool) -> None:
-    """[MQTT-3.1.4-4] [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-3] No session is ever stored."""
+    """[MQTT-3.1.4-4] [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-4] No session is
+    ever stored.
+    """
     for _ in range(2):
         client = dial()
         assert client.ask(M.connect(common, "known", clean=clean), PINGREQ).raw == ACCEPTED
@@ -389,7 +411,7 @@ def test_an_established_subscription_hears_without_retain(log_in: Any, one: Simp
 
 
 def test_nothing_empty_is_kept(log_in: Any, one: SimpleNamespace) -> None:
-    """[MQTT-3.3.1-11] An empty status is denied, and what was there stays."""
+    """[MQTT-3.3.1-11] [MQTT-3.3.1-10] An empty status is denied, and what was there stays."""
     device = log_in(one.login, "device")
     say_status(device, one.login, b"offline", retain=True)
     device.send(M.publish(one.status, b"", retain=True))
@@ -417,7 +439,7 @@ def test_a_publish_of_the_server_has_the_topic_that_was_subscribed_to_first(log_
 
 @pytest.mark.parametrize(("asked", "granted"), [(0, 0), (1, 1), (2, 1)])
 def test_a_message_comes_with_the_qos_that_was_granted(log_in: Any, common: Login, asked: int, granted: int) -> None:
-    """[MQTT-3.3.5-1] [MQTT-3.8.4-6] A hub's messages and the status are published by the server with QoS 1."""
+    """[MQTT-3.3.5-1] [MQTT-3.8.4-6] [MQTT-4.3.3-1] A hub's messages and the status are the server's, with QoS 1."""
     client = log_in()
     assert client.ask(M.subscribe(1, (common.topic("s2c"), asked))).codes == bytes([granted])
     assert {each.qos for each in greet(client, common)} == {granted}
@@ -609,19 +631,12 @@ def test_the_longest_topic_is_read(log_in: Any) -> None:
 # -- 6 WebSocket, 7 Conformance -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def websocket(server: Any, tls: Any) -> Any:
-    with open_websocket(server.ready["mqtt_websocket_endpoint"], ssl=tls, subprotocols=["mqtt"], proxy=None) as opened:
-        yield opened
-
-
 def test_a_websocket_carries_mqtt_in_binary_frames_and_closes_after_any_other(websocket: Any, common: Login) -> None:
     """[MQTT-6.0.0-1] Text ends it."""
     websocket.send(M.connect(common))
-    assert websocket.recv(10) == ACCEPTED
-    websocket.send("text")
-    with pytest.raises(ConnectionClosed):
-        websocket.recv(10)
+    assert websocket.receive(4) == ACCEPTED
+    websocket.send_text("text")
+    assert websocket.close_code() == 1003
 
 
 def test_frames_of_a_websocket_are_no_packets(websocket: Any, common: Login) -> None:
@@ -631,10 +646,7 @@ def test_frames_of_a_websocket_are_no_packets(websocket: Any, common: Login) -> 
         websocket.send(bytes([byte]))
     websocket.send(whole[-1:] + PINGREQ * 2 + PINGREQ[:1])
     websocket.send(PINGREQ[1:])
-    said = b""
-    while len(said) < 10:
-        said += websocket.recv(10)
-    assert said == ACCEPTED + PINGRESP * 3
+    assert websocket.receive(10) == ACCEPTED + PINGRESP * 3
 
 
 def test_the_subprotocol_is_mqtt(websocket: Any) -> None:

@@ -27,8 +27,6 @@ from raw_mqtt import (
     u16,
     u32,
 )
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect as open_websocket
 
 M = Dialect(5)
 ILL_FORMED = {
@@ -334,6 +332,33 @@ def test_every_session_is_new(log_in: Any, common: Login, clean: bool) -> None:
     assert again.silent()
 
 
+def test_nothing_is_stored_for_who_is_away(log_in: Any, one: SimpleNamespace) -> None:
+    """[MQTT-3.1.2-5] [MQTT-4.4.0-1] [MQTT-3.3.1-1] Nor sent again to who comes back, asked for or not."""
+    kept = {"clean": False, "properties": session_expiry(3600)}
+    away = log_in(one.login, "away", **kept).hear(one.status)
+    device = log_in(one.login, "device")
+    say_status(device, one.login, b"online", packet_id=1)
+    hears(away, b"online")  # and does not acknowledge it
+    away.send(DISCONNECT)
+    assert away.closed()
+    say_status(device, one.login, b"offline", packet_id=2)
+    assert log_in(one.login, "away", **kept).silent()
+
+
+def test_properties_of_a_message_are_read_and_go_no_further(log_in: Any, one: SimpleNamespace) -> None:
+    """[MQTT-3.3.2-4] [MQTT-3.3.2-5] [MQTT-3.3.2-6] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    [MQTT-3.3.2-20] [MQTT-3.1.3-10] A status is told in the server's own PUBLISH; a will's, too.
+    """
+    said = b"\1\1" + b"\2" + u32(60) + b"\3" + text("text/plain") + b"\x08" + text("answers") + b"\x09" + text("42")
+    said += user_property("b", "2") + user_property("a", "1")
+    listener = one.listener.hear(one.status)
+    device = log_in(one.login, "device", will=Will(one.status, properties=said))
+    say_status(device, one.login, b"online", properties=said)
+    assert hears(listener, b"online").properties == {}
+    device.close()
+    assert hears(listener, b"offline").properties == {}
+
+
 def test_a_session_that_shall_outlive_its_connection_is_told_that_it_does_not(dial: Any, common: Login) -> None:
     """[MQTT-3.1.2-23] The Session Expiry Interval in force is the 0 of the CONNACK."""
     for _ in range(2):
@@ -347,8 +372,8 @@ def test_a_session_that_shall_outlive_its_connection_is_told_that_it_does_not(di
 def test_a_will_is_published_once_when_the_connection_breaks(
     log_in: Any, one: SimpleNamespace, properties: bytes
 ) -> None:
-    """[MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.2-15] At once: the session ends with the connection, and
-    that is no later than any delay.
+    """[MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.2-15] [MQTT-3.1.3-9] At once: the session ends with the
+    connection, and that is no later than any delay.
     """
     listener = one.listener.hear(one.status)
     device = log_in(one.login, "device", will=Will(one.status, properties=properties))
@@ -356,6 +381,16 @@ def test_a_will_is_published_once_when_the_connection_breaks(
     device.close()
     assert not hears(listener, b"offline").retain
     assert listener.silent()
+    assert hears(log_in(one.login, "late").hear(one.status), b"offline").retain
+
+
+def test_the_last_status_is_kept_whatever_its_flag(log_in: Any, one: SimpleNamespace) -> None:
+    """[MQTT-3.1.2-14] [MQTT-3.3.1-8] A status is a state: also that of a will, or of a PUBLISH without RETAIN."""
+    device = log_in(one.login, "device", will=Will(one.status, retain=False))
+    say_status(device, one.login, b"online")
+    assert hears(one.listener.hear(one.status), b"online").retain
+    device.close()
+    assert not hears(one.listener, b"offline").retain
     assert hears(log_in(one.login, "late").hear(one.status), b"offline").retain
 
 
@@ -615,7 +650,7 @@ def test_properties_that_may_not_be_are_a_protocol_error(log_in: Any, common: Lo
 
 @pytest.mark.parametrize(("asked", "granted"), [(0, 0), (1, 1), (2, 1)])
 def test_a_message_comes_with_the_qos_that_was_granted(log_in: Any, common: Login, asked: int, granted: int) -> None:
-    """[MQTT-3.3.4-2] [MQTT-3.8.4-7] [MQTT-3.8.4-8] A hub's messages and the status are the server's, with QoS 1."""
+    """[MQTT-3.3.4-2] [MQTT-3.8.4-7] [MQTT-3.8.4-8] [MQTT-4.3.3-1] The server's own have QoS 1."""
     client = log_in()
     assert client.ask(M.subscribe(1, (common.topic("s2c"), asked))).codes == bytes([granted])
     assert {each.qos for each in greet(client, common)} == {granted}
@@ -1001,20 +1036,12 @@ def test_any_cut_of_the_stream_is_the_same(dial: Any, common: Login) -> None:
     assert client.receive().raw == PINGRESP
 
 
-@pytest.fixture
-def websocket(server: Any, tls: Any) -> Any:
-    with open_websocket(server.ready["mqtt_websocket_endpoint"], ssl=tls, subprotocols=["mqtt"], proxy=None) as opened:
-        yield opened
-
-
 def test_a_websocket_carries_mqtt_in_binary_frames_and_closes_after_any_other(websocket: Any, common: Login) -> None:
     """[MQTT-6.0.0-1] Text ends it."""
     websocket.send(M.connect(common))
-    assert websocket.recv(10)[0] == 0x20
-    websocket.send("text")
-    with pytest.raises(ConnectionClosed):
-        while True:
-            assert isinstance(websocket.recv(10), bytes)
+    assert websocket.receive(4)[0] == 0x20
+    websocket.send_text("text")
+    assert websocket.close_code() == 1003
 
 
 def test_frames_of_a_websocket_are_no_packets(websocket: Any, common: Login) -> None:
@@ -1024,9 +1051,9 @@ def test_frames_of_a_websocket_are_no_packets(websocket: Any, common: Login) -> 
         websocket.send(bytes([byte]))
     websocket.send(whole[-1:] + PINGREQ * 2 + PINGREQ[:1])
     websocket.send(PINGREQ[1:])
-    said = b""
+    said = websocket.receive(10)
     while not said.endswith(PINGRESP * 3):
-        said += websocket.recv(10)
+        said += websocket.receive(1)
     assert said[0] == 0x20
 
 
