@@ -51,5 +51,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # main() waits for these two itself, in no other thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     main()
