@@ -274,16 +274,16 @@ def typed(lonely: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     return Typed(monkeypatch, capsys)
 
 
-def _load_scripted_hub() -> Any:
-    """Tests are no package, so the module is loaded by its path; it defines the fixtures below."""
-    path = Path(__file__).with_name("scripted_hub.py")
-    spec = importlib.util.spec_from_file_location("scripted_hub", path)
+def _load(name: str) -> Any:
+    """Tests are no package, so a module beside them is loaded by its path; then they can import it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["scripted_hub"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-_scripted = _load_scripted_hub()
+_load("jumping_time")
+_scripted = _load("scripted_hub")
 hub, make_client, play_scene = _scripted.hub, _scripted.make_client, _scripted.play_scene

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jumping_time import JumpingLoop
 
 from thalovant import keeping
 from thalovant.errors import (
@@ -20,34 +20,6 @@ from thalovant.errors import (
     ThalovantTimeoutError,
 )
 from thalovant.keeping import LinkKeeper
-
-
-class JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting it says how long the loop would have waited."""
-
-    jump: Callable[[float], None]
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            raise AssertionError("everybody waits and nothing will ever happen")
-        self.jump(max(timeout, 0.0))
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """Its time jumps to the next thing that is due."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        selector = JumpingSelector()
-        selector.jump = self._jump
-        super().__init__(selector)
-
-    def _jump(self, seconds: float) -> None:
-        self.now += seconds
-
-    def time(self) -> float:
-        return self.now
 
 
 class FakeLink:

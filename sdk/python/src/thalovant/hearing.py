@@ -158,9 +158,9 @@ class Hearing:
     def _is_ours(self, link: Link, context: dict[str, Any]) -> bool:
         """Whether an event is to be delivered: while there are two links, what the hub says on both only once.
 
-        The link that is not in use brings answers to what was said on it, and they name its session.
+        The link that is not in use brings answers to what was said on it, and they name a session that was used on it.
         """
-        return self._is_current(link) or session_id_of(context) == link.session_id
+        return self._is_current(link) or link.has_session(session_id_of(context))
 
     def _bus_message(self, message: HiveMessage, protocol: HubProtocol) -> HiveMessage | None:
         """The bus message in a frame: the frame itself, or a broadcast to this client's own site (contract 7)."""

@@ -153,8 +153,7 @@ class LinkKeeper:
         A caller that is cancelled leaves the ending to itself. After so many `seconds` it is cut short; False then.
         """
         self._closed = self._closed or for_good
-        links = [link for link in (self.link, *self._retiring) if link is not None]
-        self.link, self._retiring = None, {}
+        links = self._let_go()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -163,20 +162,30 @@ class LinkKeeper:
         await asyncio.sleep(0)  # it has begun, so that it can be cut short without leaving a link open
         done, _ = await asyncio.wait({ending}, timeout=None if seconds is None else max(seconds, 0.0))
         if not done:
-            await self._endings.end()
-        if for_good:
-            self.gone.set()
+            ending.cancel()
+            await asyncio.wait({ending})
         return bool(done)
 
     async def _end(self, links: list[Link]) -> None:
         async with contextlib.AsyncExitStack() as stack, self._ending:
             for link in links:
                 stack.push_async_callback(link.close)
-            await self._tasks.end()
-            self._dial_task = self._redial_task = self._return_task = None
-            await self._clearing.end_by_itself()
-            await self._tasks.end()  # a redial that the clearing has begun
+            try:
+                await self._tasks.end()
+                self._dial_task = self._redial_task = self._return_task = None
+                await self._clearing.end_by_itself()
+                await self._tasks.end()  # a redial that the clearing has begun
+            finally:
+                for link in self._let_go():  # one that had arrived before its dial could be ended
+                    stack.push_async_callback(link.close)
             await self._dialer.end()
+        if self._closed:
+            self.gone.set()
+
+    def _let_go(self) -> list[Link]:
+        links = [link for link in (self.link, *self._retiring) if link is not None]
+        self.link, self._retiring = None, {}
+        return links
 
     async def _dial(self, patience: float | None) -> Link:
         started, started_at = time.monotonic(), _now()

@@ -36,6 +36,7 @@ __all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Incoming", "Link"]
 REFUSING_CODES = (1000, 1005, 1008)
 REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
 KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
+MAX_SESSIONS = 256
 QUIET_LOOKS = 2  # looks at a silent link before it is asked for a sign of life
 
 
@@ -98,6 +99,7 @@ class Link:
         self.refused_at_once = False  # right after the handshake, before anything of the hub authenticated
         self.dropped = False  # ended by itself, not by `close`
         self._closed = False
+        self._sessions: dict[str, None] = {}
         self._users = 0
         self._unused = asyncio.Event()
         self._quiet = 0  # looks in a row that found nothing heard
@@ -133,6 +135,17 @@ class Link:
         frames = [output.frame for output in self.session.send(message)]
         self._sent = True
         self.transport.send_sealed(frames)
+
+    def note_session(self, session_id: str | None) -> None:
+        """Something was said in this session; the latest ones are known to `has_session`."""
+        if session_id is not None and session_id != self.session_id and session_id not in self._sessions:
+            self._sessions[session_id] = None
+            if len(self._sessions) > MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+
+    def has_session(self, session_id: str | None) -> bool:
+        """Whether an event of this session answers what was said on this link."""
+        return session_id == self.session_id or session_id in self._sessions
 
     def hold(self) -> None:
         """Somebody waits for something on this link: it is not to be closed for a better one yet."""

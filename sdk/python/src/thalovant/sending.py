@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalovant.errors import ThalovantRuntimeError
 from thalovant.protocol.ask_book import AskBook
-from thalovant.protocol.contexts import build_utterance, with_context_defaults
+from thalovant.protocol.contexts import build_utterance, session_id_of, with_context_defaults
 from thalovant.protocol.errors import ProtocolError
 from thalovant.protocol.messages import HiveMessage, bus
 
@@ -93,6 +93,7 @@ class Sending:
             raise link.error
         with as_runtime_error():
             link.send(message)
+        link.note_session(session_id_of(message.payload.get("context")))
 
 
 @contextlib.contextmanager

@@ -2,8 +2,12 @@
 """Agents for the tests of the road."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from thalovant_server.agents.base import AgentRequest
 
 
 def sleepy(text: str) -> str:
@@ -27,3 +31,12 @@ async def forever(text: str) -> AsyncIterator[str]:
     """Say one part, then never end."""
     yield "so far"
     await asyncio.Event().wait()
+
+
+async def counted(text: str, request: AgentRequest) -> AsyncIterator[str]:
+    """Note in the file ROAD_COUNT that it ran; take as long as the text's first word says, in seconds."""
+    with Path(os.environ["ROAD_COUNT"]).open("a") as file:
+        file.write(f"{request.request_id}\n")
+    yield "one"
+    await asyncio.sleep(float(text.split()[0]))
+    yield text

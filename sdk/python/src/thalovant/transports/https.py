@@ -171,10 +171,19 @@ class _Hub:
             for name in ("connect", "disconnect", "send_message", "get_messages", "get_binary_messages")
         }
         self._where = where
-        self.aclose = client.aclose
+        self._stream: Any = None
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+        if self._stream is not None:  # the library forgets it when a TLS handshake is cut short
+            await self._stream.aclose()
 
     async def connect(self) -> None:
-        await self._asked("POST", "connect")
+        await self._asked("POST", "connect", extensions={"trace": self._note_stream})
+
+    async def _note_stream(self, event: str, about: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._stream = about["return_value"]
 
     async def disconnect(self) -> None:
         await self._asked("POST", "disconnect")
@@ -192,8 +201,10 @@ class _Hub:
         except binascii.Error:
             raise ThalovantConnectionError("The hub's answer holds a frame that is not base64.") from None
 
-    async def _asked(self, method: str, name: str, form: dict[str, str] | None = None) -> dict[str, Any]:
-        async with self._client.stream(method, self._addresses[name], data=form) as answer:
+    async def _asked(
+        self, method: str, name: str, form: dict[str, str] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        async with self._client.stream(method, self._addresses[name], data=form, **options) as answer:
             status, content = answer.status_code, await self._content(answer)
         if status in (401, 403):
             raise ThalovantHubRefusedError(f"{self._where} does not accept these credentials (HTTP {status}).")
