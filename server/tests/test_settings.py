@@ -125,6 +125,7 @@ def test_any_text_is_a_host_in_its_one_form_or_told(name: str) -> None:
         ("drain_seconds", "-1", "--drain-seconds is '-1': it has to be at least 0"),
         ("drain_seconds", "1e9", "--drain-seconds is '1e9': it has to be at most 3600"),
         ("certificate", "", "--certificate: a path is wanted"),
+        ("data", "~nobody-of-that-name/x", "--data: ~nobody-of-that-name/x cannot be found"),
     ],
 )
 def test_a_bad_value_is_told_with_its_option_and_what_it_has_to_be(name: str, value: str, told: str) -> None:

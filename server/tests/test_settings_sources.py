@@ -96,6 +96,11 @@ def test_each_source_gives_way_to_the_one_before_it(file: Path) -> None:
     assert read({"data": "d"}).origins["host"] == "default"
 
 
+def test_what_a_command_takes_by_itself_gives_way_to_everything(file: Path) -> None:
+    assert read(defaults={"data": "own"}).origins["data"] == "command"
+    assert read(defaults={"data": "own"}, config=file).origins["data"] == f"{file}:2"
+
+
 def test_a_list_is_replaced_not_added_to(file: Path) -> None:
     assert read({"public_host": ["other.example"]}, config=file).settings.public_host == ("other.example",)
 
@@ -120,6 +125,7 @@ def test_files_are_looked_for_in_order(file: Path, tmp_path: Path, monkeypatch: 
     environ = {"HOME": str(home), "THALOVANT_SERVER_CONFIG": str(file)}
     assert read_settings({}, environ).file == file
     assert read_settings({}, environ, system).file == system
+    assert read_settings({}, {}).file == system, "a user without a home"
 
 
 @pytest.mark.parametrize("option", [True, False])

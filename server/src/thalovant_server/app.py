@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import structlog
 import uvloop
@@ -35,10 +38,12 @@ from thalovant_server.gateways.https import HttpsGateway
 from thalovant_server.gateways.listener import Listener, bind
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
+from thalovant_server.hang_up import Terminal
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.server_tls import ServerTls
+from thalovant_server.service_manager import ServiceManager
 from thalovant_server.settings import Settings
 from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
@@ -61,15 +66,28 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    shutdown = Shutdown(settings.drain_seconds)
+    shutdown, manager, terminal = Shutdown(settings.drain_seconds), ServiceManager(os.environ), Terminal()
     shutdown.listen_to_signals()
     try:
         ready_file = ReadyFile(settings.ready_file)
-        ready = await Server(settings, shutdown, ready_file).start()
+        server = Server(settings, shutdown, ready_file)
+        ready = await server.start()
         shutdown.at_end("ready file", lambda _: asyncio.to_thread(ready_file.withdraw))
         ready_file.publish(ready)
         announcement.say(settings, ready)
+        say_ready = partial(manager.ready, f"Serving {ready['api_url']}")
+
+        def hang_up() -> None:
+            if terminal.is_gone():
+                shutdown.request()
+            else:
+                manager.reloading()
+                server.reload(say_ready)
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+        say_ready()
         await shutdown.wait()
+        manager.stopping()
         log.info("stopping", drain_seconds=settings.drain_seconds)
     finally:
         await shutdown.run()
@@ -118,13 +136,17 @@ class Server:
             services.endpoints = replace(services.endpoints, ca_pem=served.handed_out)
             self._ready_file.publish(_ready(self._settings, data, directory, services.endpoints))
 
-        self._keep(CertificateKeeper(source, served, stamp, use))
+        self._keeper = CertificateKeeper(source, served, stamp, use)
+        self._keep(self._keeper)
         return _ready(self._settings, data, directory, services.endpoints)
 
+    def reload(self, done: Callable[[], None]) -> None:
+        """Read the certificates again; `done` is called when that is over, well or not. Only after `start`."""
+        self._keeper.reload(done)
+
     def _keep(self, keeper: CertificateKeeper) -> None:
-        """Keep the certificates fresh, and read them again on SIGHUP."""
+        """Keep the certificates fresh until the end."""
         task = asyncio.create_task(keeper.run(), name="certificate-keeper")
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.reload)
 
         async def end(_: Drain) -> None:
             task.cancel()

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from thalovant_server import __version__, settings_shown
-from thalovant_server.cli_options import takes_settings
+from thalovant_server import __version__, service_installing, settings_shown
+from thalovant_server.cli_options import Typed, takes_settings
 from thalovant_server.errors import ThalovantServerError
-from thalovant_server.settings_sources import ReadSettings
+from thalovant_server.health import check_health
 
 app = typer.Typer(
     name="thalovant-server",
@@ -39,21 +39,49 @@ def _options(
 
 @app.command()
 @takes_settings
-def up(read: ReadSettings) -> None:
+def up(typed: Typed) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it once the asks under way are answered."""
     from thalovant_server.app import serve  # the parts take a moment to load: --help need not wait for them
 
-    serve(read.settings)
+    serve(typed.read().settings)
 
 
 @app.command()
 @takes_settings
-def config(
-    read: ReadSettings,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def config(typed: Typed, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Show every setting, its value and where it comes from: option, environment, file or default."""
+    read = typed.read()
     typer.echo(settings_shown.as_json(read) if as_json else settings_shown.as_text(read))
+
+
+@app.command()
+@takes_settings
+def health(typed: Typed) -> None:
+    """Ask the server that runs on this machine with these settings whether it is well; exit code 1 if not."""
+    typer.echo(f"ok: thalovant-server {check_health(typed.read().settings)}")
+
+
+@app.command("install-service")
+@takes_settings
+def install_service(
+    typed: Typed,
+    print_only: Annotated[bool, typer.Option("--print", help="Show the unit file, write nothing.")] = False,
+    user: Annotated[bool, typer.Option("--user", help="A service of your own, without root.")] = False,
+    run_as: Annotated[
+        str | None, typer.Option(metavar="USER", help="Run as this user. Without, systemd makes one up.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the service.")] = service_installing.NAME,
+) -> None:
+    """Make a systemd service that starts the server with these settings, shut in from the rest of the machine."""
+    wanted = service_installing.Wanted(is_users=user, run_as=run_as, name=name)
+    read = typed.read(data=service_installing.default_data(user))
+    text = service_installing.make_unit(read, wanted)
+    if print_only:
+        typer.echo(text, nl=False)
+        return
+    folder = service_installing.unit_folder(user)
+    is_new = service_installing.install(text, wanted, folder)
+    typer.echo(service_installing.next_lines(read, wanted, is_new=is_new, path=folder / f"{name}.service"))
 
 
 def main() -> None:

@@ -6,14 +6,15 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from thalovant_server.settings import Settings, option_name, takes_several
-from thalovant_server.settings_sources import read_settings
+from thalovant_server.settings_sources import ReadSettings, read_settings
 
 _METAVARS = {
     "data": "DIR",
@@ -26,8 +27,24 @@ _METAVARS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What was typed of the settings: `read` finds the rest."""
+
+    options: Mapping[str, Any]
+    config: Path | None
+
+    def read(self, **defaults: Any) -> ReadSettings:
+        """Return the settings; ``defaults`` are this command's own.
+
+        Raises:
+            SettingsError: something cannot be used.
+        """
+        return read_settings(self.options, os.environ, self.config, defaults=defaults)
+
+
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every setting as an option, and what became of them as its first argument, a `ReadSettings`."""
+    """Give a command every setting as an option, and what was typed of them as its first argument, a `Typed`."""
     own = [
         each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for each in list(inspect.signature(command, eval_str=True).parameters.values())[1:]
@@ -37,7 +54,7 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     def with_settings(config: Path | None = None, **given: Any) -> None:
         typed = {name: given.pop(name) for name in Settings.model_fields}
         options = {name: value for name, value in typed.items() if value not in (None, [])}
-        command(read_settings(options, os.environ, config), **given)
+        command(Typed(options, config), **given)
 
     signature = inspect.Signature([*map(_option, Settings.model_fields), _CONFIG, *own])
     with_settings.__signature__ = signature  # type: ignore[attr-defined]

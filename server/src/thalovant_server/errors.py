@@ -4,6 +4,7 @@
     ThalovantServerError
     ├── SettingsError               what was typed or configured cannot be used
     ├── CertificateError            a certificate or key that the operator brought cannot be used (`.path`)
+    ├── NotHealthyError             the server of this machine does not answer as it should (`.where`)
     ├── DataDirectoryError          the data directory cannot be used (`.path`)
     │   ├── DataDirectoryInUseError another process owns it (`.owner`: its pid)
     │   └── DataDamagedError        a file in it is damaged or missing (`.path`, `.fault`)
@@ -33,6 +34,7 @@ __all__ = [
     "DataDirectoryInUseError",
     "DatabaseTooNewError",
     "ForbiddenTextError",
+    "NotHealthyError",
     "Overloaded",
     "SettingsError",
     "StorageError",
@@ -70,6 +72,22 @@ class CertificateError(ThalovantServerError):
     def __init__(self, path: Path, fault: str) -> None:
         super().__init__(f"{path} {fault}.")
         self.path = path
+        self.fault = fault
+
+
+class NotHealthyError(ThalovantServerError):
+    """The server of this machine does not answer as it should.
+
+    Args:
+        where: it was asked.
+        fault: what happened.
+    """
+
+    code = "not_healthy"
+
+    def __init__(self, where: str, fault: str) -> None:
+        super().__init__(f"No server in order at {where}: {fault}. Is it up, with the same settings? Its log says more")
+        self.where = where
         self.fault = fault
 
 

@@ -41,7 +41,10 @@ def _no_bool(value: Any) -> Any:
 def _home(value: Any) -> Any:
     if value == "":
         raise ValueError("a path is wanted")
-    return Path(value).expanduser() if isinstance(value, str) else value
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError as error:
+        raise ValueError(f"{value} cannot be found: there is no such home") from error
 
 
 Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_list)]

@@ -26,6 +26,7 @@ SYSTEM_FILE = Path("/etc/thalovant/server.toml")
 USER_FILE = Path("thalovant/server.toml")  # below $XDG_CONFIG_HOME
 LARGEST_FILE = 1024 * 1024
 DEFAULT = "default"
+COMMAND = "command"
 
 _BOUNDS = {"greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}"}
 _KINDS = {
@@ -64,7 +65,13 @@ class _Layer:
     name: Callable[[str], str] = str
 
 
-def read_settings(options: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> ReadSettings:
+def read_settings(
+    options: Mapping[str, Any],
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+) -> ReadSettings:
     """Read the settings (blocking: a file).
 
     Args:
@@ -72,6 +79,7 @@ def read_settings(options: Mapping[str, Any], environ: Mapping[str, str], config
         environ: the environment.
         config: the file that was named by an option; else that of `THALOVANT_SERVER_CONFIG`, else the first there is
             of `$XDG_CONFIG_HOME/thalovant/server.toml` and `/etc/thalovant/server.toml`.
+        defaults: what a command takes where nothing is said, by field; its origin is `command`.
 
     Raises:
         SettingsError: something cannot be used; names its source and what to write instead.
@@ -81,6 +89,7 @@ def read_settings(options: Mapping[str, Any], environ: Mapping[str, str], config
         _Layer(options, lambda name: f"--{option_name(name)}"),
         _Layer(_from_environment(environ), variable_name),
         _from_file(file) if file else _Layer(),
+        _Layer(defaults or {}, lambda _: COMMAND),
     ]
     values: dict[str, Any] = {}
     origins = dict.fromkeys(Settings.model_fields, DEFAULT)
@@ -98,15 +107,16 @@ def read_settings(options: Mapping[str, Any], environ: Mapping[str, str], config
 def _find_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     named = environ.get(CONFIG_VARIABLE)
     if config is not None or named:
-        path = config or Path(str(named)).expanduser()
+        path = config or Path(str(named))
         if not path.exists():
             raise SettingsError(
                 f"{'--config' if config else CONFIG_VARIABLE} names {path}, and there is no such file: write it, or "
                 "name another"
             )
         return path
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".config")
-    return next((path for path in (Path(home) / USER_FILE, SYSTEM_FILE) if _is_there(path)), None)
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else None)
+    files = [*([Path(home) / USER_FILE] if home else []), SYSTEM_FILE]
+    return next((path for path in files if _is_there(path)), None)
 
 
 def _is_there(path: Path) -> bool:
@@ -167,7 +177,9 @@ def _text_of(path: Path) -> str:
 def _from_folder(folder: Path, name: str, value: Any) -> Any:
     """A path in a file is meant from the file's own folder."""
     is_path = "Path" in str(Settings.model_fields[name].annotation)
-    return str(folder / Path(value).expanduser()) if is_path and value and isinstance(value, str) else value
+    if not (is_path and value and isinstance(value, str)) or value.startswith("~"):
+        return value
+    return str(folder / value)
 
 
 def _line_of(text: str, key: str) -> str:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the server of this machine whether it is well, as `thalovant-server health` and a container's check do.
+
+It dials where the server listens and holds its certificate against the name localhost, which every server has.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from pathlib import Path
+
+from thalovant_server.certificate_files import AUTHORITY_CERTIFICATE
+from thalovant_server.errors import NotHealthyError, SettingsError
+from thalovant_server.settings import Settings
+
+TIMEOUT_SECONDS = 5.0
+LARGEST_ANSWER = 64 * 1024
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to dial, not to listen
+
+
+def check_health(settings: Settings, timeout: float = TIMEOUT_SECONDS) -> str:
+    """Return the version of the server that answers that it is well (blocking).
+
+    Raises:
+        NotHealthyError: it does not answer, or something else does.
+        SettingsError: the settings do not say where it listens.
+    """
+    host, port = _EVERYWHERE.get(settings.listen_host, settings.listen_host), _port(settings)
+    where = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        with (
+            socket.create_connection((host, port), timeout) as raw,
+            _context(settings).wrap_socket(raw, server_hostname="localhost") as connection,
+        ):
+            return _ask(connection)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise NotHealthyError(where, str(error) or type(error).__name__) from error
+
+
+def _ask(connection: ssl.SSLSocket) -> str:
+    """`http.client` over a connection of ours: it would check the name that was dialled."""
+    connection.sendall(b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    said = json.loads(answer.read(LARGEST_ANSWER))
+    if answer.status != 200 or not isinstance(said, dict) or said.get("status") != "ok":
+        raise ValueError(f"it answered {answer.status}")
+    return str(said.get("version"))
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for path in (settings.data / AUTHORITY_CERTIFICATE, settings.certificate_authority):
+        if path is not None and path.exists():
+            context.load_verify_locations(path)
+    return context
+
+
+def _port(settings: Settings) -> int:
+    if settings.api_port:
+        return settings.api_port
+    if settings.ready_file is None:
+        raise SettingsError("--api-port 0 is a free port: name the --ready-file, too, where the server wrote which")
+    return _port_in(settings.ready_file)
+
+
+def _port_in(ready_file: Path) -> int:
+    try:
+        return int(json.loads(ready_file.read_bytes())["api_url"].rpartition(":")[2])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise NotHealthyError(str(ready_file), "there is no ready file: the server is not up") from error
