@@ -27,9 +27,10 @@ $(READY): $(PINS)
 	@bash scripts/node_packages.sh interop/mqttjs .cache/mqttjs
 	@touch $@
 
-interop-env: $(FOREIGN) ## what the tests need beside Python: foreign clients, network tools
+interop-env: $(FOREIGN) ## what the tests need beside Python: foreign clients, network and service tools
 	@bash scripts/mosquitto_clients.sh
 	@bash scripts/network_tools.sh
+	@bash scripts/service_tools.sh
 
 install: $(READY) ## make .venv with the commands thalovant and thalovant-server
 	@echo "Installed. Now:  . $(VENV)/bin/activate"
@@ -37,11 +38,12 @@ install: $(READY) ## make .venv with the commands thalovant and thalovant-server
 demo: $(READY) ## from nothing to a printed reply over MQTT, WSS and HTTPS
 	@$(BIN)/python scripts/demo.py
 
-check: $(READY) ## format, lint, types, import rules
+check: $(READY) ## format, lint, types, import rules, the container file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Containerfile
 
 test: check interop-env bench-short ## everything that CI runs
 	$(BIN)/python -X dev -m pytest -q
@@ -66,6 +68,10 @@ pins: $(READY) ## write the hashed pins again, newest versions
 	"$(UV)" pip compile -q --no-header --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-package open-thalovant --no-emit-package open-thalovant-server --no-emit-index-url \
 	  requirements/dev.in sdk/python/pyproject.toml server/pyproject.toml -o requirements/dev.txt
+	"$(UV)" pip compile -q --no-header --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-package open-thalovant --no-emit-package open-thalovant-server --no-emit-index-url \
+	  --constraint requirements/dev.txt requirements/image.in sdk/python/pyproject.toml server/pyproject.toml \
+	  -o requirements/image.txt
 	"$(UV)" pip compile -q --no-header --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  requirements/uv.in -o requirements/uv.txt
 	for client in published paho gmqtt aiomqtt; do \

@@ -65,7 +65,9 @@ class ServerProcess:
         self.output: list[str] = []
         """Every line it wrote so far, standard output and standard error together."""
         self._command = [*inside, *self._arguments(agents, options)]
-        self._environment = {**os.environ, **(environment or {})}
+        # Settings of whoever runs the tests are not the test's.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("THALOVANT_SERVER_")}
+        self._environment = {**inherited, **(environment or {})}
         self._cwd = cwd
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
