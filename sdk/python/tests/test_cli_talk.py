@@ -15,6 +15,7 @@ import pytest
 
 from thalovant.protocol import noise
 from thalovant.protocol.messages import bus
+from thalovant.sync_client import ThalovantClient
 
 if TYPE_CHECKING:
     from conftest import Typed
@@ -152,7 +153,21 @@ class TestHealth:
         ran = typed("ask", "hello", "--protocol", "wss,pigeon")
         assert "'pigeon' is no carrier; there are wss, https, mqtt" in ran.err
 
-    def test_a_hub_that_hangs_up_after_the_handshake_is_not_well(self, with_identity: Typed, hub: Any) -> None:
+    def test_a_hub_that_hangs_up_after_the_handshake_is_not_well(
+        self, with_identity: Typed, hub: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stay = ThalovantClient.wait_closed
+
+        def cut_then_stay(client: ThalovantClient, timeout: float | None = None) -> None:
+            hub.cut()  # the handshake is over by now
+            stay(client, 10)
+
+        monkeypatch.setattr(ThalovantClient, "wait_closed", cut_then_stay)
+        ran = with_identity("health", "--protocol", "wss", "--json")
+        assert (ran.code, json.loads(ran.out)["ok"]) == (1, False)
+        assert json.loads(ran.err)["error"]["code"] == "connection_failed"
+
+    def test_a_hub_that_refuses_this_key_is_not_well(self, with_identity: Typed, hub: Any) -> None:
         hub.pin, hub.script.offers_kk = noise.public_key(noise.generate_private_key()), False
         ran = with_identity("health", "--protocol", "wss")
         assert (ran.code, ran.out) == (1, "")
