@@ -36,7 +36,10 @@ from thalovant.protocol.frames import FrameReader, FrameWriter
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.mqtt import packets
 from thalovant.protocol.mqtt.framing import PacketReader
-from thalovant.protocol.mqtt.v311 import encode, encode_publish
+from thalovant.protocol.mqtt.properties import NOTHING, Properties
+from thalovant.protocol.mqtt.reason_codes import ReasonCode
+from thalovant.protocol.mqtt.v311 import V311
+from thalovant.protocol.mqtt.versions import CODECS, OPENING
 
 ACCESS_KEY = "0123456789abcdef0123456789abcdef"
 PASSWORD = "f00dfeedf00dfeedf00dfeedf00dfeed"
@@ -103,8 +106,9 @@ class Script:
     knows_key: bool = True
     static_private: bytes = field(default_factory=noise.generate_private_key)
     greets: bool = True
-    connack: int | None = None
-    suback: int = 1
+    mqtt_levels: tuple[int, ...] = (4, 5)
+    mqtt_terms: Properties = NOTHING  # of a CONNACK of MQTT 5
+    puback: int = 0  # for what comes in, as MQTT 5 has it; not taken from 0x80 on
     upgrade_status: int | None = None
     offers_kk: bool = True
     hangs_up: bool = False
@@ -409,12 +413,13 @@ class ScriptedHub:
 
     async def _mqtt(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._live.add(writer.transport)
-        packet_reader = PacketReader(1 << 20)
+        packet_reader = PacketReader(1 << 20, OPENING)
         state = _MqttState(self, writer)
         try:
             while data := await reader.read(65_536):
-                for packet in packet_reader.feed(data):
-                    state.receive(packet)
+                while received := packet_reader.feed(data, at_most=1):
+                    state.receive(received[0])
+                    packet_reader.version, data = state.codec, b""
         except (OSError, ConnectionError):
             pass
         finally:
@@ -506,31 +511,46 @@ class _MqttState:
     def __init__(self, hub: ScriptedHub, writer: asyncio.StreamWriter) -> None:
         self._hub, self._writer = hub, writer
         self._packet_id = 0
+        self.codec = V311
         self.session: Session | None = None
 
+    def _say(self, packet: packets.Packet) -> None:
+        self._writer.write(self.codec.encode(packet))
+
     def receive(self, packet: packets.Packet) -> None:
-        script = self._hub.script
         if isinstance(packet, packets.Connect):
-            self._hub.logins.append(packet)
-            known = packet.password == script.broker_password.encode() and packet.username == ACCESS_KEY
-            code = script.connack if script.connack is not None else (0 if known else 5)
-            self._writer.write(encode(packets.Connack(False, code)))
+            self._log_in(packet)
         elif isinstance(packet, packets.Subscribe):
-            assert packet.filters == ((f"{PREFIX}/s2c".encode(), 1),)
-            self._writer.write(encode(packets.Suback(packet.packet_id, (script.suback,))))
+            ((topic, options),) = packet.filters
+            assert (topic, options & 3) == (f"{PREFIX}/s2c".encode(), 1)
+            self._say(packets.Suback(packet.packet_id, (1,)))
             self.session = Session(self._hub, "mqtt", self._transmit, self._end)
         elif isinstance(packet, packets.Publish):
             self._published(packet)
         elif isinstance(packet, packets.Pingreq):
-            self._writer.write(encode(packets.Pingresp()))
+            self._say(packets.Pingresp())
+
+    def _log_in(self, packet: packets.Connect) -> None:
+        script = self._hub.script
+        if packet.level not in script.mqtt_levels:
+            self._say(packets.Connack(False, packets.UNACCEPTABLE_VERSION))
+            self._writer.close()
+            return
+        self.codec = CODECS[packet.level]
+        self._hub.logins.append(packet)
+        known = packet.password == script.broker_password.encode() and packet.username == ACCESS_KEY
+        refused = packets.NOT_AUTHORIZED if packet.level == 4 else ReasonCode.NOT_AUTHORIZED
+        terms = script.mqtt_terms if packet.level == 5 else NOTHING
+        self._say(packets.Connack(False, 0, terms) if known else packets.Connack(False, refused))
 
     def _published(self, packet: packets.Publish) -> None:
+        code = 0 if packet.topic.endswith(b"/status") else self._hub.script.puback
         if packet.packet_id is not None:
-            self._writer.write(encode(packets.Puback(packet.packet_id)))
+            self._say(packets.Puback(packet.packet_id, code))
         if packet.topic == f"{PREFIX}/status".encode():
             assert packet.retain
             self._hub.presence.put(packet.payload.decode())
-        else:
+        elif code < 0x80:
             assert packet.topic == f"{PREFIX}/c2s".encode() and not packet.retain
             assert self.session is not None
             if self._hub.script.knows_key:
@@ -542,7 +562,8 @@ class _MqttState:
 
     def _transmit(self, _kind: str, data: bytes) -> None:
         self._packet_id = self._packet_id % 65_535 + 1
-        self._writer.write(encode_publish(f"{PREFIX}/s2c".encode(), data, qos=1, packet_id=self._packet_id))
+        topic = f"{PREFIX}/s2c".encode()
+        self._writer.write(self.codec.encode_publish(topic, data, qos=1, packet_id=self._packet_id))
 
 
 @pytest.fixture

@@ -26,7 +26,12 @@ SURFACE: dict[str, dict[str, Any]] = json.loads(
 OFFERED = sorted(name for name in thalovant.__all__ if name in SURFACE)
 FIRST = sorted(name for name, entry in SURFACE.items() if entry["when"] == "first")
 
-OWN_NAMES = {"__version__": "asked for in bug reports"}
+_MQTT_5 = "what only MQTT 5 tells, which the published SDK does not speak"
+OWN_NAMES = {
+    "__version__": "asked for in bug reports",
+    "ThalovantPublishDeniedError": _MQTT_5,
+    "ThalovantPublishTooLargeError": _MQTT_5,
+}
 
 _AGENT = "this SDK says its own name; the published one stays theirs"
 _OWN_URL = "None finds the self-hosted server; the published default is the hosted one"

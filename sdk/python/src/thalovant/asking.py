@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from thalovant.errors import ThalovantHubRefusedError
+from thalovant.errors import ThalovantHubRefusedError, ThalovantPublishDeniedError, ThalovantPublishTooLargeError
 from thalovant.pending import PendingAsk
 from thalovant.protocol.ask_book import AskBook
 from thalovant.protocol.asks import HANDLED, Ask, Failed, Outcome, Query
@@ -208,10 +208,17 @@ class Asking:
     def _refuse_to_repeat(self, link: Link, ask: Ask, outcome: Failed) -> None:
         """Raise unless the same request may be sent again: only a hub of ours runs it once all the same."""
         self._keeper.refuse_if_over()
-        if isinstance(link.error, ThalovantHubRefusedError) and not self._keeper.has_other_roads:
-            raise link.error
+        error = link.error
+        hopeless = isinstance(error, ThalovantHubRefusedError | ThalovantPublishDeniedError) and not _of_another(error)
+        if error is not None and hopeless and not self._keeper.has_other_roads:
+            raise error
         if not (link.dropped and self._auto_reconnect and _runs_once(link, ask)):
             reply_or_raise(outcome)
+
+
+def _of_another(error: Exception) -> bool:
+    """Whether the link ended by a message that is known to be too long; whoever sent that one was told at once."""
+    return isinstance(error, ThalovantPublishTooLargeError) and error.size is not None
 
 
 def _runs_once(link: Link, ask: Ask) -> bool:

@@ -15,6 +15,8 @@ Names, bases and constructors: `contract/python-surface.json`. The tree:
     │   ├── ThalovantHubRefusedError                the hub does not accept these credentials
     │   │   └── ThalovantClientKeyRejectedError     it knows this client under another key
     │   ├── ThalovantHubKeyChangedError             this is not the hub that was trusted before
+    │   ├── ThalovantPublishDeniedError             the broker did not take what this client published (`.topic_kind`)
+    │   │   └── ThalovantPublishTooLargeError       because it is longer than the broker takes (`.limit`)
     │   ├── ThalovantAdmissionFailedError           the hub could not take the new client up
     │   ├── ThalovantAdmissionTimeoutError          it did not do so in time (also a ThalovantTimeoutError)
     │   └── ThalovantAPIUnreachableError            (see below)
@@ -62,6 +64,8 @@ __all__ = [
     "ThalovantIdentityError",
     "ThalovantPlanError",
     "ThalovantPolicyDeniedError",
+    "ThalovantPublishDeniedError",
+    "ThalovantPublishTooLargeError",
     "ThalovantQuota",
     "ThalovantRuntimeError",
     "ThalovantTimeoutError",
@@ -236,6 +240,35 @@ class ThalovantHubKeyChangedError(ThalovantConnectionError):
     """The hub shows another key than before: somebody else, or a hub set up anew (contract 4.2)."""
 
     code = "hub_key_changed"
+
+
+class ThalovantPublishDeniedError(ThalovantConnectionError):
+    """The broker did not take a message that this client published (MQTT 5, PUBACK). Sending it again does not help.
+
+    The session it belonged to is over, for what comes after a lost frame cannot be read. `topic_kind` is "c2s" or
+    "status", as the identity's fields are named; `reason` the broker's own words, if any; `reason_code` MQTT's number.
+    """
+
+    code = "publish_denied"
+
+    def __init__(
+        self, *args: object, topic_kind: str | None = None, reason: str = "", reason_code: int | None = None
+    ) -> None:
+        super().__init__(*args)
+        self.topic_kind = topic_kind
+        self.reason = reason
+        self.reason_code = reason_code
+
+
+class ThalovantPublishTooLargeError(ThalovantPublishDeniedError):
+    """A message is longer than the broker takes: `size` and `limit` are bytes of the MQTT packet, None if not known."""
+
+    code = "publish_too_large"
+
+    def __init__(self, *args: object, size: int | None = None, limit: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.size = size
+        self.limit = limit
 
 
 class ThalovantAdmissionFailedError(ThalovantConnectionError):

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from thalovant.dialing import ends_for_good
-from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
+from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantPublishDeniedError
 from thalovant.health import ThalovantConnectionInfo, ThalovantConnectionPhase
 from thalovant.switching import timed_out
 from thalovant.tasks import OwnedTasks
@@ -362,7 +362,8 @@ def _is_cancelled() -> bool:
 
 def _may_pass(error: ThalovantConnectionError) -> bool:
     """Whether dialling again may help without anybody doing something first."""
-    return not isinstance(error, ThalovantHubRefusedError | _EndedError) and not ends_for_good(error)
+    hopeless = ThalovantHubRefusedError | ThalovantPublishDeniedError | _EndedError
+    return not isinstance(error, hopeless) and not ends_for_good(error)
 
 
 def _measured(link: Link, started: float, started_at: str) -> ThalovantConnectionInfo:

@@ -262,6 +262,8 @@ class Link:
         young = self._is_young(polled=loss.refused)
         self.hung_up_on = loss.hung_up and young and self.ready_at is not None
         self.hung_up_idle = self.hung_up_on and not self._sent
+        if loss.error is not None:
+            return loss.error
         refusing = loss.refused or (loss.close_code in REFUSING_CODES and young)
         if not refusing:
             return ThalovantConnectionError(loss.text)

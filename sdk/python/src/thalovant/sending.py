@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from thalovant.errors import ThalovantRuntimeError
+from thalovant.errors import ThalovantPublishDeniedError, ThalovantRuntimeError
 from thalovant.protocol.ask_book import AskBook
 from thalovant.protocol.contexts import build_utterance, session_id_of, with_context_defaults
 from thalovant.protocol.errors import ProtocolError
@@ -74,7 +74,10 @@ class Sending:
         )
 
     async def post(self, link: Link, message: HiveMessage) -> HiveMessage:
-        """Send a message that nobody waits for, and wait until there is room for more."""
+        """Send a message whose answer nobody waits for.
+
+        It waits until there is room for more and, where the carrier is told so (MQTT 5), until the message is taken.
+        """
         self.send(link, message)
         self._book.sent(message.payload.get("type", ""), asyncio.get_running_loop().time())
         if link.transport.congested:
@@ -83,17 +86,24 @@ class Sending:
                 await link.transport.drain()
             finally:
                 link.release()
-            if link.error is not None:
-                raise link.error
+        await link.transport.acknowledged()
+        if link.error is not None:
+            raise link.error
         return message
 
     def send(self, link: Link, message: HiveMessage) -> None:
-        """Send now. Raises the error that ended the link, `ThalovantRuntimeError` for what JSON cannot hold."""
+        """Send now.
+
+        Raises the error that ended the link, `ThalovantPublishTooLargeError` for a message that ends it at once, and
+        `ThalovantRuntimeError` for what JSON cannot hold.
+        """
         if link.error is not None:
             raise link.error
         with as_runtime_error():
             link.send(message)
         link.note_session(session_id_of(message.payload.get("context")))
+        if isinstance(link.error, ThalovantPublishDeniedError):  # because of this one: it is too long for the broker
+            raise link.error
 
 
 @contextlib.contextmanager

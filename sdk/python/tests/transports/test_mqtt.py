@@ -1,143 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MQTT carrier against a scripted broker that speaks bytes."""
+"""The MQTT carrier against a scripted broker: what holds in both versions alike."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
-from thalovant.identity import ThalovantIdentity
 from thalovant.protocol.mqtt import packets
-from thalovant.protocol.mqtt.framing import PacketReader
+from thalovant.protocol.mqtt.client_session import MAX_UNDER_WAY
 from thalovant.protocol.mqtt.packets import Connack, Publish, Suback
-from thalovant.protocol.mqtt.v311 import encode
 from thalovant.transports import mqtt
-from thalovant.transports.base import Loss
 
 PREFIX = "hubs/h/clients/c"
 
 
-class Broker:
-    """One client's broker: answers CONNECT and SUBSCRIBE as told, keeps every packet, acknowledges if told."""
-
-    def __init__(self, certificates: Any) -> None:
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(certificates.chain_file)
-        self.packets: asyncio.Queue[packets.Packet] = asyncio.Queue()
-        self.connack: bytes | None = encode(Connack(False, 0))
-        self.suback: bytes | None = encode(Suback(1, (1,)))
-        self.acknowledges = True
-        self.pongs = True
-        self.writer: asyncio.StreamWriter | None = None
-
-    async def __aenter__(self) -> Broker:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        if self.writer is not None:
-            self.writer.transport.abort()
-        await asyncio.sleep(0)
-
-    def send(self, *sent: packets.Packet | bytes) -> None:
-        assert self.writer is not None
-        self.writer.write(b"".join(one if isinstance(one, bytes) else encode(one) for one in sent))
-
-    async def next(self, kind: type) -> Any:
-        async with asyncio.timeout(5):
-            while not isinstance(packet := await self.packets.get(), kind):
-                pass
-        return packet
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        incoming = PacketReader(1 << 20)
-        try:
-            while data := await reader.read(65_536):
-                for packet in incoming.feed(data):
-                    self._answer(packet)
-                    self.packets.put_nowait(packet)
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    def _answer(self, packet: packets.Packet) -> None:
-        if isinstance(packet, packets.Connect) and self.connack is not None:
-            self.send(self.connack)
-        elif isinstance(packet, packets.Subscribe) and self.suback is not None:
-            self.send(self.suback)
-        elif isinstance(packet, Publish) and packet.packet_id is not None and self.acknowledges:
-            self.send(packets.Puback(packet.packet_id))
-        elif isinstance(packet, packets.Pingreq) and self.pongs:
-            self.send(packets.Pingresp())
-
-
-class Watcher:
-    """What the carrier handed up."""
-
-    def __init__(self) -> None:
-        self.frames: asyncio.Queue[Any] = asyncio.Queue()
-        self.losses: asyncio.Queue[Loss] = asyncio.Queue()
-
-    def on_frame(self, data: bytes | str, sealed: bool | None) -> None:
-        self.frames.put_nowait((data, sealed))
-
-    async def loss(self) -> Loss:
-        async with asyncio.timeout(5):
-            return await self.losses.get()
-
-
-Scene = Callable[[Broker, Callable[..., mqtt.Transport], Watcher], Awaitable[None]]
-
-
-@pytest.fixture
-def play(certificates: Any, lonely: Any) -> Callable[[Scene], None]:
-    def play(scene: Scene) -> None:
-        async def main() -> None:
-            async with Broker(certificates) as broker:
-
-                def make(connect_timeout: float = 4.0, send_timeout: float = 8.0, **changes: Any) -> mqtt.Transport:
-                    identity = identity_for(broker.port, certificates.ca_pem, **changes)
-                    return mqtt.Transport(
-                        identity, useragent="x/1", connect_timeout=connect_timeout, send_timeout=send_timeout
-                    )
-
-                await scene(broker, make, Watcher())
-
-        asyncio.run(main(), debug=True)
-
-    return play
-
-
-def identity_for(port: int, ca_pem: str | None, **changes: Any) -> ThalovantIdentity:
-    block = {
-        "endpoint": f"mqtts://localhost:{port}",
-        "username": "u",
-        "password": "p",
-        "topic_prefix": PREFIX,
-    } | changes
-    values = {"access_key": "k", "password": "p", "site_id": "s", "default_master": "https://hub.example"}
-    return replace(ThalovantIdentity.from_mapping(values | {"mqtt": block}), ca_pem=ca_pem)
-
-
-def test_logging_in_is_what_the_contract_says(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+def test_logging_in_is_what_the_contract_says(play: Any, level: int) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         login = await broker.next(packets.Connect)
-        assert (login.clean_session, login.keepalive, login.username, login.password) == (True, 60, "u", b"p")
+        assert (login.level, transport.level) == (level, level)
+        assert (login.clean_session, login.keepalive) == (True, 60)
+        assert (login.username, login.password) == ("broker-user", b"broker-password")
         assert login.client_id.startswith("thalovant-") and len(login.client_id) == len("thalovant-") + 32
         assert login.will == packets.Will(f"{PREFIX}/status".encode(), b"offline", 1, True)
-        assert (await broker.next(packets.Subscribe)).filters == ((f"{PREFIX}/out".encode(), 1),)
+        nothing_retained = 0x20 if level == 5 else 0
+        assert (await broker.next(packets.Subscribe)).filters == ((f"{PREFIX}/out".encode(), 1 | nothing_retained),)
         transport.send_clear(b"hello")
         transport.ready()
         sent = [await broker.next(Publish) for _ in range(2)]
@@ -148,19 +39,21 @@ def test_logging_in_is_what_the_contract_says(play: Any) -> None:
         await transport.close()
         offline = await broker.next(Publish)
         assert (offline.topic, offline.payload, offline.retain) == (f"{PREFIX}/status".encode(), b"offline", True)
-        await broker.next(packets.Disconnect)
+        assert await broker.next(packets.Disconnect) == packets.Disconnect()
+        await broker.end()
         assert watcher.losses.empty()
 
     play(scene)
 
 
 def test_explicit_topics_win(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make(c2s_topic="a/up", s2c_topic="a/down", status_topic="a/here", qos=0)
-        broker.suback = encode(Suback(1, (0,)))
+        broker.suback = Suback(1, (0,))
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         assert (await broker.next(packets.Connect)).will.topic == b"a/here"
-        assert (await broker.next(packets.Subscribe)).filters == ((b"a/down", 0),)
+        ((topic, options),) = (await broker.next(packets.Subscribe)).filters
+        assert (topic, options & 3) == (b"a/down", 0)
         transport.send_sealed([b"one", b"two"])
         sent = [await broker.next(Publish) for _ in range(2)]
         assert [(packet.topic, packet.payload, packet.qos) for packet in sent] == [
@@ -173,37 +66,14 @@ def test_explicit_topics_win(play: Any) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"topic_prefix": None}, {"s2c_topic": "x" * 70_000}])
-def test_topics_that_cannot_be_used_are_refused_at_once(changes: Any) -> None:
+def test_topics_that_cannot_be_used_are_refused_at_once(mqtt_identity: Any, changes: Any) -> None:
     with pytest.raises(ThalovantConnectionError, match="topic"):
-        mqtt.Transport(identity_for(1, None, **changes), useragent="x", connect_timeout=1, send_timeout=1)
-
-
-@pytest.mark.parametrize(
-    ("code", "kind", "text"),
-    [
-        (5, ThalovantHubRefusedError, r"off on the hub.* `thalovant hubs`, create a fresh .* newest file\."),
-        (4, ThalovantHubRefusedError, "CONNACK 4"),
-        (3, ThalovantConnectionError, "Try again"),
-        (2, ThalovantConnectionError, "CONNACK 2"),
-        (1, ThalovantConnectionError, "CONNACK 1"),
-    ],
-)
-def test_refusals_of_the_broker(play: Any, code: int, kind: type, text: str) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.connack = encode(Connack(False, code))
-        transport = make()
-        with pytest.raises(ThalovantConnectionError, match=text) as caught:
-            await transport.open(watcher.on_frame, watcher.losses.put_nowait)
-        assert type(caught.value) is kind
-        await transport.close()
-        assert watcher.losses.empty()
-
-    play(scene)
+        mqtt.Transport(mqtt_identity(1, None, **changes), useragent="x", connect_timeout=1, send_timeout=1)
 
 
 def test_a_refused_subscription_is_a_refusal(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.suback = encode(Suback(1, (0x80,)))
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.suback = Suback(1, (0x80,))
         transport = make()
         with pytest.raises(ThalovantHubRefusedError, match="subscription"):
             await transport.open(watcher.on_frame, watcher.losses.put_nowait)
@@ -212,9 +82,9 @@ def test_a_refused_subscription_is_a_refusal(play: Any) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("answer", [None, b"", b"\x20\x02\x00", b"\x90\x03\x00\x01\x01"])
+@pytest.mark.parametrize("answer", [None, b"", b"\x20\x03\x00", b"\x90\x03\x00\x01\x01", b"\xd0\x00"])
 def test_a_broker_that_does_not_answer_properly(play: Any, answer: bytes | None) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         broker.connack = answer
         transport = make(connect_timeout=0.05)
         with pytest.raises(ThalovantConnectionError):
@@ -227,7 +97,7 @@ def test_a_broker_that_does_not_answer_properly(play: Any, answer: bytes | None)
 
 @pytest.mark.parametrize("rubbish", [b"HTTP/1.1 400\r\n", b"\x00\x00", b"\xff" * 6])
 def test_rubbish_instead_of_an_answer(play: Any, rubbish: bytes) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         broker.connack = rubbish
         transport = make()
         with pytest.raises(ThalovantConnectionError, match="not MQTT"):
@@ -238,7 +108,7 @@ def test_rubbish_instead_of_an_answer(play: Any, rubbish: bytes) -> None:
 
 
 def test_a_broker_that_hangs_up_while_logging_in(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         broker.suback = None
         transport = make()
         opening = asyncio.create_task(transport.open(watcher.on_frame, watcher.losses.put_nowait))
@@ -253,7 +123,7 @@ def test_a_broker_that_hangs_up_while_logging_in(play: Any) -> None:
 
 
 def test_frames_come_up_as_they_came_and_are_acknowledged(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         out = f"{PREFIX}/out".encode()
@@ -277,10 +147,20 @@ def test_frames_come_up_as_they_came_and_are_acknowledged(play: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [Publish(f"{PREFIX}/out".encode(), b"x", 2, 3), packets.Pubrel(1), b"\x00\x00", b"\x30\xff\xff\xff\x7f"]
+    ("sent", "told"),
+    [
+        (Publish(f"{PREFIX}/out".encode(), b"x", 2, 3), 0x82),
+        (packets.Pubrel(1), 0x82),
+        (Suback(1, (1,)), 0x82),
+        (Connack(False, 0), 0x82),
+        (b"\x00\x00", 0x81),
+        (b"\x30\xff\xff\xff\x7f", 0x95),
+    ],
 )
-def test_what_no_broker_may_send_loses_the_link(play: Any, sent: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+def test_what_no_broker_may_send_loses_the_link(play: Any, level: int, sent: Any, told: int) -> None:
+    """MQTT 5 tells the broker why; in 3.1.1 a DISCONNECT would say that all is well, and the will be forgotten."""
+
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         broker.send(sent)
@@ -288,25 +168,29 @@ def test_what_no_broker_may_send_loses_the_link(play: Any, sent: Any) -> None:
         transport.send_sealed([b"into the void"])
         transport.ready()
         await transport.drain()
+        await transport.acknowledged()
         await transport.close()
+        await broker.end()
+        last = [broker.packets.get_nowait() for _ in range(broker.packets.qsize())][2:]
+        assert last == ([packets.Disconnect(told)] if level == 5 else [])
         assert watcher.losses.empty()
 
     play(scene)
 
 
 def test_at_most_64_publishes_are_under_way_and_the_order_holds(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.acknowledges = False
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.acknowledges(False)
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         transport.send_sealed([str(number).encode() for number in range(200)])
         assert transport.congested
         drained = asyncio.create_task(transport.drain())
-        first = [await broker.next(Publish) for _ in range(mqtt.MAX_UNDER_WAY)]
+        first = [await broker.next(Publish) for _ in range(MAX_UNDER_WAY)]
         broker.send(Publish(b"elsewhere", b"x", 1, 7))  # its answer comes behind everything that was written before
         assert isinstance(await broker.packets.get(), packets.Puback)
         assert broker.packets.empty() and not drained.done()
-        broker.acknowledges = True
+        broker.acknowledges(True)
         broker.send(*(packets.Puback(packet.packet_id) for packet in first))
         rest = [await broker.next(Publish) for _ in range(200 - len(first))]
         assert [int(packet.payload) for packet in first + rest] == list(range(200))
@@ -319,8 +203,8 @@ def test_at_most_64_publishes_are_under_way_and_the_order_holds(play: Any) -> No
 def test_a_broker_that_acknowledges_nothing_is_lost(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(mqtt, "WATCH_EVERY", 0.01)
 
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.acknowledges = False
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.acknowledges(False)
         transport = make(send_timeout=0.02)
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         transport.send_sealed([b"x"])
@@ -335,7 +219,7 @@ def test_a_dead_link_is_noticed_by_pings(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(mqtt, "PING_AFTER", 0.02)
     monkeypatch.setattr(mqtt, "PING_PATIENCE", 0.05)
 
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         for _ in range(3):
@@ -351,12 +235,12 @@ def test_a_dead_link_is_noticed_by_pings(play: Any, monkeypatch: Any) -> None:
 def test_closing_says_goodbye_to_a_frozen_broker_for_its_patience_only(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(mqtt, "CLOSE_PATIENCE", 0.05)
 
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.acknowledges = False
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.acknowledges(False)
         transport = make(send_timeout=3600)
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         transport.ready()
-        transport.send_sealed([b"x"] * (mqtt.MAX_UNDER_WAY + 1))
+        transport.send_sealed([b"x"] * (MAX_UNDER_WAY + 1))
         async with asyncio.timeout(5):
             await transport.close()
         assert watcher.losses.empty()
@@ -367,8 +251,8 @@ def test_closing_says_goodbye_to_a_frozen_broker_for_its_patience_only(play: Any
 def test_closing_ends_the_wait_when_the_link_is_lost_meanwhile(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(mqtt, "CLOSE_PATIENCE", 3600)
 
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.acknowledges = False
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.acknowledges(False)
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         transport.send_sealed([b"x"])
@@ -385,8 +269,8 @@ def test_closing_ends_the_wait_when_the_link_is_lost_meanwhile(play: Any, monkey
 def test_a_lost_link_is_closed_without_waiting(play: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(mqtt, "CLOSE_PATIENCE", 3600)
 
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.acknowledges = False
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.acknowledges(False)
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         transport.ready()
@@ -403,8 +287,8 @@ def test_a_lost_link_is_closed_without_waiting(play: Any, monkeypatch: Any) -> N
 def test_what_is_sent_just_before_closing_arrives_ahead_of_the_goodbye(play: Any, qos: int) -> None:
     frames = [str(number).encode() * 1000 for number in range(500)]
 
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        broker.suback = encode(Suback(1, (qos,)))
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        broker.suback = Suback(1, (qos,))
         transport = make(qos=qos)
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         transport.ready()
@@ -419,7 +303,7 @@ def test_what_is_sent_just_before_closing_arrives_ahead_of_the_goodbye(play: Any
 
 
 def test_a_lost_carrier_can_be_opened_again_with_the_same_session_id(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make()
         session_id = transport.session_id()
         for _ in range(2):
@@ -433,9 +317,9 @@ def test_a_lost_carrier_can_be_opened_again_with_the_same_session_id(play: Any) 
     play(scene)
 
 
-def test_the_certificate_is_checked_even_when_told_not_to(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
-        identity = identity_for(broker.port, None)
+def test_the_certificate_is_checked_even_when_told_not_to(play: Any, mqtt_identity: Any) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        identity = mqtt_identity(broker.port, None)
         transport = mqtt.Transport(identity, useragent="x", connect_timeout=4, send_timeout=4, self_signed=True)
         with pytest.raises(ThalovantConnectionError, match="not trusted"):
             await transport.open(watcher.on_frame, watcher.losses.put_nowait)
@@ -446,7 +330,7 @@ def test_the_certificate_is_checked_even_when_told_not_to(play: Any) -> None:
 
 
 def test_everything_of_one_turn_of_the_loop_is_one_write(play: Any) -> None:
-    async def scene(broker: Broker, make: Any, watcher: Watcher) -> None:
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
         transport = make()
         await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         connection = transport._connection

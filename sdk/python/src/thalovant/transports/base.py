@@ -29,13 +29,15 @@ class Loss:
 
     `close_code` is the WebSocket close code, if there was one; whether it means a refusal depends on the session
     (contract 10.1). `refused` is True when the carrier itself was told that the credentials are not accepted, `hung_up`
-    when the other side closed it in good order and could not say why (MQTT 3.1.1).
+    when the other side closed it in good order and did not say why. `error` is what a call is to raise, where the
+    carrier knows it exactly.
     """
 
     text: str
     close_code: int | None = None
     refused: bool = False
     hung_up: bool = False
+    error: ThalovantConnectionError | None = None
 
 
 OnFrame: TypeAlias = Callable[[bytes | str, bool | None], None]
@@ -94,6 +96,12 @@ class Transport(Protocol):
         """Ask the other side for a sign of life, and lose the carrier when none comes within `seconds`.
 
         Longer while much is being sent. Does nothing on a lost carrier, nor where each request is such a question.
+        """
+
+    async def acknowledged(self) -> None:
+        """Wait until the other side has said of everything queued so far that it takes it, or that it does not.
+
+        Returns at once where a carrier is told of no such thing, and on a lost one.
         """
 
     async def close(self) -> None:

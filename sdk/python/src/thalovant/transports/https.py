@@ -154,6 +154,9 @@ class Transport:
     def check(self, seconds: float) -> None:
         """Nothing to do: each poll is a question that must be answered."""
 
+    async def acknowledged(self) -> None:
+        """Nothing to wait for: a hub says nothing of single frames."""
+
     async def close(self) -> None:
         """Send what is queued, then POST /disconnect."""
         connection, self._connection = self._connection, None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MQTT 3.1.1 carrier: frames as messages on this client's own topics of a broker, over TLS (contract 10.3).
+"""The MQTT carrier: frames as messages on this client's own topics of a broker, over TLS (contract 10.3).
 
-Order: CONNECT, CONNACK, SUBSCRIBE, SUBACK; then frames. One writer: frames leave in the order they were queued,
-everything of one turn of the loop in one write. Publishes do not wait for each other's PUBACK; 64 at most are
-under way, further ones wait in the queue and `congested` says so. It reads only its own topic, drops retained
-frames (they belong to no session), and knows neither sessions nor asks.
+It speaks MQTT 5 first, and 3.1.1 to a broker that refuses it. Order: CONNECT, CONNACK, SUBSCRIBE, SUBACK; then frames.
+One writer: frames leave in the order they were queued, everything of one turn of the loop in one write. What is said
+when is `protocol.mqtt.client_session`'s to know, what an answer means to the user `mqtt_answers`'; here are the socket,
+the clock and who waits for what. It knows neither sessions nor asks.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from thalovant.addresses import mqtt_address, pin_name
-from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
+from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.mqtt_topics import topics_of
-from thalovant.protocol.errors import MqttError
-from thalovant.protocol.mqtt import packets
-from thalovant.protocol.mqtt.framing import PacketReader
-from thalovant.protocol.mqtt.packets import Connack, Connect, Pingresp, Puback, Publish, Suback, Subscribe, Will
-from thalovant.protocol.mqtt.v311 import encode, encode_publish
-from thalovant.protocol.topics import OFFLINE, ONLINE, TopicSet
+from thalovant.protocol.mqtt.client_events import Ending, Event, Frame, LoggedIn, VersionRefused
+from thalovant.protocol.mqtt.client_session import MqttClientSession, Patience
+from thalovant.protocol.mqtt.packets import Codec, Connect, Will
+from thalovant.protocol.mqtt.v5 import V5
+from thalovant.protocol.mqtt.v311 import V311
+from thalovant.protocol.topics import OFFLINE, ONLINE
 from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, set_nodelay, unreachable
+from thalovant.transports.mqtt_answers import Answers, at_login
 from thalovant.transports.tls import client_context
 
 if TYPE_CHECKING:
@@ -39,10 +40,7 @@ PING_AFTER = 30.0  # seconds without having written anything
 PING_PATIENCE = 10.0  # seconds for the broker's answer; then the link is dead
 WATCH_EVERY = 5.0
 CLOSE_PATIENCE = 1.0  # seconds for the whole goodbye
-MAX_PACKET = 1_048_576
-MAX_UNDER_WAY = 64
-
-_SUBSCRIBE_ID = 1  # publishes begin behind it
+OLDER_FOR = 600.0  # seconds for which a broker that refused MQTT 5 is not asked again
 
 
 class Transport:
@@ -68,7 +66,10 @@ class Transport:
         self._context: ssl.SSLContext | None = None
         self._connection: _Connection | None = None
         self._session_id = f"thalovant-python-mqtt-{secrets.token_hex(16)}"
+        self._older_until = 0.0  # monotonic; the broker refused MQTT 5 not long ago
         self.expecting = False
+        self.level: int | None = None
+        """The protocol level of the latest login: 5, or 4 for MQTT 3.1.1."""
 
     @property
     def address(self) -> str:
@@ -89,30 +90,61 @@ class Transport:
         where = f"{self._broker.host}:{self._broker.port}"
         if self._context is None:
             self._context = await asyncio.to_thread(client_context, self._identity.ca_pem)
-        connection = _Connection(self._topics, self._qos, self._send_timeout, on_frame, on_lost)
-        self._connection = connection
         try:
             async with asyncio.timeout(self._connect_timeout):
-                await self._dial(connection, self._context)
-                await connection.log_in(self._login())
+                await self._log_in(self._context, on_frame, on_lost)
         except OSError as error:  # TimeoutError and ssl.SSLError are among them
-            connection.abandon()
+            self._abandon()
             raise unreachable(where, error, self._connect_timeout, own_authority=bool(self._identity.ca_pem)) from None
-        except BaseException:
-            connection.abandon()
+        except ThalovantConnectionError:
+            await self.close()
             raise
+        except BaseException:
+            self._abandon()
+            raise
+
+    async def _log_in(self, context: ssl.SSLContext, on_frame: OnFrame, on_lost: OnLost) -> None:
+        """With MQTT 5, and at once again with 3.1.1 where that is refused.
+
+        A broker that then takes 3.1.1 is not asked for 5 for a while: it does not change often, and each question costs
+        a connection.
+        """
+        older_until, self._older_until = self._older_until, 0.0
+        if time.monotonic() >= older_until:
+            if await self._spoken(V5, context, on_frame, on_lost):
+                return
+            older_until = time.monotonic() + OLDER_FOR
+        if not await self._spoken(V311, context, on_frame, on_lost):
+            raise ThalovantConnectionError("The broker speaks neither MQTT 5 nor MQTT 3.1.1. Is it one?")
+        self._older_until = older_until
+
+    async def _spoken(self, codec: Codec, context: ssl.SSLContext, on_frame: OnFrame, on_lost: OnLost) -> bool:
+        """Dial and log in with this version; whether the broker speaks it."""
+        patience = Patience(self._send_timeout, PING_AFTER, PING_PATIENCE)
+        session = MqttClientSession(codec, self._login(), self._topics, self._qos, patience)
+        self._connection = connection = _Connection(session, self._answers(codec), on_frame, on_lost)
+        loop, host = asyncio.get_running_loop(), self._broker.host
+        await loop.create_connection(lambda: connection, host, self._broker.port, ssl=context, server_hostname=host)
+        try:
+            await connection.log_in()
+        except _VersionRefusedError:
+            connection.abandon()
+            return False
+        self.level = codec.level
+        return True
+
+    def _abandon(self) -> None:
+        if self._connection is not None:
+            self._connection.abandon()
 
     def send_clear(self, data: bytes) -> None:
         """Queue a clear frame."""
-        if self._connection is not None:
-            self._connection.publish(self._connection.c2s, data, self._qos)
+        self.send_sealed([data])
 
     def send_sealed(self, frames: list[bytes]) -> None:
         """Queue sealed frames, in this order."""
-        connection = self._connection
-        if connection is not None:
-            for frame in frames:
-                connection.publish(connection.c2s, frame, self._qos)
+        if self._connection is not None:
+            self._connection.publish(frames)
 
     def ready(self) -> None:
         """Publish this client's presence."""
@@ -134,6 +166,11 @@ class Transport:
         if self._connection is not None:
             self._connection.check(seconds)
 
+    async def acknowledged(self) -> None:
+        """Wait for the broker's word on every publish so far. Only MQTT 5 has one that says no, and QoS 0 none."""
+        if self._connection is not None and self.level == V5.level:
+            await self._connection.acknowledged()
+
     async def close(self) -> None:
         """Wait for what is under way, publish `offline`, send DISCONNECT, and close: all within about a second."""
         connection, self._connection = self._connection, None
@@ -143,11 +180,6 @@ class Transport:
     @property
     def _qos(self) -> int:
         return self._identity.mqtt.qos if self._identity.mqtt else 1
-
-    async def _dial(self, connection: _Connection, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        host = self._broker.host
-        await loop.create_connection(lambda: connection, host, self._broker.port, ssl=context, server_hostname=host)
 
     def _login(self) -> Connect:
         credentials = self._identity.mqtt
@@ -160,34 +192,38 @@ class Transport:
             will=Will(self._topics.status.encode(), OFFLINE, qos=1, retain=True),
         )
 
+    def _answers(self, codec: Codec) -> Answers:
+        credentials, topics = self._identity.mqtt, self._topics
+        assert credentials is not None  # noqa: S101 - as above
+        private = (topics.c2s, topics.s2c, topics.status, credentials.username, credentials.password)
+        return Answers(codec.level, (*private, self._identity.access_key))
+
+
+class _VersionRefusedError(Exception):
+    """The broker does not speak this version of MQTT."""
+
 
 class _Connection(asyncio.Protocol):
-    """One MQTT connection: from the socket's birth to its end, never used twice."""
+    """The socket of one MQTT connection: from its birth to its end, never used twice."""
 
-    def __init__(self, topics: TopicSet, qos: int, send_timeout: float, on_frame: OnFrame, on_lost: OnLost) -> None:
-        self.c2s = topics.c2s.encode()
-        self._s2c = topics.s2c.encode()
-        self._status = topics.status.encode()
-        self._qos = qos
-        self._send_timeout = send_timeout
+    def __init__(self, session: MqttClientSession, answers: Answers, on_frame: OnFrame, on_lost: OnLost) -> None:
+        self._session = session
+        self._answers = answers
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._reader = PacketReader(MAX_PACKET)
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Connack | Suback] | None = None
+        self._opening: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._out: list[bytes] = []
-        self._under_way: dict[int, float] = {}  # packet id: when it was written; oldest first
-        self._waiting: deque[tuple[bytes, bytes]] = deque()
-        self._last_id = _SUBSCRIBE_ID
         self._room: asyncio.Future[None] | None = None
+        self._flush_is_due = False
         self._paused = False
         self._online = False
+        self._closing = False  # by our owner, who wants to hear nothing more
         self._over = False  # nothing more is sent or delivered
+        self._parting = False  # over, and the last words are on their way
         self._loss: Loss | None = None
-        self._wrote_at = 0.0
-        self._pinged_at: float | None = None
+        self._is_open = False  # `log_in` has returned
         self._watch: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._unanswered = 0  # bytes written since something was heard
@@ -199,35 +235,22 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         set_nodelay(transport)
         self.opened_at = time.monotonic()
-        self._wrote_at = self._loop.time()
 
-    async def log_in(self, login: Connect) -> None:
-        """CONNECT and SUBSCRIBE, each with its answer. Raises what the broker's answer stands for."""
-        connack = await self._exchange(encode(login))
-        if not isinstance(connack, Connack):
-            raise ThalovantConnectionError("The broker answered CONNECT with another packet than CONNACK.")
-        if connack.code != packets.ACCEPTED:
-            raise _refusal(connack.code)
-        suback = await self._exchange(encode(Subscribe(_SUBSCRIBE_ID, ((self._s2c, self._qos),))))
-        if not isinstance(suback, Suback) or suback.codes == (packets.REFUSED,):
-            raise ThalovantHubRefusedError(
-                "The broker refused the subscription to this client's own topic. Its topics and its credentials do "
-                "not belong together: create a fresh identity."
-            )
-        self._watch = self._loop.call_later(WATCH_EVERY, self._look_after)
-
-    async def _exchange(self, request: bytes) -> Connack | Suback:
-        self._answer = self._loop.create_future()
-        self._write(request)
-        try:
-            answer = await self._answer
-        finally:
-            self._answer = None
+    async def log_in(self) -> None:
+        """CONNECT and SUBSCRIBE. Raises what the broker's answer stands for."""
+        if not self._over:
+            self._session.start()
+            self._flush()
+        await self._opening
         if self._loss is not None:  # it came and went in one turn of the loop
-            raise _lost_at_login(self._loss)
-        return answer
+            raise at_login(self._loss)
+        self._is_open = True
+        self._watch_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        session = self._session
+        if not session.heard and session.codec.level == V5.level:
+            self._ended(VersionRefused())  # hung up on the CONNECT without a word: it may know only 3.1.1
         text = "The broker closed the connection." if exc is None else f"The connection broke: {str(exc).rstrip('. ')}."
         self._lost(Loss(text, hung_up=exc is None))
         if not self._closed.done():
@@ -235,30 +258,33 @@ class _Connection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Say goodbye within `CLOSE_PATIENCE`; a broker that takes longer finds the connection reset."""
+        self._closing = True
         try:
-            if not self._over:
-                async with asyncio.timeout(CLOSE_PATIENCE):
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                if not self._over:
                     await self._say_goodbye()
+                elif self._parting:
+                    await self._closed
         except TimeoutError:
             pass  # the last will says `offline` then
         finally:
             self.abandon()
 
     async def _say_goodbye(self) -> None:
-        await self._acknowledged()
+        # Not before the broker has taken what is under way: asyncio may lose it when TLS is closed under it.
+        await self.acknowledged()
         if self._online:
             self.say(OFFLINE)
-            await self._acknowledged()
-        if not self._over and self._transport is not None:
-            self._out.append(encode(packets.Disconnect()))
-            self._flush()
-            self._transport.close()
-            self._stop()
+            await self.acknowledged()
+        if not self._over:
+            self._session.leave()
+            self._part()
             await self._closed
 
-    async def _acknowledged(self) -> None:
-        """Wait for the broker to take what is under way: asyncio may lose it when TLS is closed under it."""
-        while self._under_way and not self._over:
+    async def acknowledged(self) -> None:
+        """Wait for the broker's word on all that was published so far."""
+        mark = self._session.queued
+        while not self._over and not self._session.settled(mark):
             await self._next_room()
 
     def abandon(self) -> None:
@@ -267,23 +293,48 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _part(self) -> None:
+        """End it when the last words have been written, if there are any."""
+        self._parting = bool(self._session.out)
+        self._flush()
+        self._stop()
+        if self._transport is not None and self._parting:
+            self._transport.close()
+        elif self._transport is not None:
+            self._transport.abort()
+
     def _stop(self) -> None:
         self._over = True
+        self._session.stop()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
         self._stop_alarm()
         self._make_room()
 
+    def _ended(self, ending: Ending) -> None:
+        if self._opening.done():
+            self._lost(self._answers.loss(ending))
+        else:
+            refused = isinstance(ending, VersionRefused)
+            self._not_opened(_VersionRefusedError() if refused else self._answers.refusal(ending))
+
     def _lost(self, loss: Loss) -> None:
         if self._over:
             return
+        if not self._opening.done():
+            self._not_opened(at_login(loss))
+            return
         self._loss = loss
-        self.abandon()
-        if self._answer is None:
+        self._part()
+        if self._is_open and not self._closing:
             self._on_lost(loss)
-        elif not self._answer.done():
-            self._answer.set_exception(_lost_at_login(loss))
+
+    def _not_opened(self, error: Exception) -> None:
+        if not self._over:
+            self._part()
+            self._opening.set_exception(error)
+            self._opening.exception()  # has been seen, should nobody come to wait for it
 
     # What comes in
 
@@ -291,87 +342,59 @@ class _Connection(asyncio.Protocol):
         self._unanswered = 0
         if self._alarm is not None:
             self._stop_alarm()
-        try:
-            for packet in self._reader.feed(data):
-                self._receive(packet)
-            if self._reader.error is not None:
-                raise self._reader.error
-        except MqttError as error:
-            self._lost(Loss(f"The broker sent something that is not MQTT 3.1.1: {error.reason}"))
+        for event in self._session.receive(data, self._loop.time()):
+            if type(event) is Frame:
+                if not self._over:
+                    self._on_frame(event.payload, None)
+            else:
+                self._happened(event)
+        if self._session.out:
+            self._flush_soon()
+        if self._room is not None:
+            self._make_room()
 
-    def _receive(self, packet: packets.Packet) -> None:
-        if type(packet) is Publish:
-            self._deliver(packet)
-        elif type(packet) is Puback:
-            if self._under_way.pop(packet.packet_id, None) is not None:
-                self._send_waiting()
-        elif type(packet) is Pingresp:
-            self._pinged_at = None
-        elif isinstance(packet, Connack | Suback) and self._answer is not None and not self._answer.done():
-            self._answer.set_result(packet)
-        else:
-            self._lost(Loss(f"The broker sent a {type(packet).__name__} where none is expected."))
-
-    def _deliver(self, packet: Publish) -> None:
-        if packet.qos == 2:
-            self._lost(Loss("The broker sent a message with QoS 2, which was not asked for."))
-        elif not self._over:
-            if packet.topic == self._s2c and not packet.retain:
-                self._on_frame(packet.payload, None)
-            if packet.packet_id is not None:
-                self._write(encode(Puback(packet.packet_id)))
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, LoggedIn):
+            if not self._opening.done():  # else nobody waits any more
+                self._opening.set_result(None)
+        elif not isinstance(event, Frame):
+            self._ended(event)
 
     # What goes out
 
+    def publish(self, frames: list[bytes]) -> None:
+        """Send frames, in this order, behind everything that was sent before."""
+        now = self._loop.time()
+        for frame in frames:
+            self._said(self._session.publish(frame, now))
+
     def say(self, presence: bytes) -> None:
-        """Publish this client's presence, retained."""
+        """Publish this client's presence."""
         self._online = presence == ONLINE
-        self._publish_at_once(self._status, presence, retain=True)
+        self._said(self._session.say(presence, self._loop.time()))
 
-    def publish(self, topic: bytes, payload: bytes, qos: int) -> None:
-        if self._over:
-            return
-        if qos == 0:
-            self._write(encode_publish(topic, payload, qos=0))
-        elif self._waiting or len(self._under_way) >= MAX_UNDER_WAY:
-            self._waiting.append((topic, payload))
-        else:
-            self._publish_at_once(topic, payload)
+    def _said(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._happened(event)
+        if self._session.out:
+            self._flush_soon()
 
-    def _publish_at_once(self, topic: bytes, payload: bytes, *, retain: bool = False) -> None:
-        if self._over:
-            return
-        packet_id = self._free_id()
-        self._under_way[packet_id] = self._loop.time()
-        self._write(encode_publish(topic, payload, qos=1, packet_id=packet_id, retain=retain))
-
-    def _free_id(self) -> int:
-        # A PUBACK for an early one may be late; 65,535 ids and 64 under way always leave a free one.
-        while True:
-            self._last_id = self._last_id % 65_535 + 1
-            if self._last_id not in self._under_way:
-                return self._last_id
-
-    def _send_waiting(self) -> None:
-        while self._waiting and len(self._under_way) < MAX_UNDER_WAY:
-            self._publish_at_once(*self._waiting.popleft())
-        self._make_room()
-
-    def _write(self, data: bytes) -> None:
-        if not self._out:
+    def _flush_soon(self) -> None:
+        """Write at the end of this turn of the loop, all at once."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
             self._loop.call_soon(self._flush)
-        self._out.append(data)
-        self._unanswered += len(data)
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-            self._wrote_at = self._loop.time()
-        self._out.clear()
+        self._flush_is_due = False
+        if self._session.out and self._transport is not None and not self._transport.is_closing():
+            data = self._session.take(self._loop.time())
+            self._unanswered += len(data)
+            self._transport.write(data)
 
     @property
     def congested(self) -> bool:
-        return (self._paused or bool(self._waiting)) and not self._over
+        return (self._paused or self._session.congested) and not self._over
 
     async def drain(self) -> None:
         while self.congested:
@@ -400,7 +423,8 @@ class _Connection(asyncio.Protocol):
         """Ping the broker, unless that is under way."""
         if self._over or self._alarm is not None:
             return
-        self._write(encode(packets.Pingreq()))
+        self._session.ping()
+        self._flush()
         patience = seconds + self._unanswered / SLOWEST
         silence = Loss(f"The broker gave no sign of life within {patience:.3g} s.")
         self._alarm = self._loop.call_later(patience, self._lost, silence)
@@ -410,33 +434,11 @@ class _Connection(asyncio.Protocol):
             self._alarm.cancel()
             self._alarm = None
 
+    def _watch_on(self) -> None:
+        pace = min(WATCH_EVERY, self._session.before_ping / 4)
+        self._watch = self._loop.call_later(pace, self._look_after)
+
     def _look_after(self) -> None:
-        now = self._loop.time()
-        oldest = next(iter(self._under_way.values()), now)
-        if now - oldest > self._send_timeout:
-            self._lost(Loss(f"The broker did not acknowledge a message within {self._send_timeout:g} s."))
-        elif self._pinged_at is not None and now - self._pinged_at > PING_PATIENCE:
-            self._lost(Loss(f"The broker did not answer a ping within {PING_PATIENCE:g} s."))
-        else:
-            if self._pinged_at is None and now - self._wrote_at >= PING_AFTER:
-                self._pinged_at = now
-                self._write(encode(packets.Pingreq()))
-            self._watch = self._loop.call_later(WATCH_EVERY, self._look_after)
-
-
-def _lost_at_login(loss: Loss) -> ThalovantConnectionError:
-    return ThalovantConnectionError(f"{loss.text} It happened while logging in to the broker.")
-
-
-def _refusal(code: int) -> ThalovantConnectionError:
-    if code in (packets.BAD_CREDENTIALS, packets.NOT_AUTHORIZED):
-        return ThalovantHubRefusedError(
-            f"The broker does not accept these credentials (CONNACK {code}). MQTT may be turned off on the hub, or the "
-            f"client was removed or its credential replaced: look with `thalovant hubs`, create a fresh identity, and "
-            f"check that this app uses the newest file."
-        )
-    if code == packets.SERVER_UNAVAILABLE:
-        return ThalovantConnectionError("The broker is not available just now (CONNACK 3). Try again in a moment.")
-    return ThalovantConnectionError(
-        f"The broker refused the connection (CONNACK {code}): it does not speak MQTT 3.1.1 as we do."
-    )
+        self._said(self._session.look(self._loop.time()))
+        if not self._over:
+            self._watch_on()

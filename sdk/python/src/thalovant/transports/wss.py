@@ -144,6 +144,9 @@ class Transport:
         """Whether the socket takes nothing."""
         return self._connection is not None and self._connection.paused
 
+    async def acknowledged(self) -> None:
+        """Nothing to wait for: a hub says nothing of single frames."""
+
     async def drain(self) -> None:
         """Wait until the socket takes more; a hub that takes nothing for the send timeout has lost the link."""
         connection = self._connection
