@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thalovant.protocol.errors import FrameError, NoiseError, ProtocolError, TooLargeError
@@ -150,6 +150,7 @@ def test_any_messages_arrive_as_they_were_sent(messages: list[tuple[int, bool]])
 
 
 @given(st.lists(st.binary(min_size=0, max_size=8), max_size=12))
+@example([b"\x02\x00", b""])  # an empty frame within a message
 def test_any_plaintexts_raise_only_the_declared_errors(plains: list[bytes]) -> None:
     sender, reader = cipher(), FrameReader(cipher(), max_message=20)
     for plain in plains:

@@ -83,6 +83,7 @@ class FrameReader:
         """
         plain = self._decrypt(frame)
         if not plain:
+            self._parts = None
             raise FrameError("A sealed frame is empty.")
         marker = plain[0]
         if marker <= _WHOLE_BINARY and self._parts is None:
