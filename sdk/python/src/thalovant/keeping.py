@@ -167,9 +167,11 @@ class LinkKeeper:
         return bool(done)
 
     async def _end(self, links: list[Link]) -> None:
-        async with contextlib.AsyncExitStack() as stack, self._ending:
+        # The first stack is left last: whoever ends it meanwhile waits until the links are closed.
+        async with contextlib.AsyncExitStack() as turn, contextlib.AsyncExitStack() as stack:
             for link in links:
                 stack.push_async_callback(link.close)
+            await turn.enter_async_context(self._ending)
             try:
                 await self._tasks.end()
                 self._dial_task = self._redial_task = self._return_task = None
