@@ -2,8 +2,11 @@
 """Agents for the tests, declared to the server with `--agent name=python:interop_agents:function`."""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+
+from thalovant_server.agents.base import AgentRequest
 
 
 async def late_part(text: str) -> AsyncIterator[str]:
@@ -18,3 +21,17 @@ def sleepy(text: str) -> str:
     if text == "sleep":
         time.sleep(5)
     return f"woke for {text}"
+
+
+def words(text: str) -> Iterator[str]:
+    """Say each word as a part of its own."""
+    yield from text.split()
+
+
+def mute(text: str) -> None:
+    """Have nothing to say."""
+
+
+def inputs(text: str, request: AgentRequest) -> str:
+    """Say the session without the part that makes it private, and what was entered."""
+    return json.dumps([request.session_id.partition(":")[2], text, request.context.get("input")])

@@ -8,7 +8,9 @@ import contextlib
 import io
 import json
 import pathlib
+import queue
 import sys
+import threading
 import time
 
 import thalovant
@@ -63,6 +65,65 @@ def ask_many(key, texts, settle=0.0):
     return took
 
 
+def query(key, text, timeout=12.0):
+    reply = CLIENTS[key].query(text, timeout=timeout)
+    return {
+        "text": reply.text,
+        "utterances": list(reply.utterances),
+        "handled": reply.handled,
+        "events": [event.name for event in reply.events],
+    }
+
+
+def converse(key, texts, session_id=None):
+    """Ask in a conversation, then query in it; the answers and its session."""
+    with CLIENTS[key].conversation(session_id=session_id) as talk:
+        answers = [talk.ask(text).text for text in texts]
+        return {"session_id": talk.session_id, "answers": answers, "query": talk.query("query").text}
+
+
+def listen(key, text, event="speak", max_events=3, timeout=20.0):
+    """Send the text again and again until so many events were heard."""
+    client, done = CLIENTS[key], threading.Event()
+
+    def send():
+        while not done.wait(0.1):
+            client.send_utterance(text)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        heard = [
+            {"text": event.text, "session_id": event.session_id, "request_id": event.request_id}
+            for event in client.listen(event, timeout=timeout, max_events=max_events)
+        ]
+    finally:
+        done.set()
+        sender.join()
+    return heard
+
+
+def reply_to(key, text, answer, timeout=20.0):
+    """Send a text, and reply to its first speak with another; what is spoken then, and the contexts of both."""
+    client, heard = CLIENTS[key], queue.Queue()
+    with client.on("speak", heard.put):
+        client.send_utterance(text)
+        first = heard.get(timeout=timeout)
+        client.reply(first, "recognizer_loop:utterance", {"utterances": [answer], "lang": "en-us"})
+        second = heard.get(timeout=timeout)
+    return [{"text": event.text, "context": event.context} for event in (first, second)]
+
+
+def act(key, timeout=20.0):
+    """Send an action and a code; what is spoken then."""
+    client, heard = CLIENTS[key], queue.Queue()
+    with client.on("speak", heard.put):
+        client.send_action("/yes", title="Yes")
+        first = heard.get(timeout=timeout)
+        client.send_code("1234", label="PIN")
+        return [first.text, heard.get(timeout=timeout).text]
+
+
 def emit(key, event, data):
     CLIENTS[key].emit(event, data)
     return True
@@ -99,9 +160,8 @@ def version():
     return {"version": importlib.metadata.version("thalovant"), "file": thalovant.__file__}
 
 
-COMMANDS = {
-    f.__name__: f for f in (create_identity, open_client, ask, ask_many, emit, wait_for_event, close, run_file, version)
-}
+OFFERED = (create_identity, open_client, ask, ask_many, query, converse, listen, reply_to, act, emit, wait_for_event)
+COMMANDS = {f.__name__: f for f in (*OFFERED, close, run_file, version)}
 
 
 def main():

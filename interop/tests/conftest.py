@@ -16,7 +16,8 @@ from thalovant_server.testing import ServerProcess
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with the agents of the tests."""
-    agents = ("late=python:interop_agents:late_part", "sleepy=python:interop_agents:sleepy")
+    names = {"late": "late_part", "sleepy": "sleepy", "words": "words", "mute": "mute", "inputs": "inputs"}
+    agents = [f"{name}=python:interop_agents:{function}" for name, function in names.items()]
     folder = tmp_path_factory.mktemp("server")
     with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}, strict=True) as running:
         yield running

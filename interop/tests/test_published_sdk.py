@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ def make_hub(api: ThalovantControlPlane, name: str, agent: str | None = None) ->
     """Make a hub with every carrier on."""
     protocols = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}
     return api.create_hub({"name": name, "spec": {"version": "1", "protocols": protocols, "agent": agent}})
+
+
+def foreign_identity(api: ThalovantControlPlane, server: ServerProcess, file: Path, spec: dict[str, Any]) -> None:
+    """Make a client with that spec, and the file that the published SDK reads."""
+    body = {"hub_id": server.ready["hub_id"], "name": file.stem, "spec": {"version": "1", **spec}}
+    created = api.create_client(body)
+    endpoints = api.get_hub(server.ready["hub_id"])["data_plane_endpoints"]
+    file.write_text(json.dumps({**created["initial_identify"], "data_plane_endpoints": endpoints}))
+    file.chmod(0o600)
 
 
 def test_it_is_the_published_sdk_that_is_tested(published: Published) -> None:
@@ -106,30 +115,112 @@ def test_a_denial_arrives_as_its_own_error(
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_an_ask_that_is_denied_raises_the_policy_error(
-    carrier: str,
-    published: Published,
-    make_identity: Callable[..., Path],
-    api: ThalovantControlPlane,
-    server: ServerProcess,
-    tmp_path: Path,
+    carrier: str, published: Published, api: ThalovantControlPlane, server: ServerProcess, tmp_path: Path
 ) -> None:
-    created = api.create_client(
-        {
-            "hub_id": server.ready["hub_id"],
-            "name": f"mute-{carrier}",
-            "spec": {"version": "1", "allowed_types": []},
-        }
-    )
-    endpoints = api.get_hub(server.ready["hub_id"])["data_plane_endpoints"]
-    file = tmp_path / "mute.json"
-    file.write_text(json.dumps({**created["initial_identify"], "data_plane_endpoints": endpoints}))
-    file.chmod(0o600)
+    file = tmp_path / f"mute-{carrier}.json"
+    foreign_identity(api, server, file, {"allowed_types": []})
     published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
     with pytest.raises(PublishedError, match="recognizer_loop:utterance") as caught:
         published("ask", key="c", text="may I?")
     assert caught.value.name == "ThalovantPolicyDeniedError"
     assert caught.value.code == "acl_disallowed_type"
     published("close", key="c")
+
+
+@pytest.fixture
+def opened(
+    published: Published, make_identity: Callable[..., Path], api: ThalovantControlPlane, tmp_path: Path
+) -> Iterator[Callable[..., None]]:
+    """Open a client as "c", of a hub with that agent, over that carrier."""
+
+    def open_client(carrier: str, agent: str) -> None:
+        hub = make_hub(api, f"{agent} {carrier} {tmp_path.name}"[:60], agent=agent)
+        file = make_identity(f"{agent}-{carrier}", hub["id"])
+        published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
+
+    yield open_client
+    published("close", key="c")
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_it_queries(carrier: str, published: Published, opened: Callable[..., None]) -> None:
+    opened(carrier, "words")
+    answer = published("query", key="c", text="one two one")
+    assert answer["utterances"] == ["one", "two", "one"]
+    assert (answer["handled"], answer["events"]) == (True, ["speak"] * 3 + ["hive.query.complete"])
+    assert published("query", key="c", text="x" * 100_000)["text"] == "x" * 100_000
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_query_without_an_answer_ends_at_once(
+    carrier: str, published: Published, opened: Callable[..., None]
+) -> None:
+    opened(carrier, "mute")
+    with pytest.raises(PublishedError, match="no_answer") as caught:
+        published("query", key="c", text="anybody?", timeout=60.0)
+    assert "ThalovantRuntimeError" in caught.value.kinds
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_refused_query_raises_the_policy_error_at_once(
+    carrier: str, published: Published, api: ThalovantControlPlane, server: ServerProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / f"mute-query-{carrier}.json"
+    foreign_identity(api, server, file, {"allowed_types": []})
+    published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
+    with pytest.raises(PublishedError, match="recognizer_loop:utterance") as caught:
+        published("query", key="c", text="may I?", timeout=60.0)
+    assert (caught.value.name, caught.value.code) == ("ThalovantPolicyDeniedError", "acl_disallowed_type")
+    published("close", key="c")
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_without_the_grant_a_query_ends_the_connection_and_an_ask_works_again(
+    carrier: str, published: Published, api: ThalovantControlPlane, server: ServerProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / f"no-grant-{carrier}.json"
+    foreign_identity(api, server, file, {"can_escalate": False})
+    published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
+    with pytest.raises(PublishedError) as caught:
+        published("query", key="c", text="may I?", timeout=5.0)
+    assert "ThalovantError" in caught.value.kinds
+    assert ask_until_answered(published, "but I may ask") == "but I may ask"
+    published("close", key="c")
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_it_converses(carrier: str, published: Published, opened: Callable[..., None]) -> None:
+    opened(carrier, "inputs")
+    seen = published("converse", key="c", texts=["one", "two"])
+    answers = [json.loads(answer) for answer in [*seen["answers"], seen["query"]]]
+    assert answers == [[seen["session_id"], text, None] for text in ("one", "two", "query")]
+    named = published("converse", key="c", texts=["three"], session_id="by-name")
+    assert json.loads(named["answers"][0])[0] == named["session_id"] == "by-name"
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_it_listens(carrier: str, published: Published, opened: Callable[..., None]) -> None:
+    opened(carrier, "words")
+    heard = published("listen", key="c", text="hello", max_events=3)
+    assert [event["text"] for event in heard] == ["hello"] * 3
+    assert len({event["request_id"] for event in heard}) == 3
+    assert published("ask", key="c", text="still here")["text"] == "still here"
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_it_replies(carrier: str, published: Published, opened: Callable[..., None]) -> None:
+    opened(carrier, "words")
+    first, second = published("reply_to", key="c", text="question", answer="answer")
+    assert (first["text"], second["text"]) == ("question", "answer")
+    assert first["context"]["request_id"] == second["context"]["request_id"]
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_its_actions_and_codes_reach_the_agent(carrier: str, published: Published, opened: Callable[..., None]) -> None:
+    opened(carrier, "inputs")
+    action, code = (json.loads(text)[1:] for text in published("act", key="c"))
+    assert action == ["/yes", {"kind": "action", "title": "Yes", "payload": "/yes"}]
+    assert code == ["1234", {"kind": "code", "label": "PIN", "value": "1234", "exact": True}]
 
 
 def test_two_hubs_share_one_state_folder_on_every_carrier(

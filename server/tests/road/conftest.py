@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from thalovant import ThalovantControlPlane, ThalovantIdentity
+from thalovant import HubDataPlaneEndpoints, ThalovantControlPlane, ThalovantIdentity
 from thalovant_server.testing import ServerProcess
+from thalovant_server.testing.proxy import Proxy
 
 AGENTS = Path(__file__).parent / "agents"
 
@@ -20,6 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("road")
     names = ("sleepy", "parts", "raises", "forever")
     agents = [f"{name}=python:road_agents:{name}" for name in names]
+    agents += [f"{name}=python:talking_agents:{name}" for name in ("mute", "session", "gated")]
     with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}, strict=True) as running:
         yield running
 
@@ -60,3 +65,36 @@ def make_hub(api: ThalovantControlPlane) -> Callable[..., str]:
 def identity(api: ThalovantControlPlane, server: ServerProcess) -> ThalovantIdentity:
     """A fresh identity of the demo hub."""
     return api.create_client_identity(server.ready["hub_id"], name="road").identity
+
+
+@dataclass(frozen=True)
+class Way:
+    """An identity whose every carrier goes through a proxy of its own."""
+
+    identity: ThalovantIdentity
+    proxies: dict[str, Proxy]
+
+    def cut(self, carrier: str) -> None:
+        """Reset every connection of that carrier."""
+        self.proxies[carrier].cut()
+
+
+@pytest.fixture
+def proxied() -> Iterator[Callable[[ThalovantIdentity], Way]]:
+    """Put proxies between an identity's client and the server."""
+    with contextlib.ExitStack() as stack:
+
+        def put(identity: ThalovantIdentity) -> Way:
+            assert identity.mqtt is not None
+            addresses = {"mqtt": identity.mqtt.endpoint, **identity.data_plane_endpoints.as_dict()}
+            proxies = {}
+            for carrier, address in addresses.items():
+                port = urlsplit(address).port
+                assert port is not None
+                proxies[carrier] = stack.enter_context(Proxy("localhost", port))
+                addresses[carrier] = address.replace(f":{port}", f":{proxies[carrier].port}")
+            mqtt = replace(identity.mqtt, endpoint=addresses["mqtt"])
+            endpoints = HubDataPlaneEndpoints(**addresses)
+            return Way(replace(identity, mqtt=mqtt, data_plane_endpoints=endpoints), proxies)
+
+        yield put
