@@ -235,6 +235,25 @@ def test_what_is_forbidden_is_told(play: Any, sent: list[Any], told: int, text: 
     play(scene)
 
 
+def test_the_last_words_come_behind_all_that_was_written_before(stage: Any) -> None:
+    """Also when the broker was slow to read that: nothing is cut off by the end."""
+
+    async def scene(broker: Any, make: Any, watcher: Any) -> None:
+        transport = make(qos=0)
+        await transport.open(watcher.on_frame, watcher.losses.put_nowait)
+        broker.writer.transport.pause_reading()
+        transport.send_sealed([bytes(60_000)] * 300)
+        broker.send(Auth(0x19, Properties(authentication_method="m")))
+        await watcher.loss()
+        broker.writer.transport.resume_reading()
+        for _ in range(300):
+            await broker.next(Publish)
+        assert await broker.next(Disconnect) == Disconnect(0x82)
+        await transport.close()
+
+    stage(scene, (5,))
+
+
 def test_as_many_messages_at_once_as_were_allowed_are_taken(play: Any) -> None:
     async def scene(broker: Any, transport: Any, watcher: Any) -> None:
         broker.send(*(Publish(OUT, b"%d" % number, 1, 1 + number) for number in range(256)))

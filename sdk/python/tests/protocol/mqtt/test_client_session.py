@@ -197,6 +197,7 @@ FORBIDDEN = [
     (Publish(b"c/s2c", b"x", properties=Properties(topic_alias=1)), 0x94),
     (b"\x30\xff\xff\xff\x7f", 0x95),
     (b"\x00\x00", 0x81),
+    (b"\x20\x02\x00\x00", 0x81),  # a CONNACK of 3.1.1, which is understood only as the first answer
     (b"\x10\x0d\x00\x04MQTT\x03\x02\x00\x3c\x00\x01a", 0x82),  # a CONNECT, and of another version
 ]
 
