@@ -44,8 +44,7 @@ async def on(client: AsyncThalovantClient) -> str | None:
     ("first", "script", "said"),
     [
         ("mqtt", {"broker_password": "rotated"}, "does not accept these credentials"),
-        ("mqtt", {"connack": 3}, "not available"),
-        ("mqtt", {"suback": 0x80}, "refused the subscription"),
+        ("mqtt", {"mqtt_levels": ()}, "MQTT"),  # it refuses every version
         ("wss", {"upgrade_status": 403}, "HTTP 403"),
         ("wss", {"upgrade_status": 502}, "HTTP 502"),
         ("wss", {"upgrade_status": 503}, "busy"),
@@ -55,6 +54,7 @@ def test_what_is_wrong_with_one_road_moves_it_to_the_next(
     hub: Any, make: Any, play_scene: Any, first: Any, script: dict[str, Any], said: str
 ) -> None:
     for name, value in script.items():
+        assert hasattr(hub.script, name)
         setattr(hub.script, name, value)
 
     async def scene() -> None:
@@ -83,7 +83,7 @@ def test_a_certificate_that_is_not_trusted_moves_it_on(
 
 def test_a_refusal_on_every_road_is_one_refusal(hub: Any, make: Any, play_scene: Any) -> None:
     hub.script.knows_key = False
-    hub.script.connack = 5
+    hub.script.broker_password = "rotated"
 
     async def scene() -> None:
         client = make(*ALL)
@@ -112,7 +112,7 @@ def test_a_hub_with_another_key_is_hidden_by_no_road(
             assert await on(client) == "mqtt"
         hub.script.static_private = noise.generate_private_key()
         if met_on == "another":
-            hub.script.connack = 3
+            hub.script.mqtt_levels = ()
         client = make("mqtt", "wss")
         with pytest.raises(ThalovantHubKeyChangedError, match="shows another key"):
             await client.connect()
@@ -128,7 +128,7 @@ def test_a_road_used_for_the_first_time_is_met_with_kk_and_its_pin_is_kept(
     async def scene() -> None:
         async with make("mqtt", "wss"):
             pass
-        hub.script.connack = 3
+        hub.script.mqtt_levels = ()
         async with make("mqtt", "wss") as client:
             assert await on(client) == "wss"
 
@@ -174,7 +174,7 @@ def test_while_there_are_two_links_nothing_is_heard_twice_and_nothing_is_missed(
 ) -> None:
     monkeypatch.setattr(roads, "FIRST_PROBE", 0.1)
     monkeypatch.setattr(keeping, "RETIREMENT", 0.2)
-    hub.script.connack, hub.script.answer = 3, None
+    hub.script.mqtt_levels, hub.script.answer = (), None
     heard: list[Any] = []
 
     async def scene() -> None:
@@ -183,7 +183,7 @@ def test_while_there_are_two_links_nothing_is_heard_twice_and_nothing_is_missed(
             asked = asyncio.create_task(client.ask("slowly", timeout=20.0))
             turn = await asyncio.to_thread(hub.turns.get, True, 5)
             hub.tell_all(bus("news", {"n": 1}))
-            hub.script.connack = None
+            hub.script.mqtt_levels = (4, 5)
             async with asyncio.timeout(10):
                 while await on(client) != "mqtt":
                     await asyncio.sleep(0.005)
