@@ -39,10 +39,17 @@ class Land:
     to_edge: Cable
     to_hub: Cable
 
-    def masquerade_as(self, address: str) -> None:
-        """What the cabin begins from now on is seen as coming from `address`; what it has begun is still mapped."""
+    def masquerade_as(self, address: str, swallowed_port: str = "0") -> None:
+        """What the cabin begins from now on is seen as coming from `address`; what it has begun is still mapped.
+
+        Whatever is for `swallowed_port` vanishes in the router, without a word.
+        """
         self.router.firewall(f"""
             table ip cabin {{
+                chain through {{
+                    type filter hook forward priority filter
+                    tcp dport {swallowed_port} drop
+                }}
                 chain out {{
                     type nat hook postrouting priority srcnat
                     ip saddr 192.168.7.0/24 snat to {address}

@@ -48,3 +48,15 @@ def test_a_client_whose_address_changes_is_answered_once_more(
         land.router.run("ip", "address", "add", f"{SEEN_AS}/24", "dev", device)
         land.router.run("ip", "address", "del", f"{SEEN_LATER_AS}/24", "dev", device)
         land.masquerade_as(SEEN_AS)
+
+
+def test_a_router_that_swallows_mqtt_is_gone_around(
+    land: Any, server: Any, make_identity: Callable[..., Path], far_client: Callable[..., Any]
+) -> None:
+    try:
+        land.masquerade_as(SEEN_AS, swallowed_port=server.ready["mqtt_endpoint"].rpartition(":")[2])
+        client = far_client(land.cabin, make_identity(land.cabin, "around"), protocols=ROADS)
+        assert client("ask", "answered", text="which way", timeout=40)["text"] == "which way: run 1"
+        assert "wss" in client("where", "where")["carrier"]
+    finally:
+        land.masquerade_as(SEEN_AS)
