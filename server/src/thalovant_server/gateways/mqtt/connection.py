@@ -35,6 +35,7 @@ from thalovant_server.gateways.mqtt.session import (
     Send,
     StatusSaid,
 )
+from thalovant_server.gateways.mqtt.work import work_of
 from thalovant_server.gateways.share import Share
 
 if TYPE_CHECKING:
@@ -240,11 +241,12 @@ class MqttConnection(asyncio.Protocol):
         except MqttError as error:
             self._act(self._session.fail(error))
             return 1, False
+        done = 0
         for packet in packets:
-            if self._over:
-                break
-            self._act(self._session.receive(packet))
-        return len(packets), reader.error is not None or (len(packets) == most and reader.buffered > 0)
+            done += work_of(packet)
+            if not self._over:
+                self._act(self._session.receive(packet))
+        return done, reader.error is not None or (len(packets) == most and reader.buffered > 0)
 
     def _settle(self) -> None:
         """After a slice: what is left counts, and is not added to. It may be the last one of a lost connection."""
