@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from thalovant_server.gateways.asgi import answer
 from thalovant_server.hub.limits import Limits
@@ -564,3 +565,24 @@ def test_who_never_reads_what_calls_answer_is_dropped(run_port):
         assert port.api.sockets == 0
 
     with_raw(run_port, scene)
+
+
+def test_rubbish_and_unknown_upgrades_do_not_fill_the_log(run_port, caplog):
+    upgrade = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n"
+
+    async def main(port):
+        for _ in range(5):
+            reader, writer = await port.raw()
+            writer.write(b"\x16\x03 rubbish\r\n\r\n")
+            assert b" 400 " in await read_all(reader)
+            writer.close()
+        reader, writer = await port.raw()
+        for _ in range(5):
+            writer.write(upgrade)
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"204"
+        writer.close()
+
+    with capture_logs() as lines:
+        run_port(main)
+    assert [line["code"] for line in lines if line["event"] == "refused"] == ["invalid_http"]
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []

@@ -12,6 +12,7 @@ import pytest
 from thalovant.protocol.exchange import MAX_FRAMES, MAX_WAIT, Exchange, read_answer, write_answer
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant_server.gateways import https
+from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub.limits import Limits
 
 COOKIE = https.COOKIE.decode()
@@ -572,8 +573,8 @@ def test_frames_that_there_is_no_room_for_end_their_session_only(run_port):
         async with Client(port, port.device()) as client, Client(port, port.device(2)) as other:
             await client.ready()
             await other.ready()
-            for _ in range(MAX_FRAMES):
-                client.device.send(bus("not.allowed", {"x": "y" * 2000}))
+            for _ in range(MAX_FRAMES):  # small ones: their body has room, and they with what each costs have not
+                client.device.send(bus("not.allowed"))
             client.take(await client.post(client.request(LONG)))  # what the first of them led to
             answer = await client.post(client.request(LONG))
             assert (answer.status_code, answer.json()["error"]) == (503, "the server is busy, try again later")
@@ -582,7 +583,7 @@ def test_frames_that_there_is_no_room_for_end_their_session_only(run_port):
             await other.exchange(LONG)
             assert other.device.said == ["hello"]
 
-    run_port(main, limits=Limits(client_bytes=100_000))
+    run_port(main, limits=Limits(client_bytes=50_000))
 
 
 def test_a_flood_of_requests_is_slowed_down_and_served(run_port, monkeypatch):
@@ -600,3 +601,77 @@ def test_a_flood_of_requests_is_slowed_down_and_served(run_port, monkeypatch):
         assert {(await ask).status_code for ask in asks} == {200}
 
     play(run_port, scene)
+
+
+# -- a body that is on its way
+
+
+async def begin_body(client, sent, length, cookie=True):
+    """A connection with so many bytes of a body that long."""
+    reader, writer = await client.port.raw()
+    named = f"cookie: {COOKIE}={client.http.cookies[COOKIE]}\r\n" if cookie else ""
+    head = f"POST /exchange?{client.port.authorization(client.device.number)} HTTP/1.1\r\nhost: localhost\r\n{named}"
+    writer.write(f"{head}content-length: {length}\r\n\r\n".encode() + bytes(sent))
+    return reader, writer
+
+
+async def until(what):
+    async with asyncio.timeout(10):
+        while not what():
+            await asyncio.sleep(0.001)
+
+
+def test_the_bytes_of_a_body_are_counted_until_it_is_whole_or_its_connection_lost(run_port):
+    async def scene(port, client):
+        used = port.hub.budget.used
+        exchange = client.request().encode()
+        _, writer = await begin_body(client, 500_000, 900_000)
+        await until(lambda: port.hub.budget.used == used + 500_000)
+        writer.transport.abort()
+        await until(lambda: port.hub.budget.used == used)
+        reader, writer = await begin_body(client, 0, 900_000)
+        writer.write(exchange + bytes(800_000))
+        await until(lambda: port.hub.budget.used == used + len(exchange) + 800_000)
+        writer.write(bytes(100_000 - len(exchange)))
+        assert (await reader.readline()).split()[1] == b"400"
+        assert port.hub.budget.used == used
+        writer.transport.abort()
+
+    play(run_port, scene)
+
+
+def test_bodies_that_one_client_begins_everywhere_find_no_room_and_cost_nobody_else(run_port):
+    async def main(port):
+        port.put_hub("h1", max_message=10_000)
+        async with Client(port, port.device()) as client, Client(port, port.device(2)) as other:
+            await client.ready()
+            begun = [await begin_body(client, 400_000, 900_000) for _ in range(4)]
+            answers = [asyncio.create_task(reader.readline()) for reader, _ in begun]
+            done, _ = await asyncio.wait(answers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            assert {each.result().split()[1] for each in done} == {b"503"}
+            (await other.ready()).device.ask("hello")
+            await other.exchange(LONG)
+            assert other.device.said == ["hello"]
+            for _, writer in begun:
+                writer.transport.abort()
+            await asyncio.gather(*answers, return_exceptions=True)
+            assert (await client.post(client.request())).status_code == 200
+
+    run_port(main, limits=Limits(client_bytes=1_500_000))
+
+
+def test_who_has_only_the_access_key_is_counted_among_strangers(run_port):
+    async def main(port):
+        async with Client(port, port.device()) as client:
+            assert (await client.call("POST", "connect")).status_code == 200
+            used, own = strangers_of(port.hub.budget).used, client.session.account.used
+            _, writer = await begin_body(client, 300_000, 900_000)
+            await until(lambda: strangers_of(port.hub.budget).used == used + 300_000)
+            assert client.session.account.used == own
+            writer.transport.abort()
+            await until(lambda: strangers_of(port.hub.budget).used == used)
+            _, writer = await begin_body(client, 300_000, 900_000, cookie=False)
+            await until(lambda: strangers_of(port.hub.budget).used == used + 300_000)
+            writer.transport.abort()
+
+    run_port(main)

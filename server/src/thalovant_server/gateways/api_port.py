@@ -12,6 +12,7 @@ It will not know what is behind `/v1`, nor log a request line.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from http import HTTPStatus
@@ -40,6 +41,7 @@ from thalovant_server.gateways.mqtt.websocket import MqttWebSocket
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub import refusal
+from thalovant_server.hub.refusal import PROTOCOL, Refusal
 
 if TYPE_CHECKING:
     from thalovant_server.gateways.mqtt.endpoint import MqttGateway
@@ -52,6 +54,9 @@ NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane belo
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 ONLY_MQTT = "This is MQTT over WebSocket: connect with an MQTT client to wss://…/mqtt, not with a plain request."
 NO_UPGRADE = "A WebSocket begins with GET."
+NO_HTTP = Refusal("invalid_http", "what came is no HTTP request", PROTOCOL, 400)
+# uvicorn has a line for each of these, as often as a stranger likes; the first is told by `RefusalLog` instead.
+UVICORN_SAYS = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
 # A client that takes nothing of its answer for so long is gone; it would hold a socket and an answer for ever.
 STALL_SECONDS = 30.0
 # The applications wait for a body so much less: theirs is the answer, and this ends what none of them reads.
@@ -425,6 +430,7 @@ class ApiProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Whatever the parser did not like; the text says nothing of what was sent."""
         self._end_head()
+        self._owner.refusals.note(NO_HTTP, self.client[0] if self.client else "")
         if self._fields + len(self.url or b"") > self._owner.limits.head_bytes:
             self._refuse_head()
         else:
@@ -508,6 +514,10 @@ class _HeadTooLargeError(Exception):
     """Raised through the parser, which turns it into its own error."""
 
 
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    return record.msg not in UVICORN_SAYS
+
+
 def _config(app: AsgiApp, limits: Limits) -> uvicorn.Config:
     config = uvicorn.Config(
         cast("Any", app),
@@ -523,6 +533,7 @@ def _config(app: AsgiApp, limits: Limits) -> uvicorn.Config:
         timeout_keep_alive=int(limits.keep_alive_seconds),
     )
     config.load()
+    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
     # Only its presence counts: `ApiProtocol.handle_websocket_upgrade` hands the socket over itself.
     config.ws_protocol_class = asyncio.Protocol
     return config

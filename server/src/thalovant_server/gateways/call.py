@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
 from thalovant_server.gateways.asgi import JSON, PROBLEM, problem_body
+from thalovant_server.gateways.share import Share
+
+if TYPE_CHECKING:
+    from thalovant_server.hub.budget import Account
 
 Headers = tuple[tuple[bytes, bytes], ...]
 BINARY = b"application/octet-stream"
@@ -63,6 +67,7 @@ class Call:
         "_carrier",
         "_most_body",
         "_on_body",
+        "_share",
         "_too_large",
         "body",
         "disconnected",
@@ -115,6 +120,7 @@ class Call:
         self._most_body = most_body
         self._too_large = False
         self._on_body: Callable[[bytes], None] | None = None
+        self._share: Share | None = None
 
     @property
     def over(self) -> bool:
@@ -149,6 +155,11 @@ class Call:
             self._carrier.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._look_at_body()
 
+    def paid_by(self, account: Account) -> None:
+        """From now on what is kept of the body counts as held for that client; without room it is answered with 503."""
+        self._share = Share(account)
+        self._count_body()
+
     def take_body(self, part: bytes) -> None:
         """A part of the body arrived."""
         if self.response_complete:
@@ -158,12 +169,22 @@ class Call:
             self.body.clear()
         if not self._too_large:
             self.body += part
+        self._count_body()
         self._look_at_body()
 
     def end_body(self) -> None:
         """The body is whole."""
         self.more_body = False
         self._look_at_body()
+
+    def _count_body(self) -> None:
+        if self._share is not None and not self._share.hold_partial(len(self.body)):
+            self.answer(503, headers=((b"connection", b"close"), (b"retry-after", b"5")))
+
+    def _forget_body(self) -> None:
+        self.body = bytearray()
+        if self._share is not None:
+            self._share.release()
 
     def _look_at_body(self) -> None:
         then = self._on_body
@@ -173,7 +194,8 @@ class Call:
             self.answer(400, headers=((b"connection", b"close"),))
         elif not self.more_body:
             self._on_body = None
-            body, self.body = bytes(self.body), bytearray()
+            body = bytes(self.body)
+            self._forget_body()
             then(body)
 
     # -- the answer -------------------------------------------------------------------------------------------
@@ -207,6 +229,7 @@ class Call:
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._forget_body()
         if not self.over:
             self.disconnected = True
             self._on_body = None
@@ -219,6 +242,7 @@ class Call:
             return
         self.response_started = self.response_complete = True
         self.on_lost = None
+        self._forget_body()
         self._carrier.write(data)
         self._carrier.answered(self)
 

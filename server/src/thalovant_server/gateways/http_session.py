@@ -103,6 +103,11 @@ class HttpSession:
         return self.connection is not None and self.connection.ready and self.ended is None
 
     @property
+    def account(self) -> Account:
+        """Pays for what is held for its client."""
+        return self._budget
+
+    @property
     def held(self) -> int:
         """Requests that wait for frames."""
         return len(self._held)

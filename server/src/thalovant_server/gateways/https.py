@@ -30,6 +30,7 @@ from thalovant_server.gateways.http_session import CARRIER, HttpSession
 from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.refusal_log import RefusalLog
+from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal, Refused
 
@@ -81,6 +82,7 @@ class HttpsGateway:
         self._refusals = RefusalLog(CARRIER, hub.clock.now)
         self._limits = hub.limits
         self._lanes = Lanes()
+        self._strangers = strangers_of(hub.budget)
         self._sessions: dict[str, dict[bytes, HttpSession]] = {}
         self._undelivered: set[HttpSession] = set()
         self._delivered = asyncio.Event()
@@ -103,6 +105,7 @@ class HttpsGateway:
         if caller is None or credential is None:
             return
         session = self._find(caller.access_key, call.cookie(COOKIE))
+        call.paid_by(session.account if session is not None and session.ready else self._strangers)
         if session is None:
             self._act(call, caller, credential, None)
         elif session.lane.busy or not session.lane.allowance():
