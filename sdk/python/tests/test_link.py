@@ -45,6 +45,8 @@ class Carrier:
     def send_sealed(self, frames: list[bytes]) -> None:
         self.sent += frames
 
+    def announced(self, capabilities: frozenset[str]) -> None: ...
+
     def ready(self) -> None: ...
 
     async def close(self) -> None:

@@ -203,11 +203,13 @@ class Link:
         self._note_opening()
         self._quiet = 0
         session = self.session
-        inside = session.state == "ready"
+        greeted, inside = session.state == "hello", session.state == "ready"
         if isinstance(data, bytes) and sealed is not False:
             outputs = session.receive(data) if sealed is None else session.receive_sealed(data)
         else:
             outputs = session.receive_clear(data)
+        if greeted and session.state != "hello":
+            self.transport.announced(session.hub_capabilities)
         if inside and session.state == "ready":
             self.heard = True
             self._told.set()

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -188,3 +191,18 @@ def level(request: pytest.FixtureRequest) -> int:
 def play(stage: Any, level: int) -> Callable[[Scene], None]:
     """Play a scene with a broker of one version, each in turn."""
     return lambda scene: stage(scene, (level,))
+
+
+def _load_https_hub() -> Any:
+    """Tests are no package, so the module is loaded by its path; it defines the fixtures `play_https` and `run`."""
+    path = Path(__file__).with_name("https_hub.py")
+    spec = importlib.util.spec_from_file_location("https_hub", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["https_hub"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_https_hub = _load_https_hub()
+play_https, run = _https_hub.play_https, _https_hub.run

@@ -82,6 +82,9 @@ class Transport(Protocol):
     def send_sealed(self, frames: list[bytes]) -> None:
         """Queue sealed frames, in this order, behind everything queued before."""
 
+    def announced(self, capabilities: frozenset[str]) -> None:
+        """Be told what the hub announced in its HELLO (docs/wire.md); told within `on_frame`."""
+
     def ready(self) -> None:
         """Be told that the session on this carrier is up."""
 

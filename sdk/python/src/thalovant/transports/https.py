@@ -1,34 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTPS carrier: frames are posted, and fetched by polling, over one kept-alive connection (contract 10.2).
+"""The HTTPS carrier (contract 10.2): frames are posted, and fetched by polling or, from a hub of ours, by exchange.
 
-One task does all of it, so that sends and polls stay in order: it sends what is queued, then asks for what the
-hub holds: clear frames until the session is up, sealed ones from then on. It asks again after 5 to 20 ms while an
-answer is awaited and every 100 ms otherwise. Follows no redirect; proxy variables are honoured. Any failure after
-`open` loses the link: a lost answer may have held a frame, and a session cannot go on without it.
+It begins by polling, which every hub knows, and goes over to numbered exchanges with a hub that announces "poll"
+(docs/wire.md). Follows no redirect; the environment's proxies are honoured. Any failure after `open` that cannot be
+made good without losing a frame or sending it twice loses the link.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import contextlib
-import logging
 import secrets
 import ssl
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import httpx2
-import orjson
-
-from thalovant.addresses import authorization_query, https_base, pin_name
+from thalovant.addresses import https_base, pin_name
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.transports.base import Loss, OnFrame, OnLost, unreachable
-from thalovant.transports.redaction import without_authorization
+from thalovant.transports.http_line import HttpLine, HttpServer
+from thalovant.transports.https_exchange import Exchanging
+from thalovant.transports.https_polling import Polling
+from thalovant.transports.hub_requests import HubRequests
 from thalovant.transports.tls import client_context
 
 if TYPE_CHECKING:
@@ -36,19 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Transport"]
 
-IDLE_PAUSE = 0.1
-FIRST_PAUSE = 0.005
-LONGEST_PAUSE = 0.02
-CLOSE_PATIENCE = 1.0
 MAX_ANSWER = 64 * 1_048_576  # bytes; the largest message there may be has 43 MiB in base64
-MAX_WAITING = 64
-
-for _name in ("httpx2", "httpcore2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy"):
-    logging.getLogger(_name).addFilter(without_authorization)
+POLL = "poll"
 
 
 class Transport:
-    """Polling towards one identity's hub. Raises `ThalovantConnectionError` when there is no usable address."""
+    """HTTPS towards one identity's hub. Raises `ThalovantConnectionError` when there is no usable address."""
 
     protocol: HubProtocol = "https"
     speaks_first = False
@@ -65,12 +51,11 @@ class Transport:
         self._identity = identity
         self._useragent = useragent
         self._base = https_base(identity)
-        self._where = urlsplit(self._base).netloc.rpartition("@")[2]
         self._connect_timeout = connect_timeout
-        self._send_timeout = send_timeout
         self._self_signed = self_signed
         self._context: ssl.SSLContext | None = None
-        self._connection: _Connection | None = None
+        self._admission: _Admission | None = None
+        self.send_timeout = send_timeout
         self.expecting = False
 
     @property
@@ -85,275 +70,161 @@ class Transport:
     @property
     def socket_opened_at(self) -> float | None:
         """`time.monotonic()` when the hub had answered /connect."""
-        return self._connection.opened_at if self._connection else None
+        return self._admission.opened_at if self._admission else None
 
     async def open(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         """POST /connect; see `transports.base.Transport.open`."""
-        if self._context is None:
+        requests = HubRequests(self._base, self._useragent, self._identity.access_key)
+        server = HttpServer(
+            requests.host, requests.port, await self._tls(requests), requests.useragent, max_body=MAX_ANSWER
+        )
+        admission = _Admission(self, requests, server, on_frame, on_lost)
+        await admission.begin(self._connect_timeout)
+        self._admission = admission
+
+    async def _tls(self, requests: HubRequests) -> ssl.SSLContext | None:
+        if self._context is None and requests.tls:
             self._context = await asyncio.to_thread(
                 client_context, self._identity.ca_pem, self_signed=self._self_signed
             )
-        hub = self._hub(self._context)
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                await hub.connect()
-        except (OSError, httpx2.HTTPError) as error:  # TimeoutError is among them
-            await hub.aclose()
-            raise unreachable(
-                self._where, _cause(error), self._connect_timeout, own_authority=bool(self._identity.ca_pem)
-            ) from None
-        except (httpx2.InvalidURL, httpx2.StreamError) as error:
-            await hub.aclose()
-            raise ThalovantConnectionError(f"{self._where} could not be asked: {type(error).__name__}.") from None
-        except ThalovantHubRefusedError as error:
-            await hub.aclose()
-            raise ThalovantHubRefusedError(f"{error} Create a fresh identity.") from None
-        except BaseException:
-            await hub.aclose()
-            raise
-        self._connection = _Connection(self, hub, on_frame, on_lost)
+            self._context.set_alpn_protocols(["http/1.1"])
+        return self._context
 
-    def _hub(self, context: ssl.SSLContext) -> _Hub:
-        client = httpx2.AsyncClient(
-            verify=context,
-            headers={"User-Agent": self._useragent, "Accept-Encoding": "identity"},
-            timeout=self._send_timeout,
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
-        )
-        query = authorization_query(self._useragent, self._identity.access_key)
-        return _Hub(client, self._base, query, self._where)
+    @property
+    def own_authority(self) -> bool:
+        """Whether the identity says itself whom to trust."""
+        return bool(self._identity.ca_pem)
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that dialling may take."""
+        return self._connect_timeout
+
+    def announced(self, capabilities: frozenset[str]) -> None:
+        """Exchange frames with a hub that can, from its HELLO on."""
+        if self._admission is not None:
+            self._admission.exchanges = POLL in capabilities
 
     def send_clear(self, data: bytes) -> None:
         """Queue a clear frame."""
-        if self._connection is not None:
-            self._connection.put({"message": data.decode()})
+        if self._admission is not None:
+            self._admission.mode.put((False, data))
 
     def send_sealed(self, frames: list[bytes]) -> None:
         """Queue sealed frames, in this order."""
-        connection = self._connection
-        if connection is not None:
+        if self._admission is not None:
             for frame in frames:
-                connection.put({"message": base64.b64encode(frame).decode("ascii"), "binary": "1"})
+                self._admission.mode.put((True, frame))
 
     def ready(self) -> None:
-        """Fetch sealed frames from now on."""
-        if self._connection is not None:
-            self._connection.sealed = True
+        """The session is up: sealed frames come from now on."""
+        if self._admission is not None:
+            self._admission.mode.ready()
 
     @property
     def congested(self) -> bool:
         """Whether 64 frames or more wait to be posted."""
-        return self._connection is not None and self._connection.congested
+        return self._admission is not None and self._admission.mode.congested
 
     async def drain(self) -> None:
         """Wait until fewer frames wait; returns at once on a lost carrier."""
-        if self._connection is not None:
-            await self._connection.drain()
+        while self._admission is not None and self._admission.mode.congested:
+            await self._admission.mode.drain()
 
     def check(self, seconds: float) -> None:
-        """Nothing to do: each poll is a question that must be answered."""
+        """Ask the hub for a sign of life; see `transports.base.Transport.check`."""
+        if self._admission is not None:
+            self._admission.mode.check(seconds)
 
     async def acknowledged(self) -> None:
         """Nothing to wait for: a hub says nothing of single frames."""
 
     async def close(self) -> None:
         """Send what is queued, then POST /disconnect."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            await admission.mode.close()
 
 
-class _Hub:
-    """The hub's five addresses: what to ask, and what an answer means."""
+class _Admission:
+    """One `/connect` at the hub and what follows from it, in either mode."""
 
-    def __init__(self, client: httpx2.AsyncClient, base: str, query: str, where: str) -> None:
-        self._client = client
-        self._addresses = {
-            name: f"{base}/{name}?{query}"
-            for name in ("connect", "disconnect", "send_message", "get_messages", "get_binary_messages")
-        }
-        self._where = where
-        self._stream: Any = None
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
-        if self._stream is not None:  # the library forgets it when a TLS handshake is cut short
-            await self._stream.aclose()
-
-    async def connect(self) -> None:
-        await self._asked("POST", "connect", extensions={"trace": self._note_stream})
-
-    async def _note_stream(self, event: str, about: dict[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            self._stream = about["return_value"]
-
-    async def disconnect(self) -> None:
-        await self._asked("POST", "disconnect")
-
-    async def send(self, form: dict[str, str]) -> None:
-        await self._asked("POST", "send_message", form)
-
-    async def clear_frames(self) -> list[str]:
-        return _texts(await self._asked("GET", "get_messages"), "messages")
-
-    async def sealed_frames(self) -> list[bytes]:
-        held = _texts(await self._asked("GET", "get_binary_messages"), "b64_messages")
-        try:
-            return [base64.b64decode(text, validate=True) for text in held]
-        except binascii.Error:
-            raise ThalovantConnectionError("The hub's answer holds a frame that is not base64.") from None
-
-    async def _asked(
-        self, method: str, name: str, form: dict[str, str] | None = None, **options: Any
-    ) -> dict[str, Any]:
-        async with self._client.stream(method, self._addresses[name], data=form, **options) as answer:
-            status, content = answer.status_code, await self._content(answer)
-        if status in (401, 403):
-            raise ThalovantHubRefusedError(f"{self._where} does not accept these credentials (HTTP {status}).")
-        body = _body(content)
-        if status != 200 or "error" in body:
-            raise ThalovantConnectionError(_failure(self._where, name, status, body.get("error")))
-        return body
-
-    async def _content(self, answer: httpx2.Response) -> bytes:
-        """The body, as it came: nothing was allowed to be compressed, so nothing can swell."""
-        content = bytearray()
-        async for part in answer.aiter_raw():
-            content += part
-            if len(content) > MAX_ANSWER:
-                raise ThalovantConnectionError(f"{self._where} answered with more than {MAX_ANSWER} bytes.")
-        return bytes(content)
-
-
-class _Connection:
-    """One admission at the hub, and the task that sends and polls."""
-
-    def __init__(self, owner: Transport, hub: _Hub, on_frame: OnFrame, on_lost: OnLost) -> None:
+    def __init__(
+        self, owner: Transport, requests: HubRequests, server: HttpServer, on_frame: OnFrame, on_lost: OnLost
+    ) -> None:
         self._owner = owner
-        self._hub = hub
+        self._requests = requests
+        self._server = server
+        self._line = HttpLine(server)
         self._on_frame = on_frame
         self._on_lost = on_lost
-        self._waiting: deque[dict[str, str]] = deque()
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._over = False
-        self.sealed = False
-        self.opened_at: float | None = time.monotonic()
-        self._task = asyncio.create_task(self._work(), name="thalovant-https-poll")
+        self.exchanges = False
+        self.opened_at: float | None = None
+        self.mode: Polling | Exchanging
+
+    async def begin(self, seconds: float) -> None:
+        """POST /connect. Raises ThalovantConnectionError, ThalovantHubRefusedError."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._line.dial()
+                answer = await self._line.ask(self._requests.plain("connect"), seconds)
+            self._requests.json("connect", answer)
+        except OSError as error:  # TimeoutError is one
+            self._line.hang_up()
+            raise self._unreachable(error) from None
+        except ThalovantHubRefusedError as error:
+            self._line.hang_up()
+            raise ThalovantHubRefusedError(f"{error} Create a fresh identity.") from None
+        except BaseException:
+            self._line.hang_up()
+            raise
+        self.opened_at = time.monotonic()
+        self.mode = Polling(self, self._requests, self._line, self._go_over)
+
+    def _go_over(self) -> bool:
+        """Exchange from now on, if the hub can."""
+        if self.exchanges and isinstance(self.mode, Polling):
+            self.mode = Exchanging(self, self._requests, self._server, self._line, self.mode.waiting)
+        return self.exchanges
+
+    # -- what the modes need ----------------------------------------------------------------------------------
 
     @property
-    def congested(self) -> bool:
-        return len(self._waiting) >= MAX_WAITING and not self._over
+    def expecting(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._owner.expecting
 
-    def put(self, form: dict[str, str]) -> None:
-        if not self._over:
-            self._waiting.append(form)
-            self._wake.set()
+    @property
+    def send_timeout(self) -> float:
+        """Seconds until a request that nobody answers is given up."""
+        return self._owner.send_timeout
 
-    async def drain(self) -> None:
-        while self.congested:
-            self._room.clear()
-            await self._room.wait()
-
-    async def close(self) -> None:
-        self._over = True
-        self._room.set()
-        self._wake.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._task, CLOSE_PATIENCE)
-        await self._hub.aclose()
-
-    async def _work(self) -> None:
+    async def dial(self, line: HttpLine) -> None:
+        """Dial a line in time. Raises ThalovantConnectionError."""
         try:
-            await self._send_and_poll()
-            await self._hub.disconnect()
-        except ThalovantHubRefusedError as error:
-            self._lost(Loss(str(error), refused=True))
-        except ThalovantConnectionError as error:
-            self._lost(Loss(str(error)))
-        except httpx2.HTTPError as error:
-            self._lost(Loss(f"The connection to the hub broke: {type(_cause(error)).__name__}."))
-        except Exception as error:  # noqa: BLE001 - whatever ends this task has ended the link
-            self._lost(Loss(f"The HTTPS carrier failed: {type(error).__name__}."))
-        finally:
-            if not self._over:
-                await self._hub.aclose()
+            async with asyncio.timeout(self._owner.connect_timeout):
+                await line.dial()
+        except OSError as error:  # TimeoutError is one
+            raise self._unreachable(error) from None
 
-    async def _send_and_poll(self) -> None:
-        pause = FIRST_PAUSE
-        while not self._over:
-            if await self._send_waiting() | await self._poll():
-                pause = FIRST_PAUSE
-            if not self._waiting:
-                await self._rest(pause if self._owner.expecting or not self.sealed else IDLE_PAUSE)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-        await self._send_waiting()
+    def received(self, data: bytes | str, sealed: bool) -> None:
+        """Hand a frame up."""
+        self._on_frame(data, sealed)
 
-    async def _send_waiting(self) -> bool:
-        sent = False
-        while self._waiting:
-            await self._hub.send(self._waiting[0])
-            self._waiting.popleft()
-            self._room.set()
-            sent = True
-        return sent
+    def lost(self, error: Exception) -> None:
+        """Say why the link is over."""
+        if isinstance(error, ThalovantHubRefusedError):
+            self._on_lost(Loss(str(error), refused=True))
+        elif isinstance(error, ThalovantConnectionError):
+            self._on_lost(Loss(str(error)))
+        elif isinstance(error, TimeoutError):
+            self._on_lost(Loss(f"The hub did not answer within {self.send_timeout:g} s."))
+        elif isinstance(error, OSError):
+            self._on_lost(Loss(f"The connection to the hub broke: {type(error).__name__}."))
+        else:
+            self._on_lost(Loss(f"The HTTPS carrier failed: {type(error).__name__}."))
 
-    async def _poll(self) -> bool:
-        if self._over:
-            return False
-        sealed = self.sealed
-        frames = await (self._hub.sealed_frames() if sealed else self._hub.clear_frames())
-        for frame in frames:
-            if not self._over:
-                self._on_frame(frame, sealed)
-        return bool(frames)
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait, unless there is something to send or the end has come."""
-        self._wake.clear()
-        if self._over:
-            return
-        alarm = asyncio.get_running_loop().call_later(seconds, self._wake.set)
-        await self._wake.wait()
-        alarm.cancel()
-
-    def _lost(self, loss: Loss) -> None:
-        if not self._over:
-            self._over = True
-            self._room.set()
-            self._on_lost(loss)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Find the system's error below the library's: it says more."""
-    if isinstance(error, httpx2.TimeoutException):
-        return TimeoutError()
-    found: BaseException | None = error
-    while found is not None and not (isinstance(found, OSError) and found.errno is not None):
-        found = found.__cause__ or found.__context__
-    return found or error
-
-
-def _body(content: bytes) -> dict[str, Any]:
-    try:
-        body = orjson.loads(content)
-    except ValueError:
-        body = None
-    return body if isinstance(body, dict) else {}
-
-
-def _texts(body: dict[str, Any], key: str) -> list[str]:
-    texts = body.get(key)
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ThalovantConnectionError(f"The hub's answer has no list of texts in {key!r}.")
-    return texts
-
-
-def _failure(where: str, name: str, status: int, error: object) -> str:
-    if status in (429, 503):
-        return f"{where} is busy (HTTP {status}). Try again in a moment."
-    said = f": {error[:200]}" if isinstance(error, str) else ""
-    if status == 200:
-        return f"The hub did not take /{name}{said}."
-    return f"{where} answered /{name} with HTTP {status}{said}. Check the address of the identity."
+    def _unreachable(self, error: OSError) -> ThalovantConnectionError:
+        return unreachable(
+            self._requests.where, error, self._owner.connect_timeout, own_authority=self._owner.own_authority
+        )

@@ -146,6 +146,9 @@ class Transport:
         if self._connection is not None:
             self._connection.publish(frames)
 
+    def announced(self, capabilities: frozenset[str]) -> None:
+        """Nothing of it concerns this carrier."""
+
     def ready(self) -> None:
         """Publish this client's presence."""
         if self._connection is not None:

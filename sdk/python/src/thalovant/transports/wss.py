@@ -136,6 +136,9 @@ class Transport:
             for frame in frames:
                 connection.put(frame, text=False)
 
+    def announced(self, capabilities: frozenset[str]) -> None:
+        """Nothing of it concerns this carrier."""
+
     def ready(self) -> None:
         """Nothing to do: the hub sees the connection itself."""
 
