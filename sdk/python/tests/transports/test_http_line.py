@@ -280,3 +280,29 @@ def test_nobody_there(lonely: Any, run: Any) -> None:
         await line.gone()
 
     run(main())
+
+
+def test_dialling_that_is_cut_short_within_the_tls_handshake_leaves_no_socket(lonely: Any, run: Any) -> None:
+    async def main() -> None:
+        came, gone = asyncio.Event(), asyncio.Event()
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            came.set()
+            await reader.read()
+            gone.set()
+            writer.close()
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        line = HttpLine(HttpServer("localhost", port, ssl.create_default_context(), b"agent/1", max_body=1000))
+        dialling = asyncio.create_task(line.dial())
+        await came.wait()
+        dialling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        async with asyncio.timeout(5):
+            await gone.wait()
+        server.close()
+
+    run(main())
