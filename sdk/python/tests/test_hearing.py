@@ -242,6 +242,39 @@ def test_closing_the_client_ends_who_listens_and_disconnecting_does_not(
     play_scene(scene)
 
 
+def test_closing_the_client_ends_who_waits_for_an_event_and_disconnecting_does_not(
+    hub: Any, make_client: Any, play_scene: Any
+) -> None:
+    async def scene() -> None:
+        client = make_client()
+        await client.connect()
+        waiting = asyncio.create_task(client.wait_for_event("count", timeout=3600.0))
+        await passes(lambda: client._asking._awaited)
+        await client.disconnect()
+        assert not waiting.done()
+        await client.close()
+        with pytest.raises(ThalovantConnectionError, match="closed"):
+            async with asyncio.timeout(5):
+                await waiting
+        assert not subscribers(client) and not client._asking._awaited
+
+    play_scene(scene)
+
+
+def test_a_link_that_is_lost_for_good_ends_who_waits_for_an_event(hub: Any, make_client: Any, play_scene: Any) -> None:
+    async def scene() -> None:
+        async with make_client(auto_reconnect=False) as client:
+            await connected(hub)
+            waiting = asyncio.create_task(client.wait_for_event("count", timeout=3600.0))
+            await passes(lambda: client._asking._awaited)
+            hub.cut()
+            with pytest.raises(ThalovantConnectionError, match="no connection any more"):
+                async with asyncio.timeout(5):
+                    await waiting
+
+    play_scene(scene)
+
+
 @every_carrier
 def test_listening_goes_on_over_a_lost_link(
     hub: Any, make_client: Any, play_scene: Any, carrier: str, monkeypatch: Any

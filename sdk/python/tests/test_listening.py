@@ -70,6 +70,7 @@ def test_it_waits_for_what_comes_and_ends_once() -> None:
         found, error = await waiting
         assert found == [1, 3]
         assert isinstance(error, KeyError)
+        assert not listening.timed_out
 
     asyncio.run(main())
 
@@ -77,7 +78,6 @@ def test_it_waits_for_what_comes_and_ends_once() -> None:
 def test_at_its_time_it_ends_and_hands_out_the_rest() -> None:
     async def main() -> None:
         now = asyncio.get_running_loop().time
-        assert await rest(Listening("count", None, 8, now() + 0.01)) == ([], None)
         assert await rest(Listening("count", None, 8, now() - 1)) == ([], None)
         busy = Listening("count", None, 8, now() + 0.05)
         busy.put(event(1))
@@ -86,6 +86,9 @@ def test_at_its_time_it_ends_and_hands_out_the_rest() -> None:
             await asyncio.sleep(0.01)
         busy.put(event(3))
         assert await rest(busy) == ([1, 2], None)
+        assert busy.timed_out
+        waiting = Listening("count", None, 8, now() + 0.01)
+        assert (await rest(waiting), waiting.timed_out) == (([], None), True)
 
     asyncio.run(main())
 

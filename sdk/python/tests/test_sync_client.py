@@ -185,10 +185,14 @@ def test_closing_ends_calls_of_other_threads(hub: Any, make: Any) -> None:
     client.connect()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         asked, waiting = pool.submit(client.ask, "hello"), pool.submit(client.wait_closed)
+        event = pool.submit(client.wait_for_event, "never", timeout=3600.0)
         hub.turns.get(timeout=5)
+        while client._core._asking._awaited < 2:
+            time.sleep(0.002)
         client.close()
-        with pytest.raises(ThalovantConnectionError, match="closed"):
-            asked.result(5)
+        for call in (asked, event):
+            with pytest.raises(ThalovantConnectionError, match="closed"):
+                call.result(5)
         waiting.result(5)
 
 

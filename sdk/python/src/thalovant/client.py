@@ -18,7 +18,7 @@ from thalovant.asking import Asking
 from thalovant.carriers import carriers_for
 from thalovant.conversation import AsyncThalovantConversation
 from thalovant.dialing import Dialer
-from thalovant.errors import ThalovantTimeoutError
+from thalovant.errors import ThalovantConnectionError, ThalovantTimeoutError
 from thalovant.events import ThalovantEvent, wire_context
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
 from thalovant.hearing import Hearing
@@ -418,20 +418,21 @@ class AsyncThalovantClient:
     ) -> ThalovantEvent:
         """Wait for the next event of that name that fits; connects first.
 
-        Raises `ThalovantTimeoutError` after `timeout` seconds, `ThalovantConnectionError` and below it.
+        Raises `ThalovantTimeoutError` after `timeout` seconds, `ThalovantConnectionError` and below it, also when the
+        client is closed meanwhile.
         """
+        fits = event_filter(context, session_id, request_id, predicate)
         deadline_at = asyncio.get_running_loop().time() + timeout
-        subscription, found = self._hearing.next(event_name, event_filter(context, session_id, request_id, predicate))
-        with subscription:
+        listening = Listening(event_name, fits, 1, deadline_at)
+        with self._hearing.listening(listening, event_name):
             await self._sending.link(deadline_at)
-            self._asking.await_answers(+1)
-            try:
-                async with asyncio.timeout_at(deadline_at):
-                    return await found
-            except TimeoutError:
-                raise ThalovantTimeoutError(f"No {event_name!r} came within {timeout:g} s.") from None
-            finally:
-                self._asking.await_answers(-1)
+            with self._hearing.watching(listening):
+                event = await listening.next()
+        if event is not None:
+            return event
+        if listening.timed_out:
+            raise ThalovantTimeoutError(f"No {event_name!r} came within {timeout:g} s.")
+        raise ThalovantConnectionError(f"The client was closed before {event_name!r} came.")
 
     async def listen(
         self,

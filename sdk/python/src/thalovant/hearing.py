@@ -6,7 +6,6 @@ Runs within the carrier's read callback. It dials nothing and sends nothing; sub
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,21 +62,6 @@ class Hearing:
     def on_binary(self, handler: Callable[[Any], Any]) -> Callable[[], None]:
         """Have `handler` called with each binary payload; returns how to end that."""
         return self._frames.add(BINARY, self._calling(BINARY, handler, None)).close
-
-    def next(
-        self, event_name: str, fits: EventPredicate | None
-    ) -> tuple[ThalovantSubscription, asyncio.Future[ThalovantEvent]]:
-        """Subscribe to the next event of that name that fits; close the subscription in every case."""
-        found: asyncio.Future[ThalovantEvent] = asyncio.get_running_loop().create_future()
-
-        def deliver(event: ThalovantEvent) -> None:
-            try:
-                if not found.done() and (fits is None or fits(event)):
-                    found.set_result(event)
-            except Exception as error:  # noqa: BLE001 - the predicate's fault is for its caller
-                found.set_exception(error)
-
-        return self._events.add(event_name, deliver), found
 
     @contextlib.contextmanager
     def listening(self, listening: Listening, event_name: str) -> Iterator[None]:

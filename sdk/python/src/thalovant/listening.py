@@ -37,6 +37,8 @@ class Listening:
         self._changed = asyncio.Event()
         self._ended = False
         self._error: Exception | None = None
+        self.timed_out = False
+        """Whether it ended because its time was up."""
 
     def put(self, event: ThalovantEvent) -> None:
         """Take an event, if it fits; what the predicate raises is for the listener."""
@@ -66,7 +68,7 @@ class Listening:
             async with asyncio.timeout_at(self._deadline_at):
                 await self._change()
         except TimeoutError:
-            self.end()
+            self._end_in_time()
         if self._waiting:
             return self._waiting.popleft()
         if self._error is not None:
@@ -75,7 +77,11 @@ class Listening:
 
     def _look_at_the_clock(self) -> None:
         if self._deadline_at is not None and asyncio.get_running_loop().time() >= self._deadline_at:
-            self.end()
+            self._end_in_time()
+
+    def _end_in_time(self) -> None:
+        self.timed_out = self.timed_out or not self._ended
+        self.end()
 
     async def _change(self) -> None:
         while not self._waiting and not self._ended:
