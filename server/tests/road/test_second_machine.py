@@ -199,12 +199,14 @@ def test_a_certificate_of_the_operators_is_renewed_under_a_client_that_stays(
             clients = [stack.enter_context(ThalovantClient(identity, protocol=carrier)) for carrier in CARRIERS]
             for client in clients:
                 assert client.ask("before").text == "before"
+            since = [client.connection_info().connected_at for client in clients]
             brought(tmp_path, root, HOST)
             os.kill(server.pid, signal.SIGHUP)
             server.wait_for_line("certificates_changed")
             assert shown_certificate(server, HOST, context) != before
             for client in clients:
                 assert client.ask("after").text == "after"
+            assert [client.connection_info().connected_at for client in clients] == since, "each on its first session"
 
 
 def test_a_broken_renewal_keeps_the_old_certificate_and_says_how_to_mend_it(tmp_path: Path, root: Issued) -> None:
