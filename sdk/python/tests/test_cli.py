@@ -7,14 +7,17 @@ import json
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 
 import thalovant.sync_client
 from thalovant import ThalovantConnectionInfo, ThalovantIdentity, ThalovantTimeoutError, __version__
+from thalovant.cli import app
 from thalovant.config import Login, read_login, save_login
 
 if TYPE_CHECKING:
@@ -32,6 +35,17 @@ MADE: dict[str, Any] = EXCHANGES[1]["response"]["json"]
 OTHER_HUB = {**HUB, "id": "hub-2", "slug": "garden", "name": "The Garden", "spec": {"agent": "echo"}}
 TOKEN = "tvpat_not-to-be-printed"  # the fixture `typed` looks for it
 IDENTITY = {"access_key": "k", "password": "secret-p", "site_id": "s", "default_master": "wss://hub.example:1"}
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with the words that call it, groups included."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*words, name))
+
+
+def has_json(command: Any) -> bool:
+    return any("--json" in option.opts for option in command.params)
 
 
 @pytest.fixture
@@ -146,6 +160,10 @@ class TestWords:
         said = ran.out.partition("\n  Examples:\n")[2].splitlines()
         assert said and all(line.strip().startswith(("thalovant ", "eval")) for line in said)
         assert any(f"thalovant {' '.join(words)}".strip() in line for line in said)
+
+    def test_every_command_has_json(self) -> None:
+        lacking = {words for words, command in commands(typer.main.get_command(app)) if not has_json(command)}
+        assert lacking == {(), ("identity",), ("config",)}, "these print their help"
 
     @pytest.mark.parametrize("words", [("bogus", "--json"), ("ask", "--json"), ("hubs", "set", "x", "--json")])
     def test_typed_wrongly_is_json_too(self, typed: Typed, words: tuple[str, ...]) -> None:
