@@ -246,7 +246,7 @@ class EncodePublish(Protocol):
     ) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Codec:
     """One protocol version: how its packets become bytes and come back.
 
@@ -259,3 +259,6 @@ class Codec:
     encode: Callable[[Packet], bytes]
     encode_publish: EncodePublish
     first_bytes: frozenset[int]
+
+    def __repr__(self) -> str:
+        return f"Codec(level={self.level})"
