@@ -85,11 +85,6 @@ class HubRequests:
             raise ThalovantConnectionError(self._failure(name, answer.status, body["error"]))
         return body
 
-    def forget_cookies(self) -> None:
-        """Begin anew."""
-        self._cookies.clear()
-        self._heads.clear()
-
     def _with_body(self, name: str, content_type: bytes, body: bytes) -> bytes:
         head = b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n" % (content_type, len(body))
         return b"".join((self._head(name), head, body))
