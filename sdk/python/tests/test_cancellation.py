@@ -56,6 +56,20 @@ async def cut_ask(client: AsyncThalovantClient, turns: int) -> None:
     await cancelled_after(turns, client.ask("cut"))
 
 
+async def cut_query(client: AsyncThalovantClient, turns: int) -> None:
+    await client.connect()
+    await cancelled_after(turns, client.query("cut"))
+
+
+async def cut_broadcast(client: AsyncThalovantClient, turns: int) -> None:
+    await client.connect()
+    await cancelled_after(turns, client.broadcast("cut"))
+
+
+async def cut_listen(client: AsyncThalovantClient, turns: int) -> None:
+    await cancelled_after(turns, anext(client.listen("never"), None))
+
+
 async def cut_big_emit(client: AsyncThalovantClient, turns: int) -> None:
     await client.connect()
     await cancelled_after(turns, client.emit("big", {"text": "x" * 1_000_000}))
@@ -71,7 +85,20 @@ async def cut_disconnect(client: AsyncThalovantClient, turns: int) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
-@pytest.mark.parametrize("cut", [cut_connect, cut_first_ask, cut_ask, cut_big_emit, cut_wait, cut_disconnect])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        cut_connect,
+        cut_first_ask,
+        cut_ask,
+        cut_query,
+        cut_broadcast,
+        cut_listen,
+        cut_big_emit,
+        cut_wait,
+        cut_disconnect,
+    ],
+)
 def test_a_cancelled_call_leaves_a_client_that_works_and_nothing_open(
     hub: Any, tmp_path: Path, way: Any, cut: Cut
 ) -> None:
