@@ -186,7 +186,7 @@ def test_a_device_on_a_stock_client(identity_file: Any, environment: dict[str, s
         again.wait_for("/status: online")
     finally:
         again.end(signal.SIGTERM)
-    assert again.lines[:3] == ["connected: Success", "/status: offline", "/status: online"]  # it had said goodbye
+    assert again.lines[:3] == ["connected: Success", "/status: offline", "/status: online"]  # it had been told as gone
 
 
 @pytest.mark.foreign
