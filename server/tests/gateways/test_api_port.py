@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from thalovant_server.gateways import api_port
 from thalovant_server.gateways.asgi import answer
 from thalovant_server.hub.limits import Limits
 
@@ -586,3 +587,51 @@ def test_rubbish_and_unknown_upgrades_do_not_fill_the_log(run_port, caplog):
         run_port(main)
     assert [line["code"] for line in lines if line["event"] == "refused"] == ["invalid_http"]
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+@pytest.mark.parametrize("path", [b"/v1/hold", b"/nothing"])
+def test_requests_behind_one_that_is_served_are_not_even_parsed(run_port, path):
+    request = b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+    most = api_port.PIECE_BYTES // len(request) + 1
+
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(request * 3_000)
+        lengths, answered = [], 0
+        async with client_of(port) as neighbour:
+            while not lengths or max(lengths) == 0 or len(lengths) < 20:
+                assert (await neighbour.get("/healthz")).status_code == 204
+                lengths += [len(each.pipeline) for each in port.api.state.connections]
+        port.control.release.set()
+        while answered < 3_000:
+            answered += (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 ")
+            await reader.readuntil(b"}")
+        assert max(lengths) <= most
+        writer.close()
+
+    run_port(main)
+
+
+def test_a_connection_whose_last_body_nobody_wanted_is_not_kept_for_ever(run_port):
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(b"POST /connect HTTP/1.1\r\nhost: x\r\ncontent-length: 50000\r\n\r\n" + bytes(50_000))
+        assert (await reader.readline()).split()[1] == b"400"
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
+
+    run_port(main, limits=Limits(keep_alive_seconds=1.0))
+
+
+@pytest.mark.parametrize("size", [10, 2 * api_port.PIECE_BYTES])  # one TLS record, and so one read
+def test_what_comes_behind_an_unknown_upgrade_in_one_read_is_not_taken_for_a_request(run_port, size):
+    head = b"POST /v1/x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n" % size
+
+    async def main(port):
+        reader, writer = await port.raw()
+        writer.write(head + bytes(size))
+        assert b" 200 " in await reader.readline()
+        writer.close()
+
+    run_port(main)

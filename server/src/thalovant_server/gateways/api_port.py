@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -55,10 +56,12 @@ HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-lengt
 ONLY_MQTT = "This is MQTT over WebSocket: connect with an MQTT client to wss://…/mqtt, not with a plain request."
 NO_UPGRADE = "A WebSocket begins with GET."
 NO_HTTP = Refusal("invalid_http", "what came is no HTTP request", PROTOCOL, 400)
-# uvicorn has a line for each of these, as often as a stranger likes; the first is told by `RefusalLog` instead.
-UVICORN_SAYS = frozenset({"Invalid HTTP request received.", "Unsupported upgrade request."})
+# uvicorn has a line for each of these, as often as a stranger likes; `RefusalLog` tells the first instead.
+UVICORN_SAYS = "Invalid HTTP request received."
 # A client that takes nothing of its answer for so long is gone; it would hold a socket and an answer for ever.
 STALL_SECONDS = 30.0
+# Requests may come back to back, some thousands in one read: so much is parsed in a turn.
+PIECE_BYTES = 4 * 1024
 # The applications wait for a body so much less: theirs is the answer, and this ends what none of them reads.
 BODY_GRACE_SECONDS = 5.0
 # How long HTTPS pollers may take to fetch the last frames when the server goes down.
@@ -211,12 +214,24 @@ class ApiProtocol(HttpToolsProtocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
         self._upgraded = False
+        self._unread = b""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something came that is not served yet: nothing more is read before that."""
+        return bool(self.pipeline or self._unread)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being served."""
+        return self._active is not None and not self._active.response_complete
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A socket is through its TLS handshake."""
         super().connection_made(transport)
+        self.flow = _Flow(self, transport)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -233,6 +248,7 @@ class ApiProtocol(HttpToolsProtocol):
         if isinstance(self._active, Call):
             self._active.lost()
         super().connection_lost(exc)
+        self._unread = b""
         self._end_keep_alive()
         self._end_head()
         self._end_body()
@@ -252,19 +268,32 @@ class ApiProtocol(HttpToolsProtocol):
         self._go_on_soon()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client. A head that is not over counts against its bound."""
+        """Bytes of the client."""
         self._served = False
+        self._unread = self._unread + data if self._unread else data
+        self._work()
+
+    def _work(self) -> None:
+        """Parse what came, in pieces, until a request waits: those behind it wait unparsed, and are not read."""
+        while self._unread and not self.pipeline and not self._upgraded and not self.transport.is_closing():
+            piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
+            self._parse(piece)
+        if self._upgraded or self.transport.is_closing():
+            self._unread = b""
+        elif self.pipeline:
+            self._go_on_soon()
+
+    def _parse(self, data: bytes) -> None:
+        """A head that is not over counts against its bound; what has come and waits here is not late."""
         super().data_received(data)
         if self._in_head:
             self._head += len(data)
             if self._head > self._owner.limits.head_bytes:
                 self._refuse_head()
-            elif not self.transport.is_closing():
+            elif not self._unread and not self.transport.is_closing():
                 self._watch_head()
-        elif self._in_body and self._body_timer is None:
+        elif self._in_body and self._body_timer is None and not self._unread:
             self._watch_body()
-        if self.pipeline:
-            self._go_on_soon()
 
     # -- the parser -------------------------------------------------------------------------------------------
 
@@ -343,11 +372,10 @@ class ApiProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if self.pipeline:
+        if self.waiting:
             self._go_on_soon()
         else:
-            self.flow.resume_reading()
-            self._begin_keep_alive()
+            self._read_on()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
@@ -366,17 +394,25 @@ class ApiProtocol(HttpToolsProtocol):
     def _go_on(self) -> None:
         """Serve the next request that waits, if it may be served now."""
         self._going_on = False
-        busy = self._active is not None and not self._active.response_complete
-        if busy or not self.pipeline or self.flow.write_paused or self.transport.is_closing():
+        if self._busy or self.flow.write_paused or self._upgraded or self.transport.is_closing():
             return
-        waiting, app = self.pipeline.pop()
-        cycle = cast("RequestResponseCycle | Call", waiting)
-        if not self.pipeline:
-            self.flow.resume_reading()  # the rest of its body may be due
-        if isinstance(cycle, Call):
-            self._begin_call(cycle)
-        else:
-            self._start_asgi_task(cycle, app)
+        if self.pipeline:
+            waiting, app = self.pipeline.pop()
+            cycle = cast("RequestResponseCycle | Call", waiting)
+            if isinstance(cycle, Call):
+                self._begin_call(cycle)
+            else:
+                self._start_asgi_task(cycle, app)
+        self._work()  # the rest of its body may be due
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """When nothing waits, read; when nothing is under way either, not for ever."""
+        if self.waiting or self._upgraded or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if not self._busy and not self._in_head:
+            self._begin_keep_alive()
 
     def _begin_keep_alive(self) -> None:
         """Close the connection when nothing comes for so long; one timer, however many requests come before."""
@@ -407,6 +443,10 @@ class ApiProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The parser has ended the request there: what came with it belongs to a protocol that nobody speaks here."""
+        self._unread = b""
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the socket over, and the head with it. Only a GET can begin a WebSocket (RFC 6455, 4.1)."""
@@ -464,7 +504,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def _body_too_slow(self) -> None:
         """The body is not whole. One of a request that waits for those before it is not read meanwhile."""
-        if self.pipeline:
+        if self.waiting:
             self._watch_body()
         elif self.cycle.response_started:
             self.transport.abort()
@@ -510,12 +550,25 @@ class ApiProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+class _Flow(FlowControl):
+    """uvicorn's, but that an application which asks for a body does not have the requests behind it read."""
+
+    def __init__(self, owner: ApiProtocol, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._owner = owner
+
+    def resume_reading(self) -> None:
+        """Read on, unless something that came waits."""
+        if not self._owner.waiting:
+            super().resume_reading()
+
+
 class _HeadTooLargeError(Exception):
     """Raised through the parser, which turns it into its own error."""
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    return record.msg not in UVICORN_SAYS
+    return record.msg != UVICORN_SAYS
 
 
 def _config(app: AsgiApp, limits: Limits) -> uvicorn.Config:
