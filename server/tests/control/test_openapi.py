@@ -15,6 +15,7 @@ import pytest
 
 import thalovant_server
 from thalovant_server.bootstrap import ADMIN_EMAIL
+from thalovant_server.control.app import create_app
 from thalovant_server.control.openapi import REFUSALS
 from thalovant_server.testing.control import PASSWORD, World
 
@@ -26,7 +27,8 @@ OPERATIONS = {
     for path, item in DOCUMENT["paths"].items()
     for method, one in item.items()
 }
-# Whoever adds a route that needs no token says so here.
+# Whoever adds a route that needs no token, or that the document does not tell of, says so here.
+UNLISTED = {"/v1/openapi.json", "/v1/docs", "/v1/ca.pem"}
 OPEN_TO_ALL = {"log_in", "list_public_hubs", "get_public_hub", "health", "certificate_authority"}
 
 SIGN_IN = {"email": ADMIN_EMAIL, "password": PASSWORD}
@@ -71,6 +73,22 @@ def test_an_answer_has_a_shape(name: str) -> None:
 
 def test_only_these_operations_need_no_token() -> None:
     assert {name for name, (_, _, operation) in OPERATIONS.items() if not operation.get("security")} == OPEN_TO_ALL
+
+
+def paths(app: Any) -> set[str]:
+    """Of all routes, those of included routers too."""
+    found = set()
+    for route in app.routes:
+        within = getattr(route, "original_router", None)
+        found |= {route.path} if within is None else paths(within)
+    return found
+
+
+def test_only_these_routes_are_not_in_the_document(in_world: InWorld) -> None:
+    async def scenario(world: World) -> None:
+        assert paths(create_app(world.services)) - DOCUMENT["paths"].keys() == UNLISTED
+
+    in_world(scenario)
 
 
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - OPEN_TO_ALL))
