@@ -14,6 +14,7 @@ from thalovant import keeping, link, roads
 from thalovant.client import AsyncThalovantClient
 from thalovant.errors import (
     ThalovantClientKeyRejectedError,
+    ThalovantConnectionError,
     ThalovantHubKeyChangedError,
     ThalovantHubRefusedError,
     ThalovantIdentityError,
@@ -74,7 +75,7 @@ def test_a_certificate_that_is_not_trusted_moves_it_on(
 
     async def scene() -> None:
         client = make("wss", "https", identity=hub.identity(ca_pem=other.ca_pem))
-        with pytest.raises(Exception, match=r"wss: .*not trusted.* https: .*not trusted"):
+        with pytest.raises(ThalovantConnectionError, match=r"wss: .*not trusted.* https: .*not trusted"):
             await client.connect()
         await client.close()
 
