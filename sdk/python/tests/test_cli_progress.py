@@ -121,11 +121,21 @@ def test_programs_see_nothing_of_it(
     assert "At last." in (out or "") + terminal.seen or how == "json"
 
 
-def test_what_is_quick_shows_nothing(slow: Any, terminal: Terminal) -> None:
-    program = start("--version", stdout=terminal.theirs, stderr=terminal.theirs)
-    assert program.wait(60) == 0
-    terminal.wait_for("thalovant ")
-    assert "\x1b" not in terminal.seen
+def test_what_is_quick_shows_nothing_and_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich import progress
+
+    def timers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "thalovant-waiting"]
+
+    drawn: list[object] = []
+    monkeypatch.setattr(progress.Progress, "start", drawn.append)
+    monkeypatch.setattr(cli_progress, "is_for_people", lambda stream: True)
+    monkeypatch.setattr(cli_progress, "_is_pipe", lambda: False)
+    monkeypatch.setattr(cli_progress, "PATIENCE", 3600.0)
+    with cli_progress.waiting("something quick"):
+        (timer,) = timers()
+    timer.join(10)
+    assert (timers(), drawn) == ([], [])
 
 
 def test_a_block_that_ends_while_the_timer_fires_leaves_nothing_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
