@@ -33,17 +33,16 @@ def run(short: bool) -> list[str]:
         base = statistics.median(ruler)
         lines = [f"bare echo, TLS, {bare_echo.SIZE} B, uvloop, 1 client: {times(ruler)}  n={count}"]
         for carrier in CARRIERS:
-            asks = count if carrier != "https" else max(count // 10, 20)
             for kind, took in (
-                ("async", asynchronous(identity, carrier, asks)),
-                ("sync", synchronous(identity, carrier, asks)),
+                ("async", asynchronous(identity, carrier, count)),
+                ("sync", synchronous(identity, carrier, count)),
             ):
                 ratio = statistics.median(took) / base
                 lines.append(
                     f"ask over {carrier}, TLS, {kind} client, echo agent, 1 client: "
-                    f"{times(took)}  {ratio:.1f}x bare echo  n={asks}"
+                    f"{times(took)}  {ratio:.1f}x bare echo  n={count}"
                 )
-        lines += [pipelined(identity, carrier, 500 if short else 10_000) for carrier in ("mqtt", "wss")]
+        lines += [pipelined(identity, carrier, 500 if short else 10_000) for carrier in CARRIERS]
     return lines
 
 
