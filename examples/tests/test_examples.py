@@ -243,3 +243,10 @@ def test_the_notebook_is_kept_without_what_it_printed() -> None:
 def test_all_of_them_are_listed() -> None:
     listed = set(re.findall(r"\]\(([\w.]+)\)", (EXAMPLES / "README.md").read_text()))
     assert listed == {file.name for file in EXAMPLES.iterdir() if file.suffix in (".py", ".ipynb")}
+
+
+def test_pip_installs_into_the_environment_that_is_activated() -> None:
+    """Without a pip of its own the next one in PATH answers, and what it installs is not found here."""
+    pip = Path(sys.executable).with_name("pip")
+    told = subprocess.run([pip, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert sys.prefix in told
