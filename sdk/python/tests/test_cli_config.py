@@ -59,6 +59,8 @@ class TestAdding:
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
         ran = typed("config", "add", "garden", "--identity", keep("b.json", "garden"))
         assert ran.out.endswith("Type `thalovant config use garden` to have it used.\n")
+        ran = typed("config", "add", "my cellar", "--identity", keep("d.json", "cellar"))
+        assert ran.out.endswith("Type `thalovant config use 'my cellar'` to have it used.\n")
         ran = typed("config", "add", "cellar", "--identity", keep("c.json", "cellar"), "--use", "--json")
         assert json.loads(ran.out) == {"profile": "cellar", "path": str(config), "in_use": "cellar"}
         assert ThalovantIdentity.from_config().site_id == "cellar"
@@ -219,6 +221,26 @@ class TestEnvironment:
         identity = ThalovantIdentity.from_file(file)
         noise_state(identity).load(identity.access_key, "wss://h:1")
         assert "thalovant identity reset-key CLIENT-ID" in typed("config", "env", "--identity", file).err
+
+    def test_programs_that_read_it_on_this_machine_have_the_same_key(
+        self, kitchen: Typed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        profile = ThalovantIdentity.from_config()
+        key = noise_state(profile).load(profile.access_key, "wss://h:1").private
+        for name, value in json.loads(kitchen("config", "env", "--json").out).items():
+            monkeypatch.setenv(name, value)
+        read = ThalovantIdentity.from_env()
+        assert noise_state(read).load(read.access_key, "wss://h:1").private == key
+
+    def test_it_is_printed_where_no_key_can_be_kept(
+        self, typed: Typed, lonely: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("thalovant.cli_output.is_for_people", lambda stream: True)
+        lonely.mkdir(parents=True)
+        (lonely / "noise").write_text("no folder")
+        ran = typed("config", "env", "--identity", keep("a.json"))
+        assert (ran.code, "THALOVANT_SITE_ID=kitchen" in ran.out) == (0, True)
+        assert f"The Noise state {lonely / 'noise'}" in ran.err and "cannot be used" in ran.err
 
 
 class TestSettings:

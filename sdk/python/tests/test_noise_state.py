@@ -21,6 +21,7 @@ from thalovant.noise_state import (
     noise_state_folder,
     other_key_folder,
     take_key_along,
+    take_key_to_variables,
 )
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -302,3 +303,15 @@ def test_two_files_of_one_identity_have_one_key(lonely: Path, tmp_path: Path) ->
 def test_a_fresh_identity_leaves_no_key_behind_where_it_is_saved(lonely: Path, tmp_path: Path) -> None:
     take_key_along(identity(), tmp_path / "me.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("has_connected", [True, False])
+def test_a_file_and_the_environment_of_one_machine_have_one_key(
+    lonely: Path, tmp_path: Path, has_connected: bool
+) -> None:
+    of_file = identity(str(tmp_path / "me.json"))
+    if has_connected:
+        noise_state(of_file).load(KEY, HUB)
+    take_key_to_variables(of_file)
+    assert noise_state(identity()).load(KEY, HUB).private == noise_state(of_file).load(KEY, HUB).private
+    take_key_to_variables(identity())  # from the environment to the environment

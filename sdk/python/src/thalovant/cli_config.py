@@ -7,6 +7,7 @@ can read those.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from thalovant.config import read_login
 from thalovant.errors import ThalovantIdentityError
 from thalovant.identity import ThalovantIdentity
 from thalovant.identity_settings import change_setting, settings
-from thalovant.noise_state import noise_key_file
+from thalovant.noise_state import noise_key_file, take_key_to_variables
 from thalovant.profiles import read_profiles, remove_profile, use_profile
 from thalovant.yaml_text import dumped
 
@@ -131,7 +132,9 @@ def add(
     found.save_to_config(target, profile=profile, overwrite=force, use=use)
     in_use = read_profiles(target).in_use
     said = f"Kept {found.site_id} as the profile {profile} in {target}."
-    hint_use = "It is in use." if in_use == profile else f"Type `thalovant config use {profile}` to have it used."
+    hint_use = (
+        "It is in use." if in_use == profile else f"Type `thalovant config use {shlex.quote(profile)}` to have it used."
+    )
     _done({"profile": profile, "path": str(target), "in_use": in_use}, f"{said} {hint_use}", as_json=as_json)
 
 
@@ -168,15 +171,25 @@ def env(
 ) -> None:
     """Print environment variables, secrets included."""
     who = chosen_identity(identity, profile, config)
+    key = noise_key_file(who)
     if as_json:
         print_json(who.as_env(prefix))
     else:
         typer.echo(who.env_lines(prefix, export=export), nl=False)
-    if key := noise_key_file(who):
+    _share_key(who)
+    if key:
         hint(
-            f"This identity has connected from here and has its key in {key.parent}. Another machine needs that "
+            f"This identity has its key in {key.parent}. Programs on this machine find it; another machine needs that "
             "folder, too, or `thalovant identity reset-key CLIENT-ID`."
         )
+
+
+def _share_key(who: ThalovantIdentity) -> None:
+    """A hub knows a client by its key: what reads the variables on this machine is to have the same one."""
+    try:
+        take_key_to_variables(who)
+    except ThalovantIdentityError as error:  # a home that cannot be written to: the variables serve elsewhere
+        hint(str(error))
 
 
 @app.command(epilog=examples("thalovant config get mqtt.endpoint", "thalovant config get site_id --profile kitchen"))

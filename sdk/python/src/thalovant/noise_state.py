@@ -41,7 +41,15 @@ from thalovant.protocol.noise import generate_private_key
 if TYPE_CHECKING:
     from thalovant.identity import ThalovantIdentity
 
-__all__ = ["NoiseKeys", "NoiseState", "noise_key_file", "noise_state", "noise_state_folder", "take_key_along"]
+__all__ = [
+    "NoiseKeys",
+    "NoiseState",
+    "noise_key_file",
+    "noise_state",
+    "noise_state_folder",
+    "take_key_along",
+    "take_key_to_variables",
+]
 
 KEY_BYTES = 32
 BESIDE = "thalovant-noise"  # the folder's name beside an identity file
@@ -100,11 +108,15 @@ def take_key_along(identity: ThalovantIdentity, file: str | os.PathLike[str]) ->
     Of an identity that was read from a file both are used from now on, so that its key is made now if need be. A key
     that is there already stays. Raises `ThalovantIdentityError` as `NoiseState` does.
     """
-    here, there = noise_state(identity), Path(file).expanduser().parent / BESIDE
-    if here.folder.absolute() != there.absolute():
-        if identity.source_path is not None:
-            here.make_key(identity.access_key)
-        NoiseState(there).adopt(identity.access_key, here.folder)
+    _share_key(identity, Path(file).expanduser().parent / BESIDE)
+
+
+def take_key_to_variables(identity: ThalovantIdentity) -> None:
+    """Have clients that read this identity from the environment, here, use the key that it has (blocking).
+
+    Otherwise as `take_key_along`.
+    """
+    _share_key(identity, _folder_without_file())
 
 
 def other_key_folder(identity: ThalovantIdentity, used: Path) -> Path | None:
@@ -114,11 +126,24 @@ def other_key_folder(identity: ThalovantIdentity, used: Path) -> Path | None:
     return next((folder for folder in others if (folder / name).is_file()), None)
 
 
-def _usual_folders(identity: ThalovantIdentity) -> list[Path]:
+def _share_key(identity: ThalovantIdentity, there: Path) -> None:
+    here = noise_state(identity)
+    if here.folder.absolute() != there.absolute():
+        if identity.source_path is not None:
+            here.make_key(identity.access_key)
+        NoiseState(there).adopt(identity.access_key, here.folder)
+
+
+def _folder_without_file() -> Path:
+    """Where the state of identities is kept that come from no file."""
     from thalovant.identity import default_config_path
 
+    return default_config_path().parent / "noise"
+
+
+def _usual_folders(identity: ThalovantIdentity) -> list[Path]:
     beside = [Path(identity.source_path).parent / BESIDE] if identity.source_path else []
-    return [*beside, default_config_path().parent / "noise"]
+    return [*beside, _folder_without_file()]
 
 
 def _name_of(access_key: str) -> str:
