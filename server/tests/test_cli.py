@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import socket
@@ -50,10 +51,17 @@ def test_every_setting_is_an_option_of_every_command_that_takes_them(command: st
     run = typed(command, "--help")
     assert run.returncode == 0
     for name in Settings.model_fields:
-        assert f"--{option_name(name)} " in run.stdout.replace("…", " ").replace(
-            "--certificate-authori ", "--certificate-authority "
-        )
+        assert f"--{option_name(name)} " in run.stdout
     assert "8443" in run.stdout
+
+
+def test_help_fits_a_narrow_terminal(typed: Typed) -> None:
+    for words in ((), ("up",)):
+        run = typed(*words, "--help", COLUMNS="80")
+        assert run.returncode == 0 and max(map(len, run.stdout.splitlines())) <= 80
+        cut = re.findall(r"[^=\]](?:…|\.\.\.)", run.stdout)
+        assert cut == [], "but for `[ARGS]...` and `default=…`"
+    assert "up               Start the server.\n" in typed("--help").stdout
 
 
 def test_config_shows_what_was_said_where(typed: Typed, tmp_path: Path) -> None:

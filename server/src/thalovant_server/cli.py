@@ -17,6 +17,7 @@ app = typer.Typer(
     name="thalovant-server",
     help="Run hubs that devices, apps and agents reach over MQTT, WebSocket and HTTPS.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # its boxes cut long options off
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -37,7 +38,7 @@ def _options(
     """Run hubs that devices, apps and agents reach over MQTT, WebSocket and HTTPS."""
 
 
-@app.command()
+@app.command(short_help="Start the server.")
 @takes_settings
 def up(typed: Typed) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it once the asks under way are answered."""
@@ -46,7 +47,7 @@ def up(typed: Typed) -> None:
     serve(typed.read().settings)
 
 
-@app.command()
+@app.command(short_help="Show every setting and where it comes from.")
 @takes_settings
 def config(typed: Typed, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Show every setting, its value and where it comes from: option, environment, file or default."""
@@ -54,14 +55,14 @@ def config(typed: Typed, as_json: Annotated[bool, typer.Option("--json", help="F
     typer.echo(settings_shown.as_json(read) if as_json else settings_shown.as_text(read))
 
 
-@app.command()
+@app.command(short_help="Ask this machine's server whether it is well.")
 @takes_settings
 def health(typed: Typed) -> None:
     """Ask the server that runs on this machine with these settings whether it is well; exit code 1 if not."""
     typer.echo(f"ok: thalovant-server {check_health(typed.read().settings)}")
 
 
-@app.command("install-service")
+@app.command("install-service", short_help="Make a systemd service of the server.")
 @takes_settings
 def install_service(
     typed: Typed,

@@ -34,7 +34,7 @@ def as_text(read: ReadSettings) -> str:
     lines = [f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows]
     fingerprint = _fingerprint(read.settings) or "none yet: the first start makes the authority"
     return "\n".join(
-        [*lines, "", f"file of settings       {read.file or 'none'}", f"authority's fingerprint  {fingerprint}"]
+        [*lines, "", f"file of settings         {read.file or 'none'}", f"authority's fingerprint  {fingerprint}"]
     )
 
 
