@@ -124,7 +124,8 @@ def test_a_server_with_a_certificate_for_another_name_gets_no_password(
         certificates.fingerprint,
     )  # fmt: skip
     assert (ran.code, ran.out) == (1, "")
-    assert "not trusted" in ran.err
+    assert "not trusted (Hostname mismatch, certificate is not valid for 'other.test'). The server is known" in ran.err
+    assert "--public-host" in ran.err and "thalovant login" not in ran.err, "logging in again would not help"
     assert [seen.method for seen in api_server.seen] == ["GET"]
 
 

@@ -77,6 +77,11 @@ class TestEmit:
         assert (ran.code, ran.out) == (1, "")
         assert said in ran.err and ran.err.endswith("(usage); see --help\n")
 
+    def test_a_message_without_a_type_is_typed_wrongly(self, with_identity: Typed, hub: Any) -> None:
+        ran = with_identity("emit", " ")
+        assert ran.as_tuple() == (1, "", "error: Invalid value: say which message: TYPE is empty (usage); see --help\n")
+        assert hub.messages.empty()
+
     @pytest.mark.parametrize("names_request", [True, False])
     def test_a_refusal_is_an_error(self, with_identity: Typed, hub: Any, names_request: bool) -> None:
         def refuse(message: Any) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -113,10 +114,11 @@ def _tell(
         place = {"profile": profile, "config": str(config_path(config))} if profile else {"file": str(target)}
         print_json({"client_id": result.client_id, "name": name, "carriers": carriers, **place})
         return
-    kept, option = (f"the profile {profile}", f"--profile {profile}") if profile else (target, f"--identity {target}")
+    kept, *option = (f"the profile {profile}", "--profile", profile) if profile else (target, "--identity", str(target))
+    option += ["--config", str(config)] if profile and config else []
     said = f"its identity is in {kept}. Carriers: {', '.join(carriers) or 'none'}."
     say(f"Created {name} ({result.client_id}); {said}")
-    say(f'Next: thalovant ask "Is anybody there?" {option}' + (f" --config {config}" if profile and config else ""))
+    say(f'Next: thalovant ask "Is anybody there?" {shlex.join(option)}')
 
 
 def _preferred(wanted: list[HubProtocol]) -> tuple[HubProtocol, ...]:

@@ -87,6 +87,8 @@ def emit(
 
     A hub that takes it says nothing. One that refuses it has a quarter of a second for saying so: an error.
     """
+    if not event_type.strip():
+        raise typer.BadParameter("say which message: TYPE is empty")
     content, around = _object(data, "DATA"), _object(context, "--context")
     if request_id_of(around, None) is None:
         around["request_id"] = new_request_id()  # a refusal names it

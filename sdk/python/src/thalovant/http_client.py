@@ -17,7 +17,7 @@ import httpx2
 
 from thalovant.api_session import MAX_ANSWER, HttpAnswer, HttpRequest
 from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
-from thalovant.transports.tls import bundle_advice, client_context, is_other_authority
+from thalovant.transports.tls import NAME_ADVICE, bundle_advice, client_context, is_other_authority, is_other_name
 
 
 class HttpClient:
@@ -181,6 +181,8 @@ def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str
 
 def _trust_advice(error: BaseException, where: str, own_authority: bool) -> str:
     refusals = [link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)]
+    if any(map(is_other_name, refusals)):
+        return NAME_ADVICE
     login = (
         f"`thalovant login {where} --ca DIR/ca.pem` (DIR: the server's data directory), or from another machine "
         f"`thalovant login {where} --ca-fingerprint SHA256` (`thalovant-server up` prints it)"
@@ -198,7 +200,7 @@ def _certificate_refusal(error: BaseException) -> str | None:
     said = [link.verify_message for link in links if isinstance(link, ssl.SSLCertVerificationError)]
     if not said and not any("CERTIFICATE_VERIFY_FAILED" in str(link) for link in links):
         return None
-    return next(filter(None, said), "it could not be verified")
+    return next(filter(None, said), "it could not be verified").rstrip(". ")
 
 
 def _reason(error: BaseException) -> str:

@@ -19,6 +19,7 @@ def untrusted(code: int, text: str) -> ssl.SSLCertVerificationError:
 
 ISSUER = untrusted(20, "unable to get local issuer certificate")
 NAME = untrusted(62, "Hostname mismatch, certificate is not valid for 'hub'.")
+ADDRESS = untrusted(64, "IP address mismatch, certificate is not valid for '192.0.2.1'.")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,8 @@ NAME = untrusted(62, "Hostname mismatch, certificate is not valid for 'hub'.")
     [
         (ISSUER, True, "trusts another authority (ca_pem) than the one that signed"),
         (ISSUER, False, "use an identity with ca_pem, or add it to the bundle that CURL_CA_BUNDLE names"),
-        (NAME, True, "valid for 'hub'. For a private"),
+        (NAME, True, "valid for 'hub'. The server is known by other names: use one of those, or start it with"),
+        (ADDRESS, False, "valid for '192.0.2.1'. The server is known by other names"),
         (TimeoutError(), False, "hub:1 did not answer within 2 s. Is the hub running?"),
         (ConnectionRefusedError(), False, "Nothing listens at hub:1."),
         (OSError("It broke."), False, "hub:1 could not be reached: It broke."),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thalovant.errors import ThalovantConnectionError, ThalovantIdentityError
-from thalovant.transports.tls import BUNDLE_VARIABLES, bundle_advice, client_context, is_other_authority
+from thalovant.transports.tls import BUNDLE_VARIABLES, bundle_advice, client_context, is_other_authority, is_other_name
 
 
 def shake(context: ssl.SSLContext, certificates: Any, name: str = "localhost", newest: Any = None) -> str | None:
@@ -105,13 +105,16 @@ def test_another_authority_is_told_from_another_name(certificates: Any, make_cer
     anew = make_certificates(tmp_path)  # the same name, another key: a data directory made anew
     with pytest.raises(ssl.SSLCertVerificationError) as other:
         shake(client_context(certificates.ca_pem, environ={}), anew)
-    assert is_other_authority(other.value)
+    assert is_other_authority(other.value) and not is_other_name(other.value)
     with pytest.raises(ssl.SSLCertVerificationError) as strange:
         shake(client_context(environ={}), certificates)
     assert is_other_authority(strange.value)
     with pytest.raises(ssl.SSLCertVerificationError) as name:
         shake(client_context(certificates.ca_pem, environ={}), certificates, "hub.example")
-    assert not is_other_authority(name.value)
+    assert is_other_name(name.value) and not is_other_authority(name.value)
+    with pytest.raises(ssl.SSLCertVerificationError) as address:
+        shake(client_context(certificates.ca_pem, environ={}), certificates, "192.0.2.7")
+    assert is_other_name(address.value)
 
 
 def test_the_advice_names_the_variable_that_counts() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
-from thalovant.transports.tls import bundle_advice, is_other_authority
+from thalovant.transports.tls import NAME_ADVICE, bundle_advice, is_other_authority, is_other_name
 
 __all__ = ["SLOWEST", "Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable"]
 
@@ -139,6 +139,8 @@ def unreachable(
 
 def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: bool) -> str:
     said = f"The certificate of {where} is not trusted: {_bare(error.verify_message)}."
+    if is_other_name(error):
+        return f"{said} {NAME_ADVICE}"
     if own_authority and is_other_authority(error):
         return (
             f"{said} This identity trusts another authority (ca_pem) than the one that signed the server's "

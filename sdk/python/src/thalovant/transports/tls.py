@@ -15,12 +15,17 @@ from pathlib import Path
 
 from thalovant.errors import ThalovantConnectionError, ThalovantIdentityError
 
-__all__ = ["BUNDLE_VARIABLES", "bundle_advice", "client_context", "is_other_authority"]
+__all__ = ["BUNDLE_VARIABLES", "NAME_ADVICE", "bundle_advice", "client_context", "is_other_authority", "is_other_name"]
 
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 # OpenSSL's verify codes for a chain that ends at an authority that is not trusted (x509_vfy.h): issuer not found,
 # signature wrong (the same name, another key), self-signed leaf, self-signed root, issuer not here, leaf not verified.
 _OTHER_AUTHORITY = frozenset({2, 7, 18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})  # host name, address
+NAME_ADVICE = (
+    "The server is known by other names: use one of those, or start it with `thalovant-server up --public-host NAME` "
+    "for this one, too."
+)
 
 
 def client_context(
@@ -45,6 +50,11 @@ def client_context(
 def is_other_authority(error: ssl.SSLCertVerificationError) -> bool:
     """Whether a certificate was refused for who signed it, and not for its name or its dates."""
     return getattr(error, "verify_code", None) in _OTHER_AUTHORITY
+
+
+def is_other_name(error: ssl.SSLCertVerificationError) -> bool:
+    """Whether a certificate was refused for the name or address that was dialled alone: who signed it is trusted."""
+    return getattr(error, "verify_code", None) in _OTHER_NAME
 
 
 def bundle_advice(environ: Mapping[str, str] | None = None) -> str:
