@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV = $$(cat .cache/uv-path)
 READY := $(VENV)/.ready
+JOBS ?= 2
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
 FOREIGN := $(foreach client,published paho gmqtt aiomqtt mqttjs,.cache/$(client)/.ready)
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
@@ -46,7 +47,7 @@ check: $(READY) ## format, lint, types, import rules, the container file
 	$(BIN)/hadolint Containerfile
 
 test: check interop-env bench-short ## everything that CI runs
-	$(BIN)/python -X dev -m pytest -q
+	$(BIN)/python -X dev -m pytest -q -n $(JOBS) --dist loadfile
 
 format: $(READY) ## format and mend what can be mended
 	$(BIN)/ruff format .
