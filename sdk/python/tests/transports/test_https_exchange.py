@@ -373,6 +373,32 @@ def test_a_gap_that_nothing_is_under_way_to_fill_is_asked_for(exchanging: Any, r
     exchanging(scene, run=run)
 
 
+def test_frames_do_not_wait_for_a_line_that_is_being_dialled(exchanging: Any, run: Any) -> None:
+    async def scene(transport: Any, hub: Any, watcher: Any) -> None:
+        admission, reachable = transport._admission, asyncio.Event()
+        dial = admission.dial
+
+        async def late(line: Any) -> None:
+            await reachable.wait()
+            await dial(line)
+
+        admission.dial = late
+        hub.said.append((True, b"lost"))
+        hub.faults = ["lose"]
+        transport.send_sealed([b"x"])
+        await hub.until(lambda hub: hub.taken)
+        for number in range(8):
+            await hub.until(lambda hub: hub.held)
+            hub.say((True, b"%d" % number))
+            expected = [b"lost", b"0"] if number == 0 else [b"%d" % number]
+            assert await hears(watcher, len(expected)) == expected
+        reachable.set()
+        await hub.until(lambda hub: any(exchange.again and exchange.frames for exchange in hub.exchanges))
+        assert sent(hub) == [b"x"] and watcher.frames.empty() and watcher.losses.empty()
+
+    exchanging(scene, run=run)
+
+
 def test_a_hub_that_leaves_frames_out_for_good_loses_the_link(exchanging: Any, run: Any) -> None:
     async def scene(transport: Any, hub: Any, watcher: Any) -> None:
         hub.faults = [(200, write_answer(7, [(True, b"late")]))] * 50

@@ -33,7 +33,7 @@ HOLD: Final = 25.0  # seconds that the hub may keep an answer back; proxies wait
 # So long the answer to what was sent is kept back for what the hub says to it; what comes later has the other line.
 LINGER: Final = 0.005
 BODY_BYTES: Final = 256 * 1024  # of frames in one request
-MAX_GAPS: Final = 3
+MAX_GAPS: Final = 6  # answers in a row that leave frames missing: two are under way at a time
 
 
 class Exchanging:
@@ -61,7 +61,6 @@ class Exchanging:
         self._next = 0  # the number of the frame that is due
         self._early: list[Answer] = []  # answers that have overtaken another
         self._gaps = 0
-        self._again = False
         self._held_last = line
         self._up = False
         self._over = False  # nothing is handed up any more
@@ -174,7 +173,7 @@ class Exchanging:
         self, line: HttpLine, count: int, wait: float, done: Callable[[Answer], None], *, repeated: bool = False
     ) -> None:
         """Exchange the first `count` frames that wait; `done` gets the answer. Sent again once, when it broke off."""
-        again, self._again = repeated or self._again, False
+        again = repeated or bool(self._early)  # what an answer has overtaken may be lost
         frames = tuple(islice(self._waiting, count))
         body = Exchange(self._next, self._first, round(wait * 1000), again, frames).encode()
         request, patience = self._requests.exchange(body), wait + self._owner.send_timeout
@@ -260,14 +259,10 @@ class Exchanging:
         return None
 
     def _look_for_gap(self) -> None:
-        """Frames are missing, and no request is under way that could bring them: ask for them."""
-        if not self._early:
-            self._gaps = 0
-        elif len(self._early) > len(self._lines) or self._gaps == MAX_GAPS:
+        """Each request asks again for frames that are missing; a hub that never gives them leaves them out."""
+        self._gaps = self._gaps + 1 if self._early else 0
+        if self._gaps > MAX_GAPS:
             raise ThalovantConnectionError("The hub's answers leave out frames.")
-        elif self._holding is None and self._sending is None:
-            self._gaps += 1
-            self._again = True
 
     # -- the end ----------------------------------------------------------------------------------------------
 
