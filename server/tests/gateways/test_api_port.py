@@ -35,6 +35,8 @@ def test_paths_lead_to_their_applications(run_port):
             assert (await http.get("/v1/hubs?x=1")).json() == {"path": "/v1/hubs", "body": 0}
             assert (await http.post("/v1/x", content=b"x" * 200_000)).json()["body"] == 200_000
             assert (await http.get("/healthz")).status_code == 204
+            assert (await http.get("/v1/k%C3%BCche%13")).json()["path"] == "/v1/küche\x13"
+            assert (await http.get("/hubs/k%C3%BCche/get_messages")).json() == {"error": "Missing authorization"}
             for path in ("/", "/hubs", "/hubs/h1", "/v1", "/nothing", "/hubs/h1/nothing", "/v2/hubs"):
                 answer = await http.get(path)
                 assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

@@ -461,9 +461,10 @@ def find_target(url: bytes) -> tuple[str | None, str, bytes] | None:
         httptools.HttpParserInvalidURLError: it is no address at all.
         UnicodeDecodeError: it is not ASCII.
     """
-    path, _, query = url.partition(b"?")
-    if path[:1] != b"/" or b"%" in path or b"#" in url:
+    raw, _, query = url.partition(b"?")
+    path = raw.decode("ascii")
+    if path[:1] != "/" or "%" in path or b"#" in url:
         parsed = httptools.parse_url(url)
-        path, query = unquote(parsed.path).encode() if parsed.path else b"/", parsed.query or b""
-    hub_id, name = split_path(path.decode("ascii"))
+        path, query = unquote(parsed.path.decode("ascii")) if parsed.path else "/", parsed.query or b""
+    hub_id, name = split_path(path)
     return (hub_id, name, query) if name in METHODS else None
