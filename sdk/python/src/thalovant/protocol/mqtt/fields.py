@@ -88,6 +88,18 @@ def encode_text(text: str) -> bytes:
     return encode_binary(raw)
 
 
+def encode_packet_id(value: int | None) -> bytes:
+    """A packet identifier as it is written. Raises MalformedPacketError unless it is from 1 to 65535."""
+    if value is None or not 0 < value < 65_536:
+        raise MalformedPacketError("This packet needs a packet identifier from 1 to 65535.")
+    return value.to_bytes(2)
+
+
+def encode_packet(first: int, body: bytes) -> bytes:
+    """A whole packet: the first byte, the remaining length, and what it counts."""
+    return first.to_bytes() + encode_remaining_length(len(body)) + body
+
+
 class FieldReader:
     """Takes one field after the other from a packet's body; `finish` demands that nothing is left.
 

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 from thalovant.protocol.errors import MalformedPacketError
+from thalovant.protocol.mqtt import connect
 from thalovant.protocol.mqtt.fields import (
     FieldReader,
     checked_count,
     checked_filter,
     checked_topic_name,
     encode_binary,
-    encode_remaining_length,
+    encode_packet,
+    encode_packet_id,
     encode_text,
 )
 from thalovant.protocol.mqtt.packets import (
@@ -46,6 +48,7 @@ from thalovant.protocol.mqtt.packets import (
     Will,
 )
 from thalovant.protocol.mqtt.properties import NOTHING, Properties
+from thalovant.protocol.mqtt.publish import written_publish
 
 LEVEL = 4
 _NAMES = (b"MQTT", b"MQIsdp")  # the second is MQTT 3.1: known, and not spoken
@@ -92,16 +95,7 @@ def encode_publish(
 
     Raises MalformedPacketError when QoS, DUP and packet identifier do not fit together or a length does not fit.
     """
-    first = 0x30 | dup << 3 | qos << 1 | retain
-    if not qos:
-        if dup or packet_id is not None:
-            raise MalformedPacketError("A PUBLISH with QoS 0 has neither DUP nor a packet identifier.")
-        head = encode_binary(topic)
-    else:
-        if qos > 2:
-            raise MalformedPacketError(f"There is no QoS {qos}.")
-        head = encode_binary(topic) + _packet_id(packet_id)
-    return b"".join((first.to_bytes(), encode_remaining_length(len(head) + len(payload)), head, payload))
+    return written_publish(topic, payload, b"", qos, packet_id, retain, dup)
 
 
 def _decode_publish(first: int, body: bytes) -> Publish:
@@ -125,16 +119,6 @@ def _decode_publish(first: int, body: bytes) -> Publish:
     return Publish(topic, body[after:], qos, packet_id, first & 1 != 0, dup)
 
 
-def _packet_id(value: int | None) -> bytes:
-    if value is None or not 0 < value < 65_536:
-        raise MalformedPacketError("This packet needs a packet identifier from 1 to 65535.")
-    return value.to_bytes(2)
-
-
-def _packet(first: int, body: bytes) -> bytes:
-    return first.to_bytes() + encode_remaining_length(len(body)) + body
-
-
 def _without(properties: Properties) -> None:
     if properties is not NOTHING and properties != NOTHING:
         raise MalformedPacketError("MQTT 3.1.1 has no properties.")
@@ -154,28 +138,14 @@ def _encode_connect(packet: Connect) -> bytes:
     _without(packet.properties)
     if packet.password is not None and packet.username is None:
         raise MalformedPacketError("A CONNECT with a password needs a user name.")  # MQTT-3.1.2-22
-    if not 0 <= packet.keepalive < 65_536:
-        raise MalformedPacketError("The keep alive is not from 0 to 65535 seconds.")
-    body = [encode_binary(_NAMES[0]), LEVEL.to_bytes(), _connect_flags(packet).to_bytes()]
-    body += [packet.keepalive.to_bytes(2), encode_text(packet.client_id)]
+    keepalive = connect.checked_keepalive(packet.keepalive)
+    body = [encode_binary(_NAMES[0]), LEVEL.to_bytes(), connect.flags_of(packet).to_bytes(), keepalive]
+    body.append(encode_text(packet.client_id))
     if packet.will is not None:
         checked_topic_name(packet.will.topic)
         _without(packet.will.properties)
         body += [encode_binary(packet.will.topic), encode_binary(packet.will.payload)]
-    if packet.username is not None:
-        body.append(encode_text(packet.username))
-    if packet.password is not None:
-        body.append(encode_binary(packet.password))
-    return _packet(0x10, b"".join(body))
-
-
-def _connect_flags(packet: Connect) -> int:
-    flags = (packet.username is not None) << 7 | (packet.password is not None) << 6 | packet.clean_session << 1
-    if packet.will is None:
-        return flags
-    if not 0 <= packet.will.qos <= 2:
-        raise MalformedPacketError(f"There is no QoS {packet.will.qos}.")
-    return flags | packet.will.retain << 5 | packet.will.qos << 3 | 4
+    return encode_packet(0x10, b"".join([*body, *connect.written_login(packet)]))
 
 
 def _decode_connect(reader: FieldReader) -> Connect:
@@ -189,18 +159,12 @@ def _decode_connect(reader: FieldReader) -> Connect:
     keepalive = reader.uint16()
     client_id = reader.text()
     will = _decode_will(reader, flags) if flags & 4 else None
-    username = reader.text() if flags & 0x80 else None
-    password = reader.binary() if flags & 0x40 else None
+    username, password = connect.read_login(reader, flags)
     return Connect(client_id, flags & 2 != 0, keepalive, username, password, will)
 
 
 def _check_connect_flags(flags: int) -> None:
-    if flags & 1:
-        raise MalformedPacketError("The reserved flag of the CONNECT is set.")  # MQTT-3.1.2-3
-    if not flags & 4 and flags & 0x38:
-        raise MalformedPacketError("The CONNECT has will flags without a will.")  # MQTT-3.1.2-11, -13, -15
-    if flags & 0x18 == 0x18:
-        raise MalformedPacketError("There is no QoS 3.")  # MQTT-3.1.2-14
+    connect.check_flags(flags)
     if flags & 0xC0 == 0x40:
         raise MalformedPacketError("The CONNECT has a password without a user name.")  # MQTT-3.1.2-22
 
@@ -240,13 +204,13 @@ def _encode_subscribe(packet: Subscribe) -> bytes:
     if not packet.filters:
         raise MalformedPacketError("A SUBSCRIBE needs a topic filter.")  # MQTT-3.8.3-3
     _without(packet.properties)
-    body = [_packet_id(packet.packet_id)]
+    body = [encode_packet_id(packet.packet_id)]
     for topic_filter, qos in packet.filters:
         checked_filter(topic_filter)
         if not 0 <= qos <= 2:
             raise MalformedPacketError(f"There is no QoS {qos}.")
         body += [encode_binary(topic_filter), qos.to_bytes()]
-    return _packet(0x82, b"".join(body))
+    return encode_packet(0x82, b"".join(body))
 
 
 def _decode_subscribe(reader: FieldReader) -> Subscribe:
@@ -267,7 +231,7 @@ def _decode_subscribe(reader: FieldReader) -> Subscribe:
 def _encode_suback(packet: Suback) -> bytes:
     _without(packet.properties)
     _check_suback(packet.codes)
-    return _packet(0x90, _packet_id(packet.packet_id) + bytes(packet.codes))
+    return encode_packet(0x90, encode_packet_id(packet.packet_id) + bytes(packet.codes))
 
 
 def _decode_suback(reader: FieldReader) -> Suback:
@@ -289,7 +253,7 @@ def _encode_unsubscribe(packet: Unsubscribe) -> bytes:
     _without(packet.properties)
     for topic_filter in packet.filters:
         checked_filter(topic_filter)
-    return _packet(0xA2, _packet_id(packet.packet_id) + b"".join(map(encode_binary, packet.filters)))
+    return encode_packet(0xA2, encode_packet_id(packet.packet_id) + b"".join(map(encode_binary, packet.filters)))
 
 
 def _decode_unsubscribe(reader: FieldReader) -> Unsubscribe:
@@ -328,7 +292,7 @@ def _identified_encoder(first: int) -> Callable[[Any], bytes]:
     def encoder(packet: Any) -> bytes:
         _without_code(packet.code)
         _without(packet.properties)
-        return bytes((first, 2)) + _packet_id(packet.packet_id)
+        return bytes((first, 2)) + encode_packet_id(packet.packet_id)
 
     return encoder
 
@@ -336,7 +300,7 @@ def _identified_encoder(first: int) -> Callable[[Any], bytes]:
 def _encode_unsuback(packet: Unsuback) -> bytes:
     _without_code(len(packet.codes))
     _without(packet.properties)
-    return b"\xb0\x02" + _packet_id(packet.packet_id)
+    return b"\xb0\x02" + encode_packet_id(packet.packet_id)
 
 
 def _identified_decoder(kind: Callable[[int], Any]) -> Callable[[FieldReader], Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from thalovant.protocol.errors import MalformedPacketError, ProtocolViolationError
+from thalovant.protocol.mqtt import connect
 from thalovant.protocol.mqtt import property_codec as properties_of
 from thalovant.protocol.mqtt.fields import (
     FieldReader,
@@ -21,7 +22,8 @@ from thalovant.protocol.mqtt.fields import (
     checked_filter,
     checked_topic_name,
     encode_binary,
-    encode_remaining_length,
+    encode_packet,
+    encode_packet_id,
     encode_text,
 )
 from thalovant.protocol.mqtt.packets import (
@@ -48,6 +50,7 @@ from thalovant.protocol.mqtt.packets import (
     Will,
 )
 from thalovant.protocol.mqtt.properties import NOTHING, Properties
+from thalovant.protocol.mqtt.publish import written_publish
 from thalovant.protocol.mqtt.reason_codes import (
     AUTH_CODES,
     CONNACK_CODES,
@@ -104,29 +107,16 @@ def encode_publish(
 
     Raises MalformedPacketError when QoS, DUP and packet identifier do not fit together or a length does not fit.
     """
-    return _publish(topic, payload, b"\0", qos, packet_id, retain, dup)
-
-
-def _publish(
-    topic: bytes, payload: bytes, properties: bytes, qos: int, packet_id: int | None, retain: bool, dup: bool
-) -> bytes:
-    first = 0x30 | dup << 3 | qos << 1 | retain
-    if not qos:
-        if dup or packet_id is not None:
-            raise MalformedPacketError("A PUBLISH with QoS 0 has neither DUP nor a packet identifier.")
-        head = encode_binary(topic) + properties
-    else:
-        if qos > 2:
-            raise MalformedPacketError(f"There is no QoS {qos}.")
-        head = encode_binary(topic) + _packet_id(packet_id) + properties
-    return b"".join((first.to_bytes(), encode_remaining_length(len(head) + len(payload)), head, payload))
+    return written_publish(topic, payload, b"\0", qos, packet_id, retain, dup)
 
 
 def _encode_whole_publish(packet: Publish) -> bytes:
     if packet.topic or packet.properties.topic_alias is None:
         checked_topic_name(packet.topic)
     properties = properties_of.PUBLISH.write(packet.properties)
-    return _publish(packet.topic, packet.payload, properties, packet.qos, packet.packet_id, packet.retain, packet.dup)
+    return written_publish(
+        packet.topic, packet.payload, properties, packet.qos, packet.packet_id, packet.retain, packet.dup
+    )
 
 
 def _decode_publish(first: int, body: bytes) -> Publish:
@@ -157,42 +147,18 @@ def _decode_publish(first: int, body: bytes) -> Publish:
     return Publish(topic, reader.rest(), qos, packet_id, first & 1 != 0, dup, properties)
 
 
-def _packet_id(value: int | None) -> bytes:
-    if value is None or not 0 < value < 65_536:
-        raise MalformedPacketError("This packet needs a packet identifier from 1 to 65535.")
-    return value.to_bytes(2)
-
-
-def _packet(first: int, body: bytes) -> bytes:
-    return first.to_bytes() + encode_remaining_length(len(body)) + body
-
-
 # CONNECT and CONNACK (3.1, 3.2)
 
 
 def _encode_connect(packet: Connect) -> bytes:
     if packet.level != LEVEL:
         raise MalformedPacketError(f"MQTT 5 is protocol level 5, not {packet.level}.")
-    if not 0 <= packet.keepalive < 65_536:
-        raise MalformedPacketError("The keep alive is not from 0 to 65535 seconds.")
-    body = [encode_binary(_NAME), LEVEL.to_bytes(), _connect_flags(packet).to_bytes(), packet.keepalive.to_bytes(2)]
+    keepalive = connect.checked_keepalive(packet.keepalive)
+    body = [encode_binary(_NAME), LEVEL.to_bytes(), connect.flags_of(packet).to_bytes(), keepalive]
     body += [properties_of.CONNECT.write(packet.properties), encode_text(packet.client_id)]
     if packet.will is not None:
         body += _written_will(packet.will)
-    if packet.username is not None:
-        body.append(encode_text(packet.username))
-    if packet.password is not None:
-        body.append(encode_binary(packet.password))
-    return _packet(0x10, b"".join(body))
-
-
-def _connect_flags(packet: Connect) -> int:
-    flags = (packet.username is not None) << 7 | (packet.password is not None) << 6 | packet.clean_session << 1
-    if packet.will is None:
-        return flags
-    if not 0 <= packet.will.qos <= 2:
-        raise MalformedPacketError(f"There is no QoS {packet.will.qos}.")
-    return flags | packet.will.retain << 5 | packet.will.qos << 3 | 4
+    return encode_packet(0x10, b"".join([*body, *connect.written_login(packet)]))
 
 
 def _written_will(will: Will) -> list[bytes]:
@@ -203,11 +169,10 @@ def _written_will(will: Will) -> list[bytes]:
 def _decode_connect(reader: FieldReader) -> Connect:
     _check_version(reader)
     flags = reader.byte()
-    _check_connect_flags(flags)
+    connect.check_flags(flags)
     keepalive, properties, client_id = reader.uint16(), properties_of.CONNECT.read(reader), reader.text()
     will = _decode_will(reader, flags) if flags & 4 else None
-    username = reader.text() if flags & 0x80 else None
-    password = reader.binary() if flags & 0x40 else None
+    username, password = connect.read_login(reader, flags)
     return Connect(client_id, flags & 2 != 0, keepalive, username, password, will, LEVEL, properties)
 
 
@@ -219,15 +184,6 @@ def _check_version(reader: FieldReader) -> None:
         raise UnsupportedVersionError(level, (LEVEL,))  # MQTT-3.1.2-2
 
 
-def _check_connect_flags(flags: int) -> None:
-    if flags & 1:
-        raise MalformedPacketError("The reserved flag of the CONNECT is set.")  # MQTT-3.1.2-3
-    if not flags & 4 and flags & 0x38:
-        raise MalformedPacketError("The CONNECT has will flags without a will.")  # MQTT-3.1.2-11, -13
-    if flags & 0x18 == 0x18:
-        raise MalformedPacketError("There is no QoS 3.")  # MQTT-3.1.2-12
-
-
 def _decode_will(reader: FieldReader, flags: int) -> Will:
     properties, topic = properties_of.WILL.read(reader), reader.binary()
     checked_topic_name(topic)
@@ -236,7 +192,9 @@ def _decode_will(reader: FieldReader, flags: int) -> Will:
 
 def _encode_connack(packet: Connack) -> bytes:
     _check_connack(packet)
-    return _packet(0x20, bytes((packet.session_present, packet.code)) + properties_of.CONNACK.write(packet.properties))
+    return encode_packet(
+        0x20, bytes((packet.session_present, packet.code)) + properties_of.CONNACK.write(packet.properties)
+    )
 
 
 def _decode_connack(reader: FieldReader) -> Connack:
@@ -263,12 +221,12 @@ def _check_codes(packet: str, codes: tuple[int, ...], allowed: frozenset[int]) -
 
 
 def _encode_subscribe(packet: Subscribe) -> bytes:
-    body = [_packet_id(packet.packet_id), properties_of.SUBSCRIBE.write(packet.properties)]
+    body = [encode_packet_id(packet.packet_id), properties_of.SUBSCRIBE.write(packet.properties)]
     _check_any(packet.filters)
     for topic_filter, options in packet.filters:
         _check_subscription(topic_filter, options)
         body += [encode_binary(topic_filter), options.to_bytes()]
-    return _packet(0x82, b"".join(body))
+    return encode_packet(0x82, b"".join(body))
 
 
 def _decode_subscribe(reader: FieldReader) -> Subscribe:
@@ -302,7 +260,7 @@ def _check_subscription(topic_filter: bytes, options: int) -> None:
 
 def _encode_suback(packet: Suback) -> bytes:
     _check_answers("SUBACK", packet.codes, SUBACK_CODES)
-    return _packet(0x90, _answer_head(packet) + bytes(packet.codes))
+    return encode_packet(0x90, _answer_head(packet) + bytes(packet.codes))
 
 
 def _decode_suback(reader: FieldReader) -> Suback:
@@ -312,7 +270,7 @@ def _decode_suback(reader: FieldReader) -> Suback:
 
 
 def _answer_head(packet: Suback | Unsuback) -> bytes:
-    return _packet_id(packet.packet_id) + properties_of.ACKNOWLEDGEMENT.write(packet.properties)
+    return encode_packet_id(packet.packet_id) + properties_of.ACKNOWLEDGEMENT.write(packet.properties)
 
 
 def _check_answers(packet: str, codes: tuple[int, ...], allowed: frozenset[int]) -> None:
@@ -322,11 +280,11 @@ def _check_answers(packet: str, codes: tuple[int, ...], allowed: frozenset[int])
 
 
 def _encode_unsubscribe(packet: Unsubscribe) -> bytes:
-    head = _packet_id(packet.packet_id) + properties_of.UNSUBSCRIBE.write(packet.properties)
+    head = encode_packet_id(packet.packet_id) + properties_of.UNSUBSCRIBE.write(packet.properties)
     _check_any(packet.filters)
     for topic_filter in packet.filters:
         checked_filter(topic_filter)
-    return _packet(0xA2, head + b"".join(map(encode_binary, packet.filters)))
+    return encode_packet(0xA2, head + b"".join(map(encode_binary, packet.filters)))
 
 
 def _decode_unsubscribe(reader: FieldReader) -> Unsubscribe:
@@ -343,7 +301,7 @@ def _decode_unsubscribe(reader: FieldReader) -> Unsubscribe:
 
 def _encode_unsuback(packet: Unsuback) -> bytes:
     _check_answers("UNSUBACK", packet.codes, UNSUBACK_CODES)
-    return _packet(0xB0, _answer_head(packet) + bytes(packet.codes))
+    return encode_packet(0xB0, _answer_head(packet) + bytes(packet.codes))
 
 
 def _decode_unsuback(reader: FieldReader) -> Unsuback:
@@ -365,11 +323,11 @@ _ACKNOWLEDGEMENTS: dict[int, tuple[Callable[..., Any], frozenset[int]]] = {
 def _acknowledgement_encoder(first: int, allowed: frozenset[int]) -> Callable[[Any], bytes]:
     def encoder(packet: Any) -> bytes:
         if not packet.code and packet.properties is NOTHING:
-            return bytes((first, 2)) + _packet_id(packet.packet_id)
+            return bytes((first, 2)) + encode_packet_id(packet.packet_id)
         name = type(packet).__name__.upper()
         _check_codes(name, (packet.code,), allowed)
         tail = _written_reason(packet.code, properties_of.ACKNOWLEDGEMENT.write(packet.properties))
-        return _packet(first, _packet_id(packet.packet_id) + tail)
+        return encode_packet(first, encode_packet_id(packet.packet_id) + tail)
 
     return encoder
 
@@ -404,7 +362,7 @@ def _written_reason(code: int, properties: bytes) -> bytes:
 
 def _encode_disconnect(packet: Disconnect) -> bytes:
     _check_codes("DISCONNECT", (packet.code,), DISCONNECT_CODES)
-    return _packet(0xE0, _written_reason(packet.code, properties_of.DISCONNECT.write(packet.properties)))
+    return encode_packet(0xE0, _written_reason(packet.code, properties_of.DISCONNECT.write(packet.properties)))
 
 
 def _decode_disconnect(reader: FieldReader) -> Disconnect:
@@ -416,7 +374,7 @@ def _decode_disconnect(reader: FieldReader) -> Disconnect:
 def _encode_auth(packet: Auth) -> bytes:
     _check_auth(packet)
     properties = properties_of.AUTH.write(packet.properties)
-    return _packet(0xF0, b"" if properties == b"\0" else packet.code.to_bytes() + properties)
+    return encode_packet(0xF0, b"" if properties == b"\0" else packet.code.to_bytes() + properties)
 
 
 def _decode_auth(reader: FieldReader) -> Auth:
