@@ -136,7 +136,7 @@ def test_a_broker_of_neither_version(stage: Any, older: bytes, text: str) -> Non
 def test_any_other_answer_is_no_question_of_version(stage: Any, connack: Any) -> None:
     async def scene(broker: Any, make: Any, watcher: Any) -> None:
         broker.connack = connack
-        transport = make(connect_timeout=0.2)
+        transport = make(connect_timeout=2.0)  # waited for where the answer never gets whole; TLS has to fit in, too
         with pytest.raises(ThalovantConnectionError):
             await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         assert broker.connections == 1
@@ -148,8 +148,8 @@ def test_any_other_answer_is_no_question_of_version(stage: Any, connack: Any) ->
 def test_both_attempts_share_the_time_to_connect(stage: Any) -> None:
     async def scene(broker: Any, make: Any, watcher: Any) -> None:
         broker.connack = None  # 3.1.1 is taken, and nothing said
-        transport = make(connect_timeout=0.3)
-        with pytest.raises(ThalovantConnectionError, match=r"within 0\.3 s"):
+        transport = make(connect_timeout=2.0)
+        with pytest.raises(ThalovantConnectionError, match=r"within 2 s"):
             await transport.open(watcher.on_frame, watcher.losses.put_nowait)
         assert broker.connections == 2
         await transport.close()
