@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thalovant.cli_errors import error_object
-from thalovant.cli_identity import chosen_identity
-from thalovant.cli_options import AsJson, Carriers, ConfigFile, IdentityFile, Profile, roads
-from thalovant.cli_output import examples, print_json, printable, say
-from thalovant.cli_progress import waiting
+from thalovant.cli.errors import error_object
+from thalovant.cli.identity import chosen_identity
+from thalovant.cli.options import AsJson, Carriers, ConfigFile, IdentityFile, Profile, roads
+from thalovant.cli.output import examples, print_json, printable, say
+from thalovant.cli.progress import waiting
 from thalovant.errors import ThalovantConnectionError, ThalovantError, ThalovantTimeoutError
 from thalovant.hub_endpoints import HubProtocol, without_user_info
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLES = {
     sample["id"]: sample
-    for sample in json.loads((Path(__file__).parents[3] / "contract" / "control-plane.samples.json").read_text())[
+    for sample in json.loads((Path(__file__).parents[4] / "contract" / "control-plane.samples.json").read_text())[
         "samples"
     ]
 }

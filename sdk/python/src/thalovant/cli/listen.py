@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thalovant.cli_errors import CommandError
-from thalovant.cli_identity import chosen_identity
-from thalovant.cli_options import AsJson, Carriers, ConfigFile, IdentityFile, Profile, roads
-from thalovant.cli_output import examples, hint, json_line, printable, say
-from thalovant.cli_progress import waiting
+from thalovant.cli.errors import CommandError
+from thalovant.cli.identity import chosen_identity
+from thalovant.cli.options import AsJson, Carriers, ConfigFile, IdentityFile, Profile, roads
+from thalovant.cli.output import examples, hint, json_line, printable, say
+from thalovant.cli.progress import waiting
 from thalovant.errors import ThalovantConnectionError, ThalovantTimeoutError
 
 if TYPE_CHECKING:

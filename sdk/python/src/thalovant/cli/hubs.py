@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from thalovant.cli_errors import CommandError
-from thalovant.cli_options import AsJson
-from thalovant.cli_output import examples, print_json, print_table, say
-from thalovant.cli_progress import waiting
+from thalovant.cli.errors import CommandError
+from thalovant.cli.options import AsJson
+from thalovant.cli.output import examples, print_json, print_table, say
+from thalovant.cli.progress import waiting
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.hub_endpoints import HubProtocolSettings, hub_display_name
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import typer
 
 from thalovant.api_discovery import LOCAL_URL
-from thalovant.cli_errors import CommandError
+from thalovant.cli.errors import CommandError
 from thalovant.config import Login, ThalovantConfigError, read_login
 from thalovant.errors import ThalovantIdentityError
 from thalovant.identity import ThalovantIdentity

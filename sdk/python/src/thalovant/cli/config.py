@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from thalovant.cli_errors import CommandError
-from thalovant.cli_identity import chosen_identity
-from thalovant.cli_options import AsJson, ConfigFile, IdentityFile, Profile, ProfileName, config_path
-from thalovant.cli_output import (
+from thalovant.cli.errors import CommandError
+from thalovant.cli.identity import chosen_identity
+from thalovant.cli.options import AsJson, ConfigFile, IdentityFile, Profile, ProfileName, config_path
+from thalovant.cli.output import (
     examples,
     help_without_a_command,
     hint,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `thalovant`: sign in, look at hubs, create and keep identities, ask, listen, emit.
 
-What it does is the SDK's; this and the other `cli_` files are only words. No secret is an argument (others can read a
+What it does is the SDK's; this and the files beside it are only words. No secret is an argument (others can read a
 process's arguments), and none is printed unless it is asked for. Reference: docs/command-line.md.
 """
 
@@ -11,10 +11,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from thalovant import cli_config, cli_health, cli_hubs, cli_identities, cli_listen, cli_login, cli_talk
-from thalovant.cli_errors import run
-from thalovant.cli_identity import ORDER
-from thalovant.cli_output import examples, help_without_a_command, say
+from thalovant.cli import config, health, hubs, identities, listen, login, talk
+from thalovant.cli.errors import run
+from thalovant.cli.identity import ORDER
+from thalovant.cli.output import examples, help_without_a_command, say
 from thalovant.version import __version__
 
 app = typer.Typer(
@@ -28,14 +28,14 @@ app = typer.Typer(
     ),
     pretty_exceptions_enable=False,
 )
-app.command(epilog=cli_login.EPILOG)(cli_login.login)
-app.add_typer(cli_hubs.app, name="hubs")
-app.add_typer(cli_identities.app, name="identity")
-app.add_typer(cli_config.app, name="config")
-app.command(epilog=f"{ORDER}\n\n{cli_talk.ASK_EXAMPLES}")(cli_talk.ask)
-app.command(epilog=f"{ORDER}\n\n{cli_listen.LISTEN_EXAMPLES}")(cli_listen.listen)
-app.command(epilog=f"{ORDER}\n\n{cli_talk.EMIT_EXAMPLES}")(cli_talk.emit)
-app.command(epilog=f"{ORDER}\n\n{cli_health.HEALTH_EXAMPLES}")(cli_health.health)
+app.command(epilog=login.EPILOG)(login.login)
+app.add_typer(hubs.app, name="hubs")
+app.add_typer(identities.app, name="identity")
+app.add_typer(config.app, name="config")
+app.command(epilog=f"{ORDER}\n\n{talk.ASK_EXAMPLES}")(talk.ask)
+app.command(epilog=f"{ORDER}\n\n{listen.LISTEN_EXAMPLES}")(listen.listen)
+app.command(epilog=f"{ORDER}\n\n{talk.EMIT_EXAMPLES}")(talk.emit)
+app.command(epilog=f"{ORDER}\n\n{health.HEALTH_EXAMPLES}")(health.health)
 
 
 def main() -> NoReturn:

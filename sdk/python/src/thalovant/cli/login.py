@@ -17,10 +17,10 @@ import typer
 from thalovant.api_address import normalized_root
 from thalovant.api_discovery import find_api, read_ca_file
 from thalovant.ca_fingerprint import fetch_ca
-from thalovant.cli_errors import CommandError
-from thalovant.cli_options import AsJson
-from thalovant.cli_output import examples, print_json, say
-from thalovant.cli_progress import waiting
+from thalovant.cli.errors import CommandError
+from thalovant.cli.options import AsJson
+from thalovant.cli.output import examples, print_json, say
+from thalovant.cli.progress import waiting
 from thalovant.config import Login, save_login
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAuthError

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from thalovant.cli_output import json_line, wants_json
+from thalovant.cli.output import json_line, wants_json
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
 VALIDATION = "Schema validation failed: "  # what a server of ours says before the sentence about the field

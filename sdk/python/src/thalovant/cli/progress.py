@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from thalovant.cli_output import is_for_people, wants_json
+from thalovant.cli.output import is_for_people, wants_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from thalovant.bootstrap import BootstrapIdentityResult
-from thalovant.cli_errors import CommandError
-from thalovant.cli_hubs import hub_called
-from thalovant.cli_identity import SUFFIX
-from thalovant.cli_options import AsJson, ConfigFile, Profile, carrier, config_path
-from thalovant.cli_output import examples, help_without_a_command, print_json, say
-from thalovant.cli_progress import waiting
+from thalovant.cli.errors import CommandError
+from thalovant.cli.hubs import hub_called
+from thalovant.cli.identity import SUFFIX
+from thalovant.cli.options import AsJson, ConfigFile, Profile, carrier, config_path
+from thalovant.cli.output import examples, help_without_a_command, print_json, say
+from thalovant.cli.progress import waiting
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantError
 from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol

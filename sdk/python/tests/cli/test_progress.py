@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thalovant import cli_progress
+from thalovant.cli import progress as cli_progress
 
 if TYPE_CHECKING:
     from conftest import Typed

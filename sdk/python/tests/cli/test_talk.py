@@ -152,7 +152,7 @@ class TestHealth:
         assert "wss" in typed("health", "--protocol", "wss,mqtt").out.rpartition(" ms. ")[2]
         assert typed("ask", "hello", "--protocol", "wss,mqtt").as_tuple() == (0, "hello\n", "")
         with monkeypatch.context() as patched:
-            patched.setattr("thalovant.cli_output.is_for_people", lambda stream: True)
+            patched.setattr("thalovant.cli.output.is_for_people", lambda stream: True)
             assert "wss" in typed("ask", "hello", "--protocol", "wss,mqtt").err
             assert typed("ask", "hello", "--protocol", "wss,mqtt", "--json").err == ""
         ran = typed("ask", "hello", "--protocol", "wss,pigeon")

@@ -215,7 +215,7 @@ class TestEnvironment:
         assert "No environment variable can begin with" in kitchen("config", "env", "--prefix", "a b").err
 
     def test_a_person_hears_of_the_key_that_stays_behind(self, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("thalovant.cli_output.is_for_people", lambda stream: True)
+        monkeypatch.setattr("thalovant.cli.output.is_for_people", lambda stream: True)
         file = keep("a.json")
         assert typed("config", "env", "--identity", file).err == ""
         identity = ThalovantIdentity.from_file(file)
@@ -235,7 +235,7 @@ class TestEnvironment:
     def test_it_is_printed_where_no_key_can_be_kept(
         self, typed: Typed, lonely: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("thalovant.cli_output.is_for_people", lambda stream: True)
+        monkeypatch.setattr("thalovant.cli.output.is_for_people", lambda stream: True)
         lonely.mkdir(parents=True)
         (lonely / "noise").write_text("no folder")
         ran = typed("config", "env", "--identity", keep("a.json"))

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thalovant import cli_listen, keeping
+from thalovant import keeping
+from thalovant.cli import listen as cli_listen
 from thalovant.protocol import noise
 from thalovant.protocol.messages import bus
 
