@@ -310,3 +310,26 @@ class DirectoryMachine(RuleBasedStateMachine):
 
 TestDirectoryMachine = DirectoryMachine.TestCase
 TestDirectoryMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+
+
+def test_a_credential_whose_grace_is_over_is_none_before_anybody_removes_it() -> None:
+    clock = [1_000]
+    directory = directory_of([hub()], [replace(credential(), expires_at=2_000)], clock=lambda: clock[0])
+    assert directory.credential("key-1") is not None
+    clock[0] = 1_999
+    assert directory.credential_by_id(1) is not None
+    clock[0] = 2_000
+    assert directory.credential("key-1") is None
+    assert directory.credential_by_id(1) is None
+    assert [each.id for each in directory.credentials_of("client-1")] == [1]
+
+
+def test_one_credential_of_a_client_is_removed_and_the_other_stays() -> None:
+    directory = directory_of([hub()], [credential(1), credential(2)])
+    changes = told(directory)
+    directory.remove_credential(1)
+    directory.remove_credential(1)
+    assert [each.id for each in directory.credentials_of("client-1")] == [2]
+    assert directory.credential("key-1") is None and directory.credential("key-2") is not None
+    assert changes == [Change("credential", "removed", "hub-1", "client-1", 1)]
+    assert directory.credentials_of("client-9") == []

@@ -18,9 +18,9 @@ from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.identifiers import new_id
 from thalovant_server.store import accounts, hubs, server_row
 from thalovant_server.store.accounts import ADMIN, AccountRecord
-from thalovant_server.store.clock import now
 from thalovant_server.store.database import Database, Transaction
 from thalovant_server.store.server_row import ServerIdentity
+from thalovant_server.wall_clock import now
 
 ADMIN_EMAIL = "admin@thalovant.local"
 DEMO_SLUG = "demo"

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from thalovant_server.errors import CredentialGone
 from thalovant_server.stretching import StretchQueue
+from thalovant_server.wall_clock import Clock, now
 
 DEFAULT_MAX_MESSAGE = 4 * 1024 * 1024
 DEFAULT_ALLOWED_TYPES = frozenset({"recognizer_loop:utterance"})
@@ -57,7 +58,7 @@ class CredentialEntry:
     """One live credential of a client. A snapshot: ask the directory again for what may have changed.
 
     `mqtt_password_hash` is None when the credential was made while its hub had MQTT off: it then has no way
-    in there.
+    in there. `expires_at`: microseconds since 1970 at which the grace that a rotation left it ends; None: no end.
     """
 
     id: int
@@ -72,6 +73,7 @@ class CredentialEntry:
     pinned_key: bytes | None = None
     active: bool = True
     permissions: Permissions = Permissions()
+    expires_at: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -111,12 +113,14 @@ class Directory:
         store: writes pins and stretched keys.
         node_id: the server's node id, salt of the stretching.
         stretch: makes the pre-shared key; runs in one thread of its own.
+        clock: says when a credential's grace is over.
     """
 
-    def __init__(self, store: CredentialStore, *, node_id: str, stretch: Stretch) -> None:
+    def __init__(self, store: CredentialStore, *, node_id: str, stretch: Stretch, clock: Clock = now) -> None:
         self._store = store
         self._node_id = node_id
         self._stretch = stretch
+        self._clock = clock
         self._hubs: dict[str, HubEntry] = {}  # oldest first
         self._credentials: dict[int, CredentialEntry] = {}
         self._by_access_key: dict[str, int] = {}
@@ -151,13 +155,19 @@ class Directory:
     # -- questions
 
     def credential(self, access_key: str) -> CredentialEntry | None:
-        """Return the live credential with this access key."""
+        """Return the live credential with this access key; one whose grace is over is none."""
         credential_id = self._by_access_key.get(access_key)
-        return None if credential_id is None else self._credentials[credential_id]
+        return None if credential_id is None else self.credential_by_id(credential_id)
 
     def credential_by_id(self, credential_id: int) -> CredentialEntry | None:
-        """Return the credential as it is now."""
-        return self._credentials.get(credential_id)
+        """Return the credential as it is now; None when it is gone or its grace is over."""
+        found = self._credentials.get(credential_id)
+        is_over = found is not None and found.expires_at is not None and found.expires_at <= self._clock()
+        return None if is_over else found
+
+    def credentials_of(self, client_id: str) -> list[CredentialEntry]:
+        """Return the credentials of a client, oldest first, those whose grace is over too until they are removed."""
+        return [self._credentials[each] for each in sorted(self._by_client.get(client_id, ()))]
 
     def hub(self, hub_id: str) -> HubEntry | None:
         """Return the hub with this id."""
@@ -253,6 +263,11 @@ class Directory:
         if entry is not None:
             self._credentials[credential_id] = replace(entry, pinned_key=None)
             self._tell(Change("credential", "changed", entry.hub_id, entry.client_id, credential_id))
+
+    def remove_credential(self, credential_id: int) -> None:
+        """Forget one credential of a client, if it is still there."""
+        if credential_id in self._credentials:
+            self._remove_credential(credential_id)
 
     def remove_client(self, client_id: str) -> None:
         """Forget a client: each of its credentials is removed."""

@@ -11,20 +11,22 @@ from thalovant_server.store.credentials import CredentialKeeper, LiveCredential
 from thalovant_server.store.database import Database
 from thalovant_server.store.hubs import HubRecord
 from thalovant_server.store.sealing import SealBrokenError
+from thalovant_server.wall_clock import Clock, now
 
 
-async def open_directory(database: Database, *, node_id: str, stretch: Stretch) -> Directory:
+async def open_directory(database: Database, *, node_id: str, stretch: Stretch, clock: Clock = now) -> Directory:
     """Return a directory of all that is committed; `start()` it when the loop is to stretch keys.
 
     Args:
         database: where hubs and credentials are.
         node_id: the server's node id.
         stretch: password and node id to pre-shared key (`thalovant.protocol.noise.stretch`).
+        clock: says when a credential's grace is over.
 
     Raises:
         DataDamagedError: a row cannot be read, or a sealed key does not open.
     """
-    directory = Directory(CredentialKeeper(database), node_id=node_id, stretch=stretch)
+    directory = Directory(CredentialKeeper(database), node_id=node_id, stretch=stretch, clock=clock)
     try:
         async with database.read() as connection:
             rows = await hubs.all_of_them(connection)
@@ -63,4 +65,5 @@ def credential_entry(live: LiveCredential) -> CredentialEntry:
         pinned_key=live.pinned_key,
         active=live.active,
         permissions=client_spec.permissions(live.spec),
+        expires_at=live.expires_at,
     )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from thalovant_server.control import scopes
@@ -21,11 +21,16 @@ LONGEST_TOKEN = 256
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The account that calls, by which token, and with which scopes (implied ones included)."""
+    """The account that calls, by which token, with which scopes (implied ones included), and from where.
+
+    `hub_ids`: the only hubs that the token is good for; None when it is not limited to some.
+    """
 
     account: AccountRecord
     token_id: str
     scopes: frozenset[str]
+    address: str = ""
+    hub_ids: frozenset[str] | None = None
 
     @property
     def id(self) -> str:
@@ -37,21 +42,23 @@ class Caller:
         """Whether everything on this server is the caller's business."""
         return self.account.role == ADMIN
 
-    def owns(self, owner_id: str) -> bool:
-        """Tell whether the caller may act on what belongs to this account."""
+    def owns(self, owner_id: str, hub_id: str | None = None) -> bool:
+        """Tell whether the caller may act on what belongs to this account and, if it is a hub's, to this hub."""
+        if self.hub_ids is not None and hub_id not in self.hub_ids:
+            return False
         return self.is_admin or owner_id == self.id
 
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
-async def identify(services: GivenServices, bearer: _Bearer) -> Caller:
+async def identify(request: Request, services: GivenServices, bearer: _Bearer) -> Caller:
     """Return who calls.
 
     Raises:
         ApiError: 401 `invalid_token`: no bearer token, an unknown, expired or revoked one, or its account is off.
     """
-    found = await _find(services, bearer.credentials if bearer else "")
+    found = await _find(services, bearer.credentials if bearer else "", address_of(request))
     if found is None:
         raise ApiError(
             401,
@@ -83,7 +90,12 @@ ClientsReader = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_READ))]
 ClientsWriter = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_WRITE))]
 
 
-async def _find(services: Services, token: str) -> Caller | None:
+def address_of(request: Request) -> str:
+    """Return where a request comes from."""
+    return request.client.host if request.client else ""
+
+
+async def _find(services: Services, token: str, address: str) -> Caller | None:
     if not token or len(token) > LONGEST_TOKEN:
         return None
     database = services.database
@@ -92,5 +104,7 @@ async def _find(services: Services, token: str) -> Caller | None:
     if found is None:
         return None
     record, account = found
-    good = record.revoked_at is None and record.expires_at > services.clock() and account.active
-    return Caller(account, record.id, scopes.with_implied(record.scopes.split())) if good else None
+    if not record.is_good(services.clock()) or not account.active:
+        return None
+    limited = None if record.hub_ids is None else frozenset(record.hub_ids)
+    return Caller(account, record.id, scopes.with_implied(record.scopes.split()), address, limited)

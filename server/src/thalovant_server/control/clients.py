@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from thalovant.protocol.topics import hub_topics
 from thalovant_server import client_spec, hub_spec
 from thalovant_server.control.answers import check_etag, etag, time_text
+from thalovant_server.control.auditing import client_target, record
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.hubs import owner_of_new, visible_hub
 from thalovant_server.control.replay import Made, Repeatable, once
@@ -130,6 +131,7 @@ async def _make(services: Services, transaction: Transaction, caller: Caller, wa
     except AccessKeyTakenError:
         raise ApiError(409, "This access key is in use; take another", "access_key_in_use") from None
     entry = _entry(services, credential_id, client, credential)
+    await record(connection, caller, "client.created", client_target(client), at=now, after=shown(client))
     transaction.after_commit(partial(services.directory.put_credential, entry))
     identity = initial_identify(hub, client, credential, services.endpoints)
     return client.id, {**shown(client), "initial_identify": identity}
@@ -222,9 +224,9 @@ async def visible_client(connection: AsyncConnection, caller: Caller, client_id:
         ApiError: 404.
     """
     client = await clients.by_id(connection, client_id)
-    if client is not None and not caller.owns(client.owner_id):
+    if client is not None and not caller.owns(client.owner_id, client.hub_id):
         hub = await hubs.by_id(connection, client.hub_id)
-        client = client if hub is not None and caller.owns(hub.owner_id) else None
+        client = client if hub is not None and caller.owns(hub.owner_id, hub.id) else None
     if client is None:
         raise ApiError(404, "Client not found", "client_not_found")
     return client
@@ -243,6 +245,8 @@ async def remove(services: Services, caller: Caller, client_id: str, if_match: s
         check_etag(if_match, client.revision)
         await idempotency.forget_answers_about(connection, [client_id])
         await clients.remove(connection, client_id)
+        target = client_target(client)
+        await record(connection, caller, "client.removed", target, at=services.clock(), before=shown(client))
         transaction.after_commit(partial(services.directory.remove_client, client_id))
 
     await services.database.write(work)
@@ -261,6 +265,8 @@ async def reset_key(services: Services, caller: Caller, client_id: str, number: 
         found = await credentials.reset_key(transaction.connection, client_id, number) if known else None
         if found is None:
             raise ApiError(404, "Credential not found", "credential_not_found")
+        target, now = client_target(client), services.clock()
+        await record(transaction.connection, caller, "credential.key_reset", target, at=now, after={"number": number})
         transaction.after_commit(partial(services.directory.reset_key, found))
 
     await services.database.write(work)

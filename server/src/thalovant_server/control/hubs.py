@@ -65,7 +65,7 @@ def publicly_shown(hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
 def shown_to(caller: Caller, hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
     """Return a hub that the caller may see: the whole spec for its owner only."""
     whole = shown(hub, endpoints)
-    return whole if caller.owns(hub.owner_id) else {**whole, "spec": hub_spec.public_part(hub.spec)}
+    return whole if caller.owns(hub.owner_id, hub.id) else {**whole, "spec": hub_spec.public_part(hub.spec)}
 
 
 def data_plane_endpoints(hub: HubRecord, endpoints: Endpoints) -> dict[str, str]:
@@ -91,7 +91,7 @@ def is_public(hub: HubRecord) -> bool:
 
 def may_see(caller: Caller, hub: HubRecord) -> bool:
     """Tell whether a caller may see a hub, and make clients of its own there."""
-    return caller.owns(hub.owner_id) or is_public(hub)
+    return caller.owns(hub.owner_id, hub.id) or is_public(hub)
 
 
 async def referred_hub(connection: AsyncConnection, reference: str, visible: Callable[[HubRecord], bool]) -> HubRecord:
@@ -252,7 +252,7 @@ async def remove(services: Services, caller: Caller, hub_id: str, if_match: str 
 
 async def _own_hub(connection: AsyncConnection, caller: Caller, hub_id: str) -> HubRecord:
     hub = await visible_hub(connection, caller, hub_id)
-    if not caller.owns(hub.owner_id):
+    if not caller.owns(hub.owner_id, hub.id):
         raise ownership_required()
     return hub
 

@@ -13,9 +13,9 @@ from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.identifiers import new_id, new_secret
 from thalovant_server.store import accounts, idempotency, tokens
 from thalovant_server.store.accounts import AccountRecord, fold_email
-from thalovant_server.store.clock import SECOND
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.tokens import TokenRecord
+from thalovant_server.wall_clock import SECOND
 
 KEEP_EXPIRED_SECONDS = 24 * 60 * 60
 

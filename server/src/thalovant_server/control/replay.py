@@ -20,10 +20,10 @@ from thalovant_server.control.callers import Caller
 from thalovant_server.control.services import REPLAY_SECONDS
 from thalovant_server.errors import ApiError
 from thalovant_server.store import idempotency
-from thalovant_server.store.clock import SECOND
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.idempotency import FirstAnswer, RequestKey
 from thalovant_server.store.sealing import Sealer
+from thalovant_server.wall_clock import SECOND
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _SECRETS = ("apiKey", "password", "cryptoKey")

@@ -14,8 +14,8 @@ from thalovant_server.control.throttle import LoginThrottle
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.hub_spec import Agents
-from thalovant_server.store.clock import Clock, now
 from thalovant_server.store.database import Database
+from thalovant_server.wall_clock import Clock, now
 
 TOKEN_SECONDS = 12 * 60 * 60
 REPLAY_SECONDS = 24 * 60 * 60

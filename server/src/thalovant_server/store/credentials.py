@@ -54,6 +54,7 @@ class LiveCredential:
     mqtt_password_hash: bytes | None = field(repr=False)
     psk: bytes | None = field(repr=False)
     spec: dict[str, Any]
+    expires_at: int | None
 
 
 async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -> int:
@@ -93,7 +94,7 @@ async def all_of_them(connection: AsyncConnection, sealer: Sealer) -> list[LiveC
         credentials.c.id, credentials.c.client_id, clients.c.hub_id, credentials.c.access_key,
         clients.c.name.label("client_name"), clients.c.site_id, credentials.c.topic_prefix, clients.c.active,
         credentials.c.pinned_key, credentials.c.mqtt_password_hash, credentials.c.sealed_psk.label("psk"),
-        clients.c.spec,
+        clients.c.spec, credentials.c.expires_at,
     ).join(clients, clients.c.id == credentials.c.client_id).order_by(credentials.c.id)  # fmt: skip
     rows = (await connection.execute(query)).all()
     return [_live(sealer, LiveCredential(**row._mapping)) for row in rows]

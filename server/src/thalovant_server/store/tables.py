@@ -43,6 +43,7 @@ server = Table(
     Column("sealed_static_key", LargeBinary, nullable=False),
     Column("sealed_canary", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("sealed_audit_key", LargeBinary),  # Ed25519, signs the audit log's export; made at the next start
 )
 
 accounts = Table(
@@ -50,7 +51,7 @@ accounts = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("email", String(320), nullable=False, unique=True),
-    Column("password_phc", String(512), nullable=False),
+    Column("password_phc", String(512), nullable=False),  # empty: invited, and not joined yet
     Column("display_name", String(200), nullable=False),
     Column("role", String(16), nullable=False),
     Column("active", Boolean, nullable=False),
@@ -65,8 +66,38 @@ tokens = Table(
     Column("token_hash", LargeBinary(32), nullable=False, unique=True),
     Column("scopes", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("expires_at", BigInteger, index=True),  # null: good until it is revoked
     Column("revoked_at", BigInteger),
+    Column("kind", String(16), nullable=False, server_default="session"),  # session, api or device
+    Column("name", String(200)),
+    Column("hub_ids", JSON(none_as_null=True)),  # null: not limited to some hubs
+    Column("last_used_at", BigInteger),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("token_hash", LargeBinary(32), primary_key=True),
+    Column("account_id", ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+device_logins = Table(
+    "device_logins",
+    metadata,
+    Column("device_code_hash", LargeBinary(32), primary_key=True),
+    Column("user_code", String(16), nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("client_name", String(200)),
+    Column("client_id", String(64)),
+    Column("address", String(64), nullable=False),  # where it was asked for: shown to whoever approves
+    Column("state", String(16), nullable=False),  # pending, approved, denied or taken
+    Column("account_id", ForeignKey("accounts.id", ondelete="CASCADE")),  # who approved
+    Column("hub_ids", JSON(none_as_null=True)),
+    Column("polled_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
 hubs = Table(
@@ -123,7 +154,72 @@ credentials = Table(
     Column("sealed_psk", LargeBinary),
     Column("pinned_key", LargeBinary(32)),
     Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, index=True),  # end of its grace after a rotation; null: none
+    Column("last_used_at", BigInteger),
+    Column("last_used_carrier", String(8)),
+    Column("last_used_address", String(64)),
     UniqueConstraint("client_id", "number"),
+    sqlite_autoincrement=True,
+)
+
+# Credentials that are over, those of removed clients too: whoever still comes with one can be told why.
+former_credentials = Table(
+    "former_credentials",
+    metadata,
+    Column("access_key_hash", LargeBinary(32), primary_key=True),
+    Column("client_id", String(64), nullable=False, index=True),  # no foreign key: it may be gone
+    Column("client_name", String(200), nullable=False),
+    Column("hub_id", String(64), nullable=False),
+    Column("owner_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("why", String(16), nullable=False),  # rotated, replaced, cancelled, removed or hub_removed
+    Column("ended_at", BigInteger, nullable=False),
+)
+
+presence = Table(
+    "presence",
+    metadata,
+    Column("client_id", ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("state", String(16), nullable=False),  # online or offline, as it was written last
+    Column("since", BigInteger, nullable=False),
+    Column("last_seen_at", BigInteger, nullable=False),
+    Column("carrier", String(8)),
+    Column("address", String(64)),
+    Column("why", String(64)),
+)
+
+quota_usage = Table(
+    "quota_usage",
+    metadata,
+    Column("client_id", ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Integer, nullable=False),  # days since 1970, UTC
+    Column("used", Integer, nullable=False),
+)
+
+# Append-only: the migration made triggers that refuse a change and a removal.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("action", String(64), nullable=False, index=True),
+    Column("outcome", String(8), nullable=False),  # done or denied
+    Column("actor_kind", String(16), nullable=False),  # account, client, server or nobody
+    Column("actor_id", String(64)),
+    Column("actor_name", String(320)),
+    Column("token_id", String(64)),
+    Column("target_kind", String(16)),  # hub, client, credential, account, token
+    Column("target_id", String(64)),
+    Column("target_name", String(320)),
+    Column("hub_id", String(64)),
+    Column("client_id", String(64), index=True),
+    Column("owner_id", String(64), index=True),  # of the hub: may read the entry, as admins may
+    Column("address", String(64)),
+    Column("code", String(80)),  # of a denial
+    Column("times", Integer, nullable=False, server_default="1"),  # of a denial that came again
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Index(None, "hub_id", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -18,14 +18,26 @@ _PURPOSE = "token"
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """One token. `scopes` are separated by blanks; `revoked_at` is None while it is good."""
+    """One token. `scopes` are separated by blanks.
+
+    `expires_at` is None when it is good until it is revoked; `revoked_at` is None while it is good. `kind` is
+    "session", "api" or "device"; `hub_ids` are the only hubs it is good for, None when it is not limited to some.
+    """
 
     id: str
     account_id: str
     scopes: str
     created_at: int
-    expires_at: int
+    expires_at: int | None
     revoked_at: int | None = None
+    kind: str = "session"
+    name: str | None = None
+    hub_ids: list[str] | None = None
+    last_used_at: int | None = None
+
+    def is_good(self, now: int) -> bool:
+        """Tell whether it is neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
 
 _COLUMNS = [tokens.c[name] for name in TokenRecord.__dataclass_fields__]

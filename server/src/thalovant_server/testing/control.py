@@ -110,7 +110,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     hasher = PasswordHasher(CHEAP)
     database = await Database.open(path, Sealer(bytes(range(32))), create=not path.exists())
     first = await ensure_first_start(database, admin_password=lambda: PASSWORD, hasher=hasher)
-    directory = await open_directory(database, node_id=first.server.node_id, stretch=cheap_stretch)
+    directory = await open_directory(database, node_id=first.server.node_id, stretch=cheap_stretch, clock=clock.micros)
     services = Services(
         database, directory, ENDPOINTS, lambda: AGENTS, "1.2.3",
         hasher=hasher, throttle=LoginThrottle(lambda: clock.seconds), clock=clock.micros,

@@ -8,6 +8,7 @@ import hmac
 from collections.abc import Iterable
 
 from thalovant_server.directory import CredentialEntry, Directory, HubEntry, Stretch
+from thalovant_server.wall_clock import Clock, now
 
 
 class MemoryStore:
@@ -52,8 +53,9 @@ def directory_of(
     store: MemoryStore | None = None,
     node_id: str = "test-node",
     stretch: Stretch = cheap_stretch,
+    clock: Clock = now,
 ) -> Directory:
     """Return a directory of these hubs and credentials; `start()` it where keys have to be stretched."""
-    directory = Directory(store or MemoryStore(), node_id=node_id, stretch=stretch)
+    directory = Directory(store or MemoryStore(), node_id=node_id, stretch=stretch, clock=clock)
     directory.load(hubs, credentials)
     return directory

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from thalovant_server.control import login
 from thalovant_server.control.answers import HEADERS, Json
-from thalovant_server.control.callers import AnyCaller
+from thalovant_server.control.callers import AnyCaller, address_of
 from thalovant_server.control.openapi import told
 from thalovant_server.control.resources import Profile, Token
 from thalovant_server.control.schemas import Login
@@ -19,8 +19,7 @@ router = APIRouter(tags=["auth"])
 @router.post("/v1/auth/token", responses=told(Token, 401, 429))
 async def log_in(services: GivenServices, request: Request, body: Login) -> Response:
     """Sign in with e-mail address and password."""
-    address = request.client.host if request.client else ""
-    return Json(await login.log_in(services, body, address))
+    return Json(await login.log_in(services, body, address_of(request)))
 
 
 @router.delete("/v1/auth/api-tokens/{token_id}", status_code=204, responses=told(None, 404))
