@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request of the polling road, answered in one write and without a task: at once, or when there is something.
 
-`api_port` makes it as soon as the head is read, and has it served in its turn. A published client polls 18 times a
+`api_protocol` makes it as soon as the head is read, and has it served in its turn. A published client polls 18 times a
 second, and one of ours holds a request open for most of its life: both must cost next to nothing.
 
 It will not read sockets nor know what is asked.

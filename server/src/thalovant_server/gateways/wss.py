@@ -5,7 +5,7 @@ Clear frames travel as text, sealed ones as binary. The upgrade always succeeds;
 What one turn of the loop has to say leaves in one write, unless there is much of it. A client that does not read
 costs a bounded queue, then its connection; what waits for it, and what it began to say, counts against the process.
 
-It will not read a HiveMessage or know an agent; the HTTP head was read by `api_port`.
+It will not read a HiveMessage or know an agent; the HTTP head was read by `api_protocol`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A WebSocket is unwrapped to a stream of bytes, as if it were TLS, and an `MqttCo
 that holds on the MQTT port holds here. What the frames themselves may cost is bounded here, before anybody logged in.
 The reason why a connection ends is also said in the close frame, where a browser's developer sees it.
 
-It will not read an MQTT packet; the HTTP head was read by `api_port`.
+It will not read an MQTT packet; the HTTP head was read by `api_protocol`.
 """
 
 from __future__ import annotations
