@@ -25,7 +25,7 @@ LEFT_OUT = {"session"}  # of the client's parameters: taken for the published si
 
 
 def public(cls: type) -> list[str]:
-    return sorted(name for name in vars(cls) if not name.startswith("_"))
+    return sorted(name for name in dir(cls) if not name.startswith("_"))
 
 
 METHODS = [(original, twin, name) for original, twin in TWINS for name in public(original)]

@@ -27,7 +27,7 @@ from thalovant.operation import OperationResource
 from thalovant.secret_names import without_secrets
 
 _LOCAL_PORT = 443
-_SECRET_BYTES = 32
+SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def client_body(
     whole.pop("cryptoKey", None)
     if connection_type is not None:
         whole["connection_type"] = connection_type
-    whole |= {"apiKey": secrets.token_urlsafe(_SECRET_BYTES), "password": secrets.token_urlsafe(_SECRET_BYTES)}
+    whole |= {"apiKey": secrets.token_urlsafe(SECRET_BYTES), "password": secrets.token_urlsafe(SECRET_BYTES)}
     whole["siteId"] = normalized_site_id(site_id or name)
     body: dict[str, Any] = {"hub_id": hub_id, "name": name, "spec": whole, "active": active}
     return body if owner_id is None else body | {"owner_id": owner_id}

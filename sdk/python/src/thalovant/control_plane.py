@@ -2,93 +2,29 @@
 """The control plane's client: sign in, look at hubs, make and delete clients.
 
 One class for asyncio, one that blocks. Both are thin: api_calls says what a call does, api_session what it looks
-like in HTTP, http_client sends it. Nothing is retried here, and a token is never sent to another address than the
-one it is for.
+like in HTTP, http_client sends it. Nothing is retried here but a rotation whose answer was lost, and a token is never
+sent to another address than the one it is for.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self
 
-from thalovant import api_calls, bootstrap
+from thalovant import api_calls
 from thalovant.api_calls import OperationReference
-from thalovant.api_discovery import find_api, unreachable_advice
-from thalovant.api_session import ApiRequest, ApiSession, Call, Pause
 from thalovant.bootstrap import BootstrapIdentityResult
-from thalovant.errors import ThalovantAPIError
+from thalovant.control_clients import AsyncControlClients, ControlClients
 from thalovant.http_client import AsyncHttpClient, HttpClient
-from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol, SelectedHubEndpoint
+from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol
 from thalovant.operation import OperationResource
 from thalovant.version import USER_AGENT
 
 __all__ = ["AsyncThalovantControlPlane", "BootstrapIdentityResult", "ThalovantControlPlane"]
 
-T = TypeVar("T")
 
-
-class _ControlPlane:
-    """What both twins are: an address, a token, a timeout."""
-
-    def __init__(
-        self, api_url: str | None, access_token: str | None, timeout: float, user_agent: str, ca_pem: str | None
-    ) -> None:
-        target = find_api(api_url)
-        token_id = target.token_id if access_token is None else None
-        token = target.access_token if access_token is None else access_token
-        self._session = ApiSession(target.api_url, access_token=token, token_id=token_id, user_agent=user_agent)
-        self._ca_pem = "\n".join(filter(None, (target.ca_pem, ca_pem))) or None
-        self._advice = unreachable_advice(target)
-        self._timeout = timeout
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for one request in all."""
-        return self._timeout
-
-    @property
-    def api_url(self) -> str:
-        """The API root, without `/v1`."""
-        return self._session.root
-
-    @property
-    def access_token(self) -> str | None:
-        """The token in use; a secret."""
-        return self._session.access_token
-
-    @access_token.setter
-    def access_token(self, value: str | None) -> None:
-        self._session.access_token = value
-        self._session.token_id = None
-
-    @property
-    def token_id(self) -> str | None:
-        """The id of the token in use, where the sign-in told one."""
-        return self._session.token_id
-
-    @property
-    def user_agent(self) -> str:
-        """The name sent with every request."""
-        return self._session.user_agent
-
-    def require_runtime_protocol(
-        self, result: BootstrapIdentityResult, *, protocol: HubProtocol | None = None
-    ) -> SelectedHubEndpoint:
-        """The address of a carrier that the new identity can really use (contract 3.4.4).
-
-        `protocol` None means the one selected at creation. Raises ThalovantUnsupportedProtocolError with
-        advice.
-        """
-        return bootstrap.require_runtime_protocol(result, protocol)
-
-    def __repr__(self) -> str:
-        signed = "signed in" if self.access_token else "not signed in"
-        return f"<{type(self).__name__} {self.api_url} ({signed})>"
-
-
-class AsyncThalovantControlPlane(_ControlPlane):
+class AsyncThalovantControlPlane(AsyncControlClients):
     """The control plane for asyncio.
 
     `api_url` None finds the server: `THALOVANT_API_URL`, the login of `thalovant login`,
@@ -272,27 +208,8 @@ class AsyncThalovantControlPlane(_ControlPlane):
         """
         await self._run(api_calls.wait_for_admission(self.api_url, connection, timeout, poll_interval, time.monotonic))
 
-    async def _run(self, call: Call[T]) -> T:
-        try:
-            step = next(call)
-            while True:
-                try:
-                    answer = await self._perform(step)
-                except ThalovantAPIError as error:
-                    step = call.throw(error)
-                else:
-                    step = call.send(answer)
-        except StopIteration as done:
-            return cast("T", done.value)
 
-    async def _perform(self, step: ApiRequest | Pause) -> dict[str, Any]:
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return {}
-        return self._session.read(step, await self._http.send(self._session.write(step)))
-
-
-class ThalovantControlPlane(_ControlPlane):
+class ThalovantControlPlane(ControlClients):
     """The control plane for code that blocks: calls, parameters and errors of AsyncThalovantControlPlane.
 
     `session` may be your own `httpx2.Client`.
@@ -464,22 +381,3 @@ class ThalovantControlPlane(_ControlPlane):
         will not.
         """
         self._run(api_calls.wait_for_admission(self.api_url, connection, timeout, poll_interval, time.monotonic))
-
-    def _run(self, call: Call[T]) -> T:
-        try:
-            step = next(call)
-            while True:
-                try:
-                    answer = self._perform(step)
-                except ThalovantAPIError as error:
-                    step = call.throw(error)
-                else:
-                    step = call.send(answer)
-        except StopIteration as done:
-            return cast("T", done.value)
-
-    def _perform(self, step: ApiRequest | Pause) -> dict[str, Any]:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return {}
-        return self._session.read(step, self._http.send(self._session.write(step)))
