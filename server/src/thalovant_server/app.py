@@ -29,7 +29,7 @@ from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.services import Services
 from thalovant_server.data_directory import DataDirectory
 from thalovant_server.descriptors import connections_per_port
-from thalovant_server.directory import Directory
+from thalovant_server.directory import Directory, Stretch
 from thalovant_server.directory_loading import open_directory
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.errors import SettingsError
@@ -49,6 +49,7 @@ from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.server_row import ServerIdentity
+from thalovant_server.wall_clock import Clock, now
 
 log = structlog.get_logger("thalovant.server")
 
@@ -95,12 +96,25 @@ async def _serve(settings: Settings) -> None:
 
 
 class Server:
-    """The parts of one server and the order in which they start; `shutdown` learns how each of them ends."""
+    """The parts of one server and the order in which they start; `shutdown` learns how each of them ends.
 
-    def __init__(self, settings: Settings, shutdown: Shutdown, ready_file: ReadyFile) -> None:
+    Tests bring another `stretch` (decision 7) and a `clock` that they move.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        shutdown: Shutdown,
+        ready_file: ReadyFile,
+        *,
+        stretch: Stretch = stretch,
+        clock: Clock = now,
+    ) -> None:
         self._settings = settings
         self._shutdown = shutdown
         self._ready_file = ready_file
+        self._stretch = stretch
+        self._clock = clock
 
     async def start(self) -> dict[str, str]:
         """Start everything; return how the server is reached, as the ready file has it."""
@@ -113,7 +127,7 @@ class Server:
         say_notes(served)
         hasher = PasswordHasher()
         database, identity = await self._open_database(data, hasher)
-        directory = await open_directory(database, node_id=identity.node_id, stretch=stretch)
+        directory = await open_directory(database, node_id=identity.node_id, stretch=self._stretch, clock=self._clock)
         _warn_of_absent_agents(directory, catalog)
         hub = Hub(
             directory,
@@ -124,7 +138,9 @@ class Server:
             limits=Limits(connections=connections_per_port(Limits().connections)),
         )
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
-        services = Services(database, directory, endpoints, catalog.names, __version__, hasher=hasher)
+        services = Services(
+            database, directory, endpoints, catalog.names, __version__, hasher=hasher, clock=self._clock
+        )
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
         tls = ServerTls(served.table)
