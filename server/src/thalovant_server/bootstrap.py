@@ -14,6 +14,8 @@ from functools import partial
 
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server import hub_spec
+from thalovant_server.control import auditing
+from thalovant_server.control.hubs import audited
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.identifiers import new_id
 from thalovant_server.store import accounts, hubs, server_row
@@ -65,7 +67,10 @@ async def _make(transaction: Transaction, *, database: Database, identity: Serve
     admin = AccountRecord(new_id("user"), ADMIN_EMAIL, phc, "Administrator", ADMIN, True, time)
     await server_row.add(connection, database.sealer, identity, time)
     await accounts.add(connection, admin)
-    await hubs.add(connection, _demo_hub(admin.id, time))
+    hub = await hubs.add(connection, _demo_hub(admin.id, time))
+    made = auditing.account_target(admin), {"email": admin.email, "role": admin.role}
+    await auditing.record_own(connection, "account.created", made[0], at=time, after=made[1])
+    await auditing.record_own(connection, "hub.created", auditing.hub_target(hub), at=time, after=audited(hub))
 
 
 def _demo_hub(owner_id: str, time: int) -> dict[str, object]:

@@ -8,16 +8,19 @@ what the API shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from thalovant_server.control.answers import time_text
 from thalovant_server.control.callers import Caller
 from thalovant_server.store import audit
+from thalovant_server.store.accounts import AccountRecord
 from thalovant_server.store.audit import AuditEntry, TargetKind
 from thalovant_server.store.clients import ClientRecord
 from thalovant_server.store.hubs import HubRecord
+from thalovant_server.store.tokens import TokenRecord
 
 _MOVES_ALWAYS = ("etag", "updated_at")
 
@@ -44,6 +47,22 @@ def client_target(client: ClientRecord) -> Target:
     return Target("client", client.id, client.name, client.owner_id, hub_id=client.hub_id, client_id=client.id)
 
 
+def account_target(account: AccountRecord) -> Target:
+    """Return an account as the target of an action."""
+    return Target("account", account.id, account.email, account.id)
+
+
+def token_target(token: TokenRecord) -> Target:
+    """Return a token as the target of an action; a session has no name of its own."""
+    return Target("token", token.id, token.name or token.kind, token.account_id)
+
+
+def audited_token(token: TokenRecord) -> dict[str, Any]:
+    """Return what the audit log keeps of a token: all but the token."""
+    good_for = {"hub_ids": token.hub_ids, "expires_at": time_text(token.expires_at) if token.expires_at else None}
+    return {"kind": token.kind, "name": token.name, "scopes": token.scopes.split(), **good_for}
+
+
 async def record(
     connection: AsyncConnection,
     caller: Caller,
@@ -65,7 +84,7 @@ async def record(
         before: the resource as the API showed it before; of a change, `changes` keeps what differs.
         after: the same after.
     """
-    entry = AuditEntry(
+    actor = AuditEntry(
         at=at,
         action=action,
         outcome="done",
@@ -73,13 +92,40 @@ async def record(
         actor_id=caller.id,
         actor_name=caller.account.email,
         token_id=caller.token_id,
+        address=caller.address,
+    )
+    await _write(connection, actor, target, before, after)
+
+
+async def record_own(
+    connection: AsyncConnection,
+    action: str,
+    target: Target,
+    *,
+    at: int,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    """Record what the server did by itself, such as the end of a grace; the arguments are those of `record`."""
+    actor = AuditEntry(at=at, action=action, outcome="done", actor_kind="server")
+    await _write(connection, actor, target, before, after)
+
+
+async def _write(
+    connection: AsyncConnection,
+    actor: AuditEntry,
+    target: Target,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    entry = replace(
+        actor,
         target_kind=target.kind,
         target_id=target.id,
         target_name=target.name,
         hub_id=target.hub_id,
         client_id=target.client_id,
         owner_id=target.owner_id,
-        address=caller.address,
         before=None if before is None else dict(before),
         after=None if after is None else dict(after),
     )
@@ -87,6 +133,15 @@ async def record(
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what two states of a resource do not have in common, of each; etag and time of change left out."""
-    names = [name for name in {**before, **after} if name not in _MOVES_ALWAYS and before.get(name) != after.get(name)]
-    return {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
+    """Return what two states of a resource do not have in common, of each; etag and time of change left out.
+
+    Of an object within, such as a spec, only the members that differ; None stands for one that is not there.
+    """
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for name in {**before, **after}:
+        was, now = before.get(name), after.get(name)
+        if name in _MOVES_ALWAYS or was == now:
+            continue
+        old[name], new[name] = changes(was, now) if isinstance(was, dict) and isinstance(now, dict) else (was, now)
+    return old, new

@@ -88,6 +88,7 @@ HubsReader = Annotated[Caller, Depends(caller_with(scopes.HUBS_READ))]
 HubsWriter = Annotated[Caller, Depends(caller_with(scopes.HUBS_WRITE))]
 ClientsReader = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_READ))]
 ClientsWriter = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_WRITE))]
+AuditReader = Annotated[Caller, Depends(caller_with(scopes.AUDIT_READ))]
 
 
 def address_of(request: Request) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server import hub_spec
 from thalovant_server.control.answers import check_etag, etag, time_text
+from thalovant_server.control.auditing import changes, hub_target, record
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.replay import Made, Repeatable, once
 from thalovant_server.control.schemas import HubChange, NewHub
@@ -29,6 +30,7 @@ from thalovant_server.store.hubs import PUBLIC, HubRecord
 DEFAULT_NAMESPACE = "default"
 _UNCHANGEABLE = ("name", "namespace", "domain", "slug", "owner_id")
 _CHANGEABLE = ("active", "visibility", "capacity_profile")
+_CHOSEN = ("name", "slug", "namespace", "owner_id", *_CHANGEABLE)
 
 
 def shown(hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
@@ -45,6 +47,12 @@ def shown(hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
         "created_at": time_text(hub.created_at),
         "updated_at": time_text(hub.updated_at),
     }
+
+
+def audited(hub: HubRecord) -> dict[str, Any]:
+    """Return what the audit log keeps of a hub: what somebody chose, without secrets."""
+    chosen = {name: getattr(hub, name) for name in _CHOSEN}
+    return {**chosen, "spec": without_secrets(hub.spec)}
 
 
 def publicly_shown(hub: HubRecord, endpoints: Endpoints) -> dict[str, Any]:
@@ -189,6 +197,7 @@ async def _make(
         "updated_at": now,
     }
     hub = await hubs.add(connection, values)
+    await record(connection, caller, "hub.created", hub_target(hub), at=now, after=audited(hub))
     transaction.after_commit(partial(services.directory.put_hub, hub_entry(hub)))
     return hub.id, shown(hub, services.endpoints)
 
@@ -224,7 +233,10 @@ async def change(services: Services, caller: Caller, hub_id: str, body: HubChang
         hub = await _own_hub(connection, caller, hub_id)
         check_etag(if_match, hub.revision)
         _refuse_unchangeable(hub, services.endpoints, body)
-        hub = await hubs.change(connection, hub_id, _changed(services, hub, body))
+        was, hub = hub, await hubs.change(connection, hub_id, _changed(services, hub, body))
+        before, after = changes(audited(was), audited(hub))
+        target = hub_target(hub)
+        await record(connection, caller, "hub.changed", target, at=hub.updated_at, before=before, after=after)
         transaction.after_commit(partial(services.directory.put_hub, hub_entry(hub)))
         return orjson.dumps(shown(hub, services.endpoints))
 
@@ -245,6 +257,8 @@ async def remove(services: Services, caller: Caller, hub_id: str, if_match: str 
         gone = [hub_id, *await clients.ids_of_hub(connection, hub_id)]
         await idempotency.forget_answers_about(connection, gone)
         await hubs.remove(connection, hub_id)
+        before = {**audited(hub), "clients": len(gone) - 1}
+        await record(connection, caller, "hub.removed", hub_target(hub), at=services.clock(), before=before)
         transaction.after_commit(partial(services.directory.remove_hub, hub_id))
 
     await services.database.write(work)

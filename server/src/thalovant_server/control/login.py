@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thalovant_server.control import scopes
+from thalovant_server.control import auditing, scopes
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.schemas import Login
 from thalovant_server.control.services import Services
@@ -42,6 +42,15 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
         await tokens.forget_expired(transaction.connection, now - KEEP_EXPIRED_SECONDS * SECOND)
         await idempotency.forget_expired(transaction.connection, now)  # here: not on the path of a creation
         await tokens.add(transaction.connection, services.database.sealer, record, token)
+        caller = Caller(account, record.id, scopes.with_implied(granted), address)
+        await auditing.record(
+            transaction.connection,
+            caller,
+            "token.created",
+            auditing.token_target(record),
+            at=now,
+            after=auditing.audited_token(record),
+        )
 
     await services.database.write(work)
     return {
@@ -91,6 +100,10 @@ async def revoke(services: Services, caller: Caller, token_id: str) -> None:
             raise ApiError(404, "Token not found", "token_not_found")
         if token_id != caller.token_id and not scopes.with_implied(record.scopes.split()) <= caller.scopes:
             raise ApiError(403, "Insufficient scopes", "insufficient_scopes")
-        await tokens.revoke(transaction.connection, token_id, services.clock())
+        if record.revoked_at is not None:
+            return
+        now, target, before = services.clock(), auditing.token_target(record), auditing.audited_token(record)
+        await tokens.revoke(transaction.connection, token_id, now)
+        await auditing.record(transaction.connection, caller, "token.revoked", target, at=now, before=before)
 
     await services.database.write(work)

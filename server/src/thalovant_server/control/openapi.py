@@ -33,6 +33,7 @@ TAGS = [
     {"name": "auth", "description": "Signing in and out."},
     {"name": "hubs", "description": "Hubs, for their owners and, where they are public, for everybody."},
     {"name": "clients", "description": "Clients of hubs, each with a credential of its own."},
+    {"name": "audit", "description": "Who did what to which hub or client, and what was denied."},
     {"name": "server", "description": "The server itself."},
 ]
 # What each refusal means, and the codes that it may have.

@@ -137,6 +137,41 @@ class NewClientAnswer(Client):
     initial_identify: Identity
 
 
+class AuditActor(Resource):
+    """Who did it: an account by a token, a client, the server itself, or nobody that is known."""
+
+    kind: Literal["account", "client", "server", "nobody"]
+    id: str | None
+    name: str | None
+    token_id: str | None
+
+
+class AuditTarget(Resource):
+    """What it was done to."""
+
+    kind: Literal["hub", "client", "credential", "account", "token"]
+    id: str | None
+    name: str | None
+
+
+class AuditEntry(Resource):
+    """One entry of the audit log. Holds no secret."""
+
+    id: Annotated[str, Field(description="Grows with every entry.", examples=["42"])]
+    at: Time
+    action: Annotated[str, Field(examples=["client.created"])]
+    outcome: Literal["done", "denied"]
+    actor: AuditActor
+    target: AuditTarget | None
+    hub_id: str | None
+    client_id: str | None
+    address: Annotated[str | None, Field(description="Where from.", examples=["192.0.2.1"])]
+    code: Annotated[str | None, Field(description="Why it was denied.", examples=["insufficient_scopes"])]
+    times: Annotated[int, Field(description="How often; more than 1 sums up denials that came again.")]
+    before: Annotated[dict[str, Any] | None, Field(description="What was; of a change, what differs.")]
+    after: Annotated[dict[str, Any] | None, Field(description="What is; of a change, what differs.")]
+
+
 class PageMeta(Resource):
     """How many there are on this page, and the cursor of the next."""
 

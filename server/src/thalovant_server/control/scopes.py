@@ -9,6 +9,7 @@ HUBS_READ = "hubs:read"
 HUBS_WRITE = "hubs:write"
 CLIENTS_READ = "clients:read"
 CLIENTS_WRITE = "clients:write"
+AUDIT_READ = "audit:read"
 
 ALL = (
     HUBS_READ,
@@ -19,6 +20,7 @@ ALL = (
     CLIENTS_WRITE,
     "memory:read",
     "memory:write",
+    AUDIT_READ,
 )
 
 _IMPLIED = {HUBS_WRITE: (HUBS_READ,), HUBS_READ: ("hubs:inspect", "hubs:preview")}

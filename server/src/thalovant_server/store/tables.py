@@ -203,7 +203,7 @@ audit = Table(
     Column("seq", Integer, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("action", String(64), nullable=False, index=True),
-    Column("outcome", String(8), nullable=False),  # done or denied
+    Column("outcome", String(8), nullable=False, index=True),  # done or denied
     Column("actor_kind", String(16), nullable=False),  # account, client, server or nobody
     Column("actor_id", String(64)),
     Column("actor_name", String(320)),

@@ -156,7 +156,7 @@ def _audit() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
         sqlite_autoincrement=True,
     )
-    for columns in (["action"], ["client_id"], ["owner_id"], ["hub_id", "seq"]):
+    for columns in (["action"], ["outcome"], ["client_id"], ["owner_id"], ["hub_id", "seq"]):
         op.create_index(op.f(f"ix_audit_{'_'.join(columns)}"), "audit", columns)
     op.execute(NEVER_CHANGED)
     op.execute(NEVER_SHORTENED)
