@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant_server.client_spec import MOST_TYPES, TYPE_LENGTH, check_permissions, permissions
+from thalovant_server.client_spec import MOST_NAMES, NAME_LENGTH, check_permissions, permissions
 from thalovant_server.directory import DEFAULT_ALLOWED_TYPES
 from thalovant_server.errors import ForbiddenTextError
 
@@ -40,8 +40,8 @@ def test_a_list_is_all_that_is_allowed(types: list[str]) -> None:
         [["a"]],
         ["a b"],
         ["a\n"],
-        ["x" * (TYPE_LENGTH + 1)],
-        ["a"] * (MOST_TYPES + 1),
+        ["x" * (NAME_LENGTH + 1)],
+        ["a"] * (MOST_NAMES + 1),
     ],
 )
 def test_anything_else_is_refused_by_name(types: object) -> None:

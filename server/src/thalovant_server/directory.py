@@ -31,13 +31,29 @@ Stretch = Callable[[str, str], bytes]
 
 
 @dataclass(slots=True, frozen=True)
+class RateLimit:
+    """So many messages at once, and as many again in each so many seconds, evenly spread."""
+
+    messages: int
+    per_seconds: int
+
+
+@dataclass(slots=True, frozen=True)
 class Permissions:
-    """What a client may send (data-plane contract 11): whitelist of bus message types, and four grants."""
+    """What a client may send (data-plane contract 11), and how much of it.
+
+    `allowed_types`: the only bus message types it may send. `can_*`: grants of kinds of frames. `blocked_skills` and
+    `blocked_intents` (``skill:intent``): what it may not reach. `daily_quota`: asks a day, UTC. None is no bound.
+    """
 
     allowed_types: frozenset[str] = DEFAULT_ALLOWED_TYPES
     can_broadcast: bool = False
     can_propagate: bool = True
     can_escalate: bool = True
+    blocked_skills: frozenset[str] = frozenset()
+    blocked_intents: frozenset[str] = frozenset()
+    rate_limit: RateLimit | None = None
+    daily_quota: int | None = None
 
 
 @dataclass(slots=True, frozen=True)

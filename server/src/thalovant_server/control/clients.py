@@ -7,7 +7,7 @@ The answer to a creation is the only place where secrets go out. Stretching the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant.protocol.topics import hub_topics
 from thalovant_server import client_spec, hub_spec
+from thalovant_server.control import grants
 from thalovant_server.control.answers import check_etag, etag, time_text
 from thalovant_server.control.auditing import client_target, record
 from thalovant_server.control.callers import Caller
@@ -29,7 +30,6 @@ from thalovant_server.identifiers import (
     SITE_ID_LENGTH,
     check_machine_secret,
     check_name,
-    is_plain_name,
     new_id,
     new_secret,
     site_id_from,
@@ -93,9 +93,6 @@ async def create(services: Services, caller: Caller, body: NewClient, request: R
 def _checked(body: NewClient) -> _Wanted:
     check_name("name", body.name)
     given = body.spec
-    kind = given.get("connection_type")
-    if kind is not None and not (isinstance(kind, str) and is_plain_name(kind)):
-        raise ForbiddenTextError("spec.connection_type", "must be a plain name of a-z 0-9 _ -")
     site_id = _text(given, "siteId")
     site_id = site_id_from(body.name) if site_id is None else site_id
     check_name("spec.siteId", site_id, longest=SITE_ID_LENGTH)
@@ -124,6 +121,7 @@ async def _make(services: Services, transaction: Transaction, caller: Caller, wa
     connection = transaction.connection
     hub = await visible_hub(connection, caller, wanted.body.hub_id)
     owner_id = await owner_of_new(connection, caller, wanted.body.owner_id)
+    wanted = replace(wanted, spec=grants.of_new_client(caller, hub, wanted.spec))
     client = await clients.add(connection, _row(wanted, owner_id, now))
     credential = _first_credential(hub, client, wanted)
     try:

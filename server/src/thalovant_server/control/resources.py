@@ -172,6 +172,38 @@ class AuditEntry(Resource):
     after: Annotated[dict[str, Any] | None, Field(description="What is; of a change, what differs.")]
 
 
+class RateLimit(Resource):
+    """So many messages at once, and as many again in each so many seconds, evenly spread."""
+
+    messages: Annotated[int, Field(ge=1, examples=[60])]
+    per_seconds: Annotated[int, Field(ge=1, examples=[60])]
+
+
+class Usage(Resource):
+    """The asks that a client has made today, UTC."""
+
+    day: Annotated[str, Field(description="ISO 8601.", examples=["2026-11-22"])]
+    used: Annotated[int, Field(ge=0)]
+
+
+class Policy(Resource):
+    """What a client may do, as it is in force: the preset of its kind, and what was set on top of it."""
+
+    client_id: ClientId
+    etag: Etag
+    connection_type: Annotated[str | None, Field(examples=["voice_satellite"])]
+    preset: Annotated[str | None, Field(description="Whose row holds where nothing is set; null: the default's.")]
+    allowed_types: Annotated[list[str], Field(description="The only bus message types it may send.")]
+    can_broadcast: bool
+    can_propagate: bool
+    can_escalate: Annotated[bool, Field(description="Whether it may send `query` frames.")]
+    blocked_skills: list[str]
+    blocked_intents: Annotated[list[str], Field(description="As `skill:intent`.")]
+    rate_limit: RateLimit | None
+    daily_quota: Annotated[int | None, Field(description="Asks a day, UTC; null: no bound.")]
+    usage: Usage
+
+
 class PageMeta(Resource):
     """How many there are on this page, and the cursor of the next."""
 

@@ -82,3 +82,28 @@ class NewClient(Body):
     active: bool = True
     owner_id: Id | None = None
     spec: dict[str, Any] = Field(default_factory=dict)
+
+
+class RateLimit(Body):
+    """A rate limit to set."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    messages: int
+    per_seconds: int
+
+
+class PolicyChange(Body):
+    """What is to change of a client's policy. What is left out stays; null goes back to the preset."""
+
+    model_config = _example(rate_limit={"messages": 60, "per_seconds": 60}, daily_quota=500)
+
+    connection_type: str | None = None
+    allowed_types: list[str] | None = None
+    can_broadcast: bool | None = None
+    can_propagate: bool | None = None
+    can_escalate: bool | None = None
+    blocked_skills: list[str] | None = None
+    blocked_intents: list[str] | None = None
+    rate_limit: RateLimit | None = None
+    daily_quota: int | None = None

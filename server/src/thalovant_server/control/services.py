@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.throttle import LoginThrottle
+from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.hub_spec import Agents
@@ -35,6 +36,7 @@ class Services:
         throttle: of login attempts.
         clock: of everything that is stored.
         token_seconds: how long a token is good.
+        usage: asks of this day, which the hub counts; one of its own when there is no hub.
     """
 
     database: Database
@@ -46,6 +48,7 @@ class Services:
     throttle: LoginThrottle = field(default_factory=LoginThrottle)
     clock: Clock = now
     token_seconds: int = TOKEN_SECONDS
+    usage: DailyUsage = field(default_factory=DailyUsage)
 
     def start(self) -> None:
         """Start the work behind the API; call on the running loop."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.store.rows import record_of, records_of
@@ -78,6 +78,12 @@ async def page(
         query = query.where(or_(clients.c.owner_id == visible_to, clients.c.hub_id.in_(own_hubs)))
     rows = await connection.execute(query.order_by(clients.c.seq).limit(limit))
     return records_of(ClientRecord, list(rows.all()))
+
+
+async def change(connection: AsyncConnection, client_id: str, values: Mapping[str, Any]) -> ClientRecord:
+    """Write these fields of a client that exists; return it as it is now."""
+    statement = update(clients).where(clients.c.id == client_id).values(dict(values)).returning(clients)
+    return ClientRecord(**(await connection.execute(statement)).one()._asdict())
 
 
 async def remove(connection: AsyncConnection, client_id: str) -> None:

@@ -16,6 +16,7 @@ from thalovant_server.control.app import create_app
 from thalovant_server.control.passwords import Cost, PasswordHasher
 from thalovant_server.control.services import Services
 from thalovant_server.control.throttle import LoginThrottle
+from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Change
 from thalovant_server.directory_loading import open_directory
 from thalovant_server.endpoints import Endpoints
@@ -114,6 +115,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     services = Services(
         database, directory, ENDPOINTS, lambda: AGENTS, "1.2.3",
         hasher=hasher, throttle=LoginThrottle(lambda: clock.seconds), clock=clock.micros,
+        usage=DailyUsage(clock.micros),
     )  # fmt: skip
     changes: list[Change] = []
     directory.subscribe(changes.append)
