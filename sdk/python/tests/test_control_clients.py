@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
+import json
+import socket
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from thalovant.control_plane import AsyncThalovantControlPlane, ThalovantControlPlane
-from thalovant.errors import ThalovantAPIError, ThalovantIdentityError
+from thalovant.errors import (
+    ThalovantAPIError,
+    ThalovantAPIUnreachableError,
+    ThalovantAuthError,
+    ThalovantIdentityError,
+)
 
 if TYPE_CHECKING:
     from conftest import Certificates, ScriptedServer, Seen
@@ -30,6 +41,7 @@ IDENTITY = {
 
 Use = Callable[[Any], Any]
 Call = Callable[[Use], Any]
+Watched = Callable[[int], list[tuple[str, str]]]
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -195,3 +207,147 @@ class TestAsking:
         call(lambda api: api.list_audit(hub_id="h", client_id="c", action="a", outcome="denied", limit=5, cursor="x"))
         every = {"hub_id": "h", "client_id": "c", "action": "a", "outcome": "denied", "limit": "5", "cursor": "x"}
         assert [seen.query for seen in api_server.seen] == [{"limit": "100"}, every]
+
+
+def row(name: str, state: str) -> dict[str, Any]:
+    return {"client_id": f"client-{name}", "hub_id": "hub-1", "name": name, "state": state}
+
+
+def events(*rows: dict[str, Any], ready: bool = True) -> bytes:
+    told = b"".join(b"event: presence\ndata: " + json.dumps(one).encode() + b"\n\n" for one in rows)
+    return told + (b"event: ready\ndata: {}\n\n" if ready else b"")
+
+
+class TestPresence:
+    def test_every_page(self, call: Call, api_server: ScriptedServer) -> None:
+        api_server.will(200, {"data": [row("a", "online")], "meta": {"next": "2"}})
+        api_server.will(200, {"data": [row("b", "offline")], "meta": {"next": None}})
+        found = call(lambda api: api.presence("hub-1"))
+        assert [(one.name, one.state) for one in found] == [("a", "online"), ("b", "offline")]
+        assert [seen.query.get("cursor") for seen in api_server.seen] == [None, "2"]
+
+
+class TestWatching:
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("thalovant.presence.FIRST_PAUSE", 0.0)
+
+    @pytest.fixture(params=["sync", "async"])
+    def watched(
+        self, request: pytest.FixtureRequest, api_server: ScriptedServer, certificates: Certificates, lonely: object
+    ) -> Watched:
+        """The first so many that a watch tells; it is closed then."""
+        arguments: dict[str, Any] = {"access_token": TOKEN, "ca_pem": certificates.ca_pem}
+
+        def blocking(count: int) -> list[tuple[str, str]]:
+            with (
+                ThalovantControlPlane(api_server.url, **arguments) as api,
+                contextlib.closing(api.watch_presence("hub-1")) as watch,
+            ):
+                return [
+                    (one.name, one.state) for _, one in zip(range(count), watch, strict=False)
+                ]  # never asks for one more
+
+        async def on_the_loop(count: int) -> list[tuple[str, str]]:
+            found: list[tuple[str, str]] = []
+            async with (
+                AsyncThalovantControlPlane(api_server.url, **arguments) as api,
+                contextlib.aclosing(api.watch_presence("hub-1")) as watch,
+            ):
+                async for one in watch:
+                    found.append((one.name, one.state))
+                    if len(found) == count:
+                        break
+            return found
+
+        return blocking if request.param == "sync" else lambda count: asyncio.run(on_the_loop(count))
+
+    def streams(self, server: ScriptedServer, *bodies: bytes) -> None:
+        for body in bodies:
+            server.will(200, raw=body, content_type="text/event-stream")
+
+    def test_after_a_lost_stream_it_goes_on(self, watched: Watched, api_server: ScriptedServer) -> None:
+        self.streams(
+            api_server,
+            events(row("a", "online"), row("b", "online")),
+            events(row("a", "online"), row("b", "offline")),
+            events(row("a", "online")),
+        )
+        assert watched(4) == [("a", "online"), ("b", "online"), ("b", "offline"), ("b", "revoked")]
+        assert {seen.headers["accept"] for seen in api_server.seen} == {"text/event-stream"}
+
+    def test_a_slow_reader_begins_again(self, watched: Watched, api_server: ScriptedServer) -> None:
+        self.streams(
+            api_server,
+            events(row("a", "online")) + b"event: overflow\ndata: {}\n\n" + events(row("a", "stale")),
+            events(row("a", "offline")),
+        )
+        assert watched(2)[1] == ("a", "offline")
+
+    def test_who_may_not_watch_is_told(self, watched: Watched, api_server: ScriptedServer) -> None:
+        api_server.will(403, {"detail": "Insufficient scopes"})
+        with pytest.raises(ThalovantAuthError, match="scopes"):
+            watched(1)
+
+    def test_a_hub_that_is_removed_ends_it(self, watched: Watched, api_server: ScriptedServer) -> None:
+        self.streams(api_server, events())
+        api_server.will(404, {"detail": "Hub not found", "code": "hub_not_found"})
+        with pytest.raises(ThalovantAPIError, match="Hub not found"):
+            watched(1)
+
+    def test_nobody_there_is_told_at_once(self, watched: Watched, api_server: ScriptedServer) -> None:
+        def nobody(_: Seen) -> tuple[int, Any]:
+            raise ConnectionResetError
+
+        api_server.script = nobody
+        with pytest.raises(ThalovantAPIUnreachableError):
+            watched(1)
+
+    def test_silence_is_a_lost_stream(self, lonely: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The connection stays open and nothing comes any more, not even a comment."""
+        monkeypatch.setattr("thalovant.control_base.SILENCE", 0.05)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+        kept = []
+
+        def serve(listener: socket.socket) -> None:
+            for state in ("online", "offline"):
+                kept.append(listener.accept()[0])
+                kept[-1].sendall(head + events(row("a", state)))
+
+        with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+            thread = threading.Thread(target=serve, args=(listener,))
+            thread.start()
+            stack.callback(thread.join)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            api = stack.enter_context(ThalovantControlPlane(url, access_token=TOKEN))
+            watch = stack.enter_context(contextlib.closing(api.watch_presence("hub-1")))
+            assert [next(watch).state for _ in range(2)] == ["online", "offline"]
+        for connection in kept:
+            connection.close()
+
+
+EXPORT = b'{"id":"1"}\n{"signature":"s"}\n'
+
+
+class TestExporting:
+    def test_into_a_file(self, call: Call, api_server: ScriptedServer, tmp_path: Path) -> None:
+        api_server.will(200, raw=EXPORT, content_type="application/x-ndjson")
+        assert call(lambda api: api.export_audit(tmp_path / "audit.jsonl")) == 1
+        assert (tmp_path / "audit.jsonl").read_bytes() == EXPORT
+        assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+    def test_into_a_stream(self, call: Call, api_server: ScriptedServer) -> None:
+        api_server.will(200, raw=EXPORT)
+        out = io.BytesIO()
+        assert call(lambda api: api.export_audit(out)) == 1
+        assert out.getvalue() == EXPORT
+
+    def test_a_refusal_and_half_an_export_leave_no_file(
+        self, call: Call, api_server: ScriptedServer, tmp_path: Path
+    ) -> None:
+        api_server.will(403, {"detail": "Insufficient scopes"})
+        api_server.will(200, raw=EXPORT[:-3])
+        for said in ("scopes", "signature"):
+            with pytest.raises(ThalovantAPIError, match=said):
+                call(lambda api: api.export_audit(tmp_path / "audit.jsonl"))
+        assert list(tmp_path.iterdir()) == []

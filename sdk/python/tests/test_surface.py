@@ -29,6 +29,7 @@ FIRST = sorted(name for name, entry in SURFACE.items() if entry["when"] == "firs
 _MQTT_5 = "what only MQTT 5 tells, which the published SDK does not speak"
 OWN_NAMES = {
     "__version__": "asked for in bug reports",
+    "ClientPresence": "who is online is asked of a self-hosted server",
     "ThalovantPublishDeniedError": _MQTT_5,
     "ThalovantPublishTooLargeError": _MQTT_5,
 }
@@ -63,9 +64,9 @@ FIELDS = {
 _NO_DASHBOARD = "a self-hosted server has no dashboard to do it in"
 _CLIENTS = dict.fromkeys(
     (
-        *("cancel_rotation", "finish_rotation", "get_client_policy", "list_audit", "lookup_credential"),
-        *("pause_client", "reset_client_key", "resume_client", "rotate_client_identity"),
-        *("update_client", "update_client_policy"),
+        *("cancel_rotation", "export_audit", "finish_rotation", "get_client_policy", "list_audit"),
+        *("lookup_credential", "pause_client", "presence", "reset_client_key", "resume_client"),
+        *("rotate_client_identity", "update_client", "update_client_policy", "watch_presence"),
     ),
     _NO_DASHBOARD,
 )

@@ -76,6 +76,7 @@ from thalovant.mqtt_credentials import MqttBrokerCredentials
 from thalovant.mqtt_topics import MqttTopicSet, mqtt_topics_for_identity
 from thalovant.operation import OperationResource, OperationStatus
 from thalovant.paths import default_config_path
+from thalovant.presence import ClientPresence
 from thalovant.reply import ThalovantReply
 from thalovant.subscriptions import EventHandler, EventPredicate, ThalovantSubscription
 from thalovant.sync_client import ThalovantClient
@@ -107,6 +108,7 @@ __all__ = [
     "AsyncThalovantControlPlane",
     "AsyncThalovantConversation",
     "BootstrapIdentityResult",
+    "ClientPresence",
     "EventHandler",
     "EventPredicate",
     "HubDataPlaneEndpoints",

@@ -19,9 +19,13 @@ from thalovant.api_session import ApiRequest, Call
 from thalovant.bootstrap import SECRET_BYTES, BootstrapIdentityResult
 from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
 from thalovant.hub_endpoints import HubProtocol
+from thalovant.presence import ClientPresence
 
 DEFAULT_GRACE = 86_400
 """Seconds that the old credential works on after a rotation."""
+
+PAGE = 1_000
+"""Rows of a page to ask for; a server gives fewer where that is too many."""
 
 
 def rotate_client_identity(
@@ -80,6 +84,30 @@ def lookup_credential(access_key: str) -> Call[dict[str, Any]]:
 def list_audit(filters: Mapping[str, str | None], limit: int, cursor: str | None) -> Call[dict[str, Any]]:
     """A page of the audit log, newest first."""
     return one(ApiRequest("GET", "/v1/audit", {"limit": limit, "cursor": cursor, **filters}))
+
+
+def export_audit() -> ApiRequest:
+    """The whole audit log as JSON lines; the body is read part by part."""
+    return ApiRequest("GET", "/v1/audit/export", headers={"accept": "application/x-ndjson"})
+
+
+def presence(hub_id: str) -> Call[list[ClientPresence]]:
+    """Who of a hub's clients is online: all of them, page by page."""
+    path, found, cursor = f"/v1/hubs/{path_segment(hub_id)}/presence", list[ClientPresence](), None
+    while True:
+        page = yield ApiRequest("GET", path, {"limit": PAGE, "cursor": cursor})
+        rows, meta = page.get("data"), page.get("meta")
+        found += [ClientPresence.from_dict(row) for row in rows or () if isinstance(row, Mapping)]
+        following = meta.get("next") if isinstance(meta, Mapping) else None
+        if not isinstance(following, str) or following == cursor:
+            return found
+        cursor = following
+
+
+def presence_events(hub_id: str) -> ApiRequest:
+    """The same as events, and then each change; the body is read part by part."""
+    path = f"/v1/hubs/{path_segment(hub_id)}/presence/events"
+    return ApiRequest("GET", path, headers={"accept": "text/event-stream"})
 
 
 def _policy(client_id: str) -> str:

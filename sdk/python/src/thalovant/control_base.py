@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar, cast
 
 from thalovant import bootstrap
 from thalovant.api_discovery import find_api, unreachable_advice
-from thalovant.api_session import ApiRequest, ApiSession, Call, Pause
+from thalovant.api_session import ApiRequest, ApiSession, Call, HttpAnswer, Pause
 from thalovant.bootstrap import BootstrapIdentityResult
 from thalovant.errors import ThalovantAPIError
-from thalovant.http_client import AsyncHttpClient, HttpClient
+from thalovant.http_client import AsyncHttpClient, HttpClient, Opened
 from thalovant.hub_endpoints import HubProtocol, SelectedHubEndpoint
 
 __all__ = ["AsyncCalls", "BlockingCalls"]
+
+SILENCE = 45.0
+"""Seconds without a byte after which a stream counts as lost; a server says something every 15."""
 
 T = TypeVar("T")
 
@@ -78,6 +82,15 @@ class _ControlPlane:
         """
         return bootstrap.require_runtime_protocol(result, protocol)
 
+    def _readable(self, request: ApiRequest, opened: Callable[[HttpAnswer], None]) -> Opened:
+        """What looks at an answer whose body is read part by part: errors are raised, the rest is shown to `opened`."""
+
+        def look(answer: HttpAnswer) -> None:
+            self._session.read(request, answer)
+            opened(answer)
+
+        return look
+
     def __repr__(self) -> str:
         signed = "signed in" if self.access_token else "not signed in"
         return f"<{type(self).__name__} {self.api_url} ({signed})>"
@@ -107,6 +120,9 @@ class AsyncCalls(_ControlPlane):
             return {}
         return self._session.read(step, await self._http.send(self._session.write(step)))
 
+    def _parts(self, request: ApiRequest, opened: Callable[[HttpAnswer], None]) -> AsyncGenerator[bytes]:
+        return self._http.parts(self._session.write(request), self._readable(request, opened), silence=SILENCE)
+
 
 class BlockingCalls(_ControlPlane):
     """Runs the steps of a call and blocks meanwhile."""
@@ -131,3 +147,6 @@ class BlockingCalls(_ControlPlane):
             time.sleep(step.seconds)
             return {}
         return self._session.read(step, self._http.send(self._session.write(step)))
+
+    def _parts(self, request: ApiRequest, opened: Callable[[HttpAnswer], None]) -> Generator[bytes]:
+        return self._http.parts(self._session.write(request), self._readable(request, opened), silence=SILENCE)

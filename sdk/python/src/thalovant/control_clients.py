@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control plane's calls about a client's life: rotate, pause, look up, policy, audit log. A pair of twins.
+"""The control plane's calls about a client's life: rotate, pause, look up, policy, presence, audit. A pair of twins.
 
 api_clients says what a call does; control_plane joins these with the other groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from typing import Any
 
 from thalovant import api_clients
 from thalovant.api_clients import DEFAULT_GRACE
+from thalovant.audit_export import AuditExport, ExportTarget, export_target
 from thalovant.bootstrap import BootstrapIdentityResult
 from thalovant.control_base import AsyncCalls, BlockingCalls
+from thalovant.errors import ThalovantAPIError
 from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol
+from thalovant.presence import ClientPresence, PresenceWatch
 
 __all__ = ["AsyncControlClients", "ControlClients"]
 
@@ -110,6 +117,46 @@ class AsyncControlClients(AsyncCalls):
         filters = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
         return await self._run(api_clients.list_audit(filters, limit, cursor))
 
+    async def export_audit(self, target: ExportTarget) -> int:
+        """Write the whole audit log as JSON lines, the last of them the server's signature; returns how many entries.
+
+        `target` is the path of a new file (mode 0600), or something to write bytes to. Needs the scope `audit:read`.
+        Raises ThalovantAPIError with code `exists` or `unwritable` for a file that cannot be made, and when the
+        export breaks off; then no file is left.
+        """
+        export = AuditExport()
+        with export_target(target) as out:
+            async with contextlib.aclosing(self._parts(api_clients.export_audit(), lambda _: None)) as parts:
+                async for part in parts:
+                    export.feed(part)
+                    await asyncio.to_thread(out.write, part)
+            return export.entries()
+
+    async def presence(self, hub_id: str) -> list[ClientPresence]:
+        """Whether each client of a hub is online, since when, over which carrier, and why not."""
+        return await self._run(api_clients.presence(hub_id))
+
+    async def watch_presence(self, hub_id: str) -> AsyncGenerator[ClientPresence]:
+        """Each client of a hub as it is now, then every change, until you stop: leave the loop and close it.
+
+        A lost connection is opened again with growing pauses; what changed meanwhile comes then, and nothing twice. A
+        client that was removed comes as `revoked` with `why` `removed`. Raises ThalovantAPIError (or one of its kinds)
+        when the server refuses, and ThalovantAPIUnreachableError when it was not there in the first place.
+        """
+        watch = PresenceWatch(random.uniform)
+        while True:
+            error: ThalovantAPIError | None = None
+            try:
+                async with contextlib.aclosing(self._parts(api_clients.presence_events(hub_id), watch.opened)) as parts:
+                    async for part in parts:
+                        for one in watch.feed(part):
+                            yield one
+                        if watch.over:
+                            break
+            except ThalovantAPIError as lost:
+                error = lost
+            await asyncio.sleep(watch.lost(error))
+
 
 class ControlClients(BlockingCalls):
     """What is done with a client after it was made, for code that blocks."""
@@ -200,3 +247,42 @@ class ControlClients(BlockingCalls):
         """
         filters = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
         return self._run(api_clients.list_audit(filters, limit, cursor))
+
+    def export_audit(self, target: ExportTarget) -> int:
+        """Write the whole audit log as JSON lines, the last of them the server's signature; returns how many entries.
+
+        `target` is the path of a new file (mode 0600), or something to write bytes to. Needs the scope `audit:read`.
+        Raises ThalovantAPIError with code `exists` or `unwritable` for a file that cannot be made, and when the
+        export breaks off; then no file is left.
+        """
+        export = AuditExport()
+        with export_target(target) as out:
+            with contextlib.closing(self._parts(api_clients.export_audit(), lambda _: None)) as parts:
+                for part in parts:
+                    export.feed(part)
+                    out.write(part)
+            return export.entries()
+
+    def presence(self, hub_id: str) -> list[ClientPresence]:
+        """Whether each client of a hub is online, since when, over which carrier, and why not."""
+        return self._run(api_clients.presence(hub_id))
+
+    def watch_presence(self, hub_id: str) -> Generator[ClientPresence]:
+        """Each client of a hub as it is now, then every change, until you stop: leave the loop and close it.
+
+        A lost connection is opened again with growing pauses; what changed meanwhile comes then, and nothing twice. A
+        client that was removed comes as `revoked` with `why` `removed`. Raises ThalovantAPIError (or one of its kinds)
+        when the server refuses, and ThalovantAPIUnreachableError when it was not there in the first place.
+        """
+        watch = PresenceWatch(random.uniform)
+        while True:
+            error: ThalovantAPIError | None = None
+            try:
+                with contextlib.closing(self._parts(api_clients.presence_events(hub_id), watch.opened)) as parts:
+                    for part in parts:
+                        yield from watch.feed(part)
+                        if watch.over:
+                            break
+            except ThalovantAPIError as lost:
+                error = lost
+            time.sleep(watch.lost(error))

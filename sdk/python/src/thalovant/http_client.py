@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 import weakref
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, NoReturn
 
 import httpx2
@@ -18,6 +19,8 @@ import httpx2
 from thalovant.api_session import MAX_ANSWER, HttpAnswer, HttpRequest
 from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
 from thalovant.transports.tls import NAME_ADVICE, bundle_advice, client_context, is_other_authority, is_other_name
+
+Opened = Callable[[HttpAnswer], None]
 
 
 class HttpClient:
@@ -49,6 +52,26 @@ class HttpClient:
                 return HttpAnswer(response.status_code, _headers(response), bytes(body))
         except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
             _explain(error, request, self._timeout, self._advice, own_authority=self._ca_pem is not None)
+        finally:
+            if self._own is not None:
+                self._own.cookies.clear()
+
+    def parts(self, request: HttpRequest, opened: Opened, *, silence: float) -> Generator[bytes]:
+        """Send a request and yield the body of its answer as it comes, for as long as it comes; close when done.
+
+        `opened` sees the answer first, with its body only when it is an error; what it raises is raised. Raises
+        ThalovantAPIUnreachableError also when the body breaks off, or nothing comes for `silence` seconds.
+        """
+        try:
+            with self._client().stream(**_arguments(request, _patient(self._timeout, silence))) as response:
+                body = bytearray()
+                for part in () if response.is_success else response.iter_bytes():
+                    _take(body, part)
+                opened(HttpAnswer(response.status_code, _headers(response), bytes(body)))
+                yield from response.iter_bytes()
+        except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
+            patience = self._timeout if isinstance(error, httpx2.ConnectTimeout) else silence
+            _explain(error, request, patience, self._advice, own_authority=self._ca_pem is not None)
         finally:
             if self._own is not None:
                 self._own.cookies.clear()
@@ -91,6 +114,25 @@ class AsyncHttpClient:
                     return HttpAnswer(response.status_code, _headers(response), bytes(body))
         except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
             _explain(error, request, self._timeout, self._advice, own_authority=self._ca_pem is not None)
+        finally:
+            if self._own is not None:
+                self._own.cookies.clear()
+
+    async def parts(self, request: HttpRequest, opened: Opened, *, silence: float) -> AsyncGenerator[bytes]:
+        """As `HttpClient.parts`."""
+        try:
+            client = await self._client()
+            async with client.stream(**_arguments(request, _patient(self._timeout, silence))) as response:
+                body = bytearray()
+                if not response.is_success:
+                    async for part in response.aiter_bytes():
+                        _take(body, part)
+                opened(HttpAnswer(response.status_code, _headers(response), bytes(body)))
+                async for part in response.aiter_bytes():
+                    yield part
+        except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
+            patience = self._timeout if isinstance(error, httpx2.ConnectTimeout) else silence
+            _explain(error, request, patience, self._advice, own_authority=self._ca_pem is not None)
         finally:
             if self._own is not None:
                 self._own.cookies.clear()
@@ -141,7 +183,11 @@ def untrusted_get(request: HttpRequest, timeout: float) -> HttpAnswer:
         return client.send(request)
 
 
-def _arguments(request: HttpRequest, timeout: float) -> dict[str, Any]:
+def _patient(timeout: float, silence: float) -> httpx2.Timeout:
+    return httpx2.Timeout(timeout, read=silence)
+
+
+def _arguments(request: HttpRequest, timeout: float | httpx2.Timeout) -> dict[str, Any]:
     return {
         "method": request.method,
         "url": request.url,

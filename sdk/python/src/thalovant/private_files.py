@@ -15,6 +15,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 MAX_BYTES = 1 << 20
 """No file of ours comes near this; a larger one is a mistake (or a device)."""
@@ -54,17 +55,28 @@ def write_private_text(path: str | Path, text: str, *, overwrite: bool = False) 
     Without `overwrite` an existing file is left alone. A symlink is never written through or replaced.
     Raises PrivateFileError with code `exists`, `symlink` or `unwritable`.
     """
+    with private_file(path, overwrite=overwrite) as stream:
+        stream.write(text.encode("utf-8"))
+    return Path(path).expanduser()
+
+
+@contextlib.contextmanager
+def private_file(path: str | Path, *, overwrite: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write bytes to, as `write_private_text` does: it is there when the block is left, all of it.
+
+    When the block raises, nothing is. Raises as `write_private_text`.
+    """
     target = Path(path).expanduser()
     if target.is_symlink():
         raise PrivateFileError(f"{target} is a symlink; name the real file instead.", code="symlink")
     try:
         _reserve(target, overwrite=overwrite)
-        _replace(target, text.encode("utf-8"))
+        with _replacing(target) as stream:
+            yield stream
     except FileExistsError:
         raise PrivateFileError(f"{target} exists already; it was not changed.", code="exists") from None
     except OSError as error:
         raise PrivateFileError(f"Unable to write {target}: {error.strerror}.", code="unwritable") from error
-    return target
 
 
 def make_private_folder(path: str | Path) -> Path:
@@ -172,12 +184,13 @@ def _reserve(target: Path, *, overwrite: bool) -> None:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE_MODE))
 
 
-def _replace(target: Path, content: bytes) -> None:
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[IO[bytes]]:
     beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE_FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(target)
