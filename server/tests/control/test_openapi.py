@@ -107,7 +107,7 @@ def test_every_other_route_refuses_without_a_token(in_world: InWorld, name: str,
     in_world(scenario)
 
 
-@pytest.mark.parametrize("name", ["Login", "NewHub", "HubChange", "NewClient"])
+@pytest.mark.parametrize("name", ["Login", "NewToken", "NewHub", "HubChange", "NewClient"])
 def test_the_example_of_a_body_is_taken(in_world: InWorld, name: str) -> None:
     (example,) = DOCUMENT["components"]["schemas"][name]["examples"]
 
@@ -115,6 +115,8 @@ def test_the_example_of_a_body_is_taken(in_world: InWorld, name: str) -> None:
         demo = (await world.call("GET", "/v1/hubs/demo")).json()
         if name == "Login":
             answer = await world.call("POST", "/v1/auth/token", {**example, **SIGN_IN}, token=None)
+        elif name == "NewToken":
+            answer = await world.call("POST", "/v1/auth/api-tokens", example)
         elif name == "NewHub":
             answer = await world.call("POST", "/v1/hubs", example)
         elif name == "HubChange":

@@ -38,19 +38,19 @@ class Json(Response):
         return content if isinstance(content, bytes) else orjson.dumps(content)
 
 
-class HasSeq(Protocol):
-    """A row that a cursor can point at."""
-
-    @property
-    def seq(self) -> int:
-        """Position among its kind, growing."""
+class HasId(Protocol):
+    """A row of a list."""
 
     @property
     def id(self) -> str:
         """What it is called in the log."""
 
 
-Row = TypeVar("Row", bound=HasSeq)
+Row = TypeVar("Row", bound=HasId)
+
+
+def _after_seq(row: Any) -> str:
+    return cursor_after(row.seq)
 
 
 def page(
@@ -59,13 +59,14 @@ def page(
     present: Callable[[Row], dict[str, Any]],
     path: str,
     filters: Mapping[str, str | None],
+    cursor_of: Callable[[Row], str] = _after_seq,
 ) -> Json:
     """Return one page of ``rows``, which holds one more than ``limit`` when another page follows.
 
     A row that cannot be shown is left out, with an error in the log: it must not hide the others.
     """
     shown = rows[:limit]
-    following = cursor_after(shown[-1].seq) if len(rows) > limit else None
+    following = cursor_of(shown[-1]) if len(rows) > limit else None
     data = [written for written in (_written(row, present) for row in shown) if written is not None]
     link = None
     if following is not None:

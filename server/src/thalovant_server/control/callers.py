@@ -15,6 +15,7 @@ from thalovant_server.control.services import GivenServices, Services
 from thalovant_server.errors import ApiError
 from thalovant_server.store import tokens
 from thalovant_server.store.accounts import ADMIN, AccountRecord
+from thalovant_server.store.tokens import SESSION, TokenRecord
 
 LONGEST_TOKEN = 256
 
@@ -23,7 +24,8 @@ LONGEST_TOKEN = 256
 class Caller:
     """The account that calls, by which token, with which scopes (implied ones included), and from where.
 
-    `hub_ids`: the only hubs that the token is good for; None when it is not limited to some.
+    `hub_ids`: the only hubs that the token is good for; None when it is not limited to some. `kind` of the token, as
+    the store has it; `expires_at` of the token, in microseconds, None when it is good until it is revoked.
     """
 
     account: AccountRecord
@@ -31,6 +33,8 @@ class Caller:
     scopes: frozenset[str]
     address: str = ""
     hub_ids: frozenset[str] | None = None
+    kind: str = SESSION
+    expires_at: int | None = None
 
     @property
     def id(self) -> str:
@@ -44,8 +48,14 @@ class Caller:
 
     def owns(self, owner_id: str, hub_id: str | None = None) -> bool:
         """Tell whether the caller may act on what belongs to this account and, if it is a hub's, to this hub."""
-        if self.hub_ids is not None and hub_id not in self.hub_ids:
-            return False
+        return self.reaches(hub_id) and self.speaks_for(owner_id)
+
+    def reaches(self, hub_id: str | None) -> bool:
+        """Tell whether the token is good for this hub; None is what belongs to no hub."""
+        return self.hub_ids is None or hub_id in self.hub_ids
+
+    def speaks_for(self, owner_id: str) -> bool:
+        """Tell whether the account may act for this one. Not enough to act on a hub: see `owns`."""
         return self.is_admin or owner_id == self.id
 
 
@@ -89,6 +99,17 @@ HubsWriter = Annotated[Caller, Depends(caller_with(scopes.HUBS_WRITE))]
 ClientsReader = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_READ))]
 ClientsWriter = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_WRITE))]
 AuditReader = Annotated[Caller, Depends(caller_with(scopes.AUDIT_READ))]
+TokensWriter = Annotated[Caller, Depends(caller_with(scopes.TOKENS_WRITE))]
+
+
+def refuse_limited(caller: Caller) -> None:
+    """Let pass whose token is not limited to some hubs.
+
+    Raises:
+        ApiError: 403 `token_limited_to_hubs`.
+    """
+    if caller.hub_ids is not None:
+        raise ApiError(403, "This token is good for some hubs only, and this is none of them", "token_limited_to_hubs")
 
 
 def address_of(request: Request) -> str:
@@ -105,7 +126,14 @@ async def _find(services: Services, token: str, address: str) -> Caller | None:
     if found is None:
         return None
     record, account = found
-    if not record.is_good(services.clock()) or not account.active:
+    now = services.clock()
+    if not record.is_good(now) or not account.active:
         return None
+    services.token_use.note(record.id, now)
+    return _caller(record, account, address)
+
+
+def _caller(record: TokenRecord, account: AccountRecord, address: str) -> Caller:
     limited = None if record.hub_ids is None else frozenset(record.hub_ids)
-    return Caller(account, record.id, scopes.with_implied(record.scopes.split()), address, limited)
+    granted = scopes.with_implied(record.scopes.split())
+    return Caller(account, record.id, granted, address, limited, record.kind, record.expires_at)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from thalovant_server import hub_spec
 from thalovant_server.control.answers import check_etag, etag, time_text
 from thalovant_server.control.auditing import changes, hub_target, record
-from thalovant_server.control.callers import Caller
+from thalovant_server.control.callers import Caller, refuse_limited
 from thalovant_server.control.replay import Made, Repeatable, once
 from thalovant_server.control.schemas import HubChange, NewHub
 from thalovant_server.control.services import Services
@@ -99,7 +99,7 @@ def is_public(hub: HubRecord) -> bool:
 
 def may_see(caller: Caller, hub: HubRecord) -> bool:
     """Tell whether a caller may see a hub, and make clients of its own there."""
-    return caller.owns(hub.owner_id, hub.id) or is_public(hub)
+    return caller.reaches(hub.id) and (caller.speaks_for(hub.owner_id) or is_public(hub))
 
 
 async def referred_hub(connection: AsyncConnection, reference: str, visible: Callable[[HubRecord], bool]) -> HubRecord:
@@ -157,6 +157,7 @@ async def create(services: Services, caller: Caller, body: NewHub, request: Repe
         ApiError: 403, 409 `slug_in_use`, and what a replay raises.
         ForbiddenTextError: a name or a part of the spec is not usable.
     """
+    refuse_limited(caller)
     _check_new(services, body)
     spec = hub_spec.checked_spec(body.spec, services.agents)
     now = services.clock()

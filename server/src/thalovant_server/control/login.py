@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing in and out: a password becomes a token, a token stops being good (contract 3.1, 3.7)."""
+"""Signing in: a password becomes a token (contract 3.1). What else a token may come from is in `tokens`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ async def _account_of(services: Services, body: Login, address: str) -> AccountR
         if attempt.slow:
             await services.throttle.slow_down()
         account = await _find_account(services, email)
-        right = await services.hasher.verify(body.password, account.password_phc if account else None)
+        phc = account.password_phc if account else None
+        right = await services.hasher.verify(body.password, phc or None)  # an invited account has none yet
     except Overloaded:
         services.throttle.forgive(attempt)  # it was not judged
         raise
@@ -82,28 +83,3 @@ async def _account_of(services: Services, body: Login, address: str) -> AccountR
 async def _find_account(services: Services, email: str) -> AccountRecord | None:
     async with services.database.read() as connection:
         return await accounts.by_email(connection, email)
-
-
-async def revoke(services: Services, caller: Caller, token_id: str) -> None:
-    """Make one of the caller's tokens good for nothing; an admin may revoke anybody's.
-
-    A token may always revoke itself, and another one that can do no more than itself: a narrow one that leaked must
-    not take the broad one away.
-
-    Raises:
-        ApiError: 404, there is no such token, or it is not the caller's; 403, it has scopes that this one lacks.
-    """
-
-    async def work(transaction: Transaction) -> None:
-        record = await tokens.by_id(transaction.connection, token_id)
-        if record is None or not caller.owns(record.account_id):
-            raise ApiError(404, "Token not found", "token_not_found")
-        if token_id != caller.token_id and not scopes.with_implied(record.scopes.split()) <= caller.scopes:
-            raise ApiError(403, "Insufficient scopes", "insufficient_scopes")
-        if record.revoked_at is not None:
-            return
-        now, target, before = services.clock(), auditing.token_target(record), auditing.audited_token(record)
-        await tokens.revoke(transaction.connection, token_id, now)
-        await auditing.record(transaction.connection, caller, "token.revoked", target, at=now, before=before)
-
-    await services.database.write(work)

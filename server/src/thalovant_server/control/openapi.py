@@ -30,7 +30,7 @@ problem+json with a `code` for programs and a `detail` for people. Lists come in
 repeated. Members that you do not know are to be ignored.
 """
 TAGS = [
-    {"name": "auth", "description": "Signing in and out."},
+    {"name": "auth", "description": "Signing in and out; tokens."},
     {"name": "hubs", "description": "Hubs, for their owners and, where they are public, for everybody."},
     {"name": "clients", "description": "Clients of hubs, each with a credential of its own."},
     {"name": "audit", "description": "Who did what to which hub or client, and what was denied."},
@@ -40,7 +40,7 @@ TAGS = [
 REFUSALS = {
     400: ("The request cannot be carried out as it is.", "bad_request immutable_field"),
     401: ("Nobody is signed in, or the login failed.", "invalid_token invalid_credentials"),
-    403: ("The token may not do this.", "insufficient_scopes ownership_required"),
+    403: ("The token may not do this.", "insufficient_scopes ownership_required token_limited_to_hubs"),
     404: (
         "There is no such thing, or not for this caller.",
         "hub_not_found client_not_found credential_not_found token_not_found operation_not_found no_own_authority "
@@ -49,7 +49,7 @@ REFUSALS = {
     408: ("The body did not arrive in time.", "body_timeout"),
     409: (
         "Something else stands in the way.",
-        "slug_in_use access_key_in_use idempotency_key_reused idempotency_result_gone",
+        "slug_in_use access_key_in_use idempotency_key_reused idempotency_result_gone too_many_tokens",
     ),
     412: ("The etag is not the present one: read again, then repeat.", "etag_mismatch"),
     413: ("The body is too large.", "body_too_large"),

@@ -50,8 +50,11 @@ def repeatable(caller: Caller, route: str, key: str | None, body: dict[str, Any]
     if key is not None and not _KEY.fullmatch(key):
         raise ApiError(422, "Idempotency-Key must have 1 to 255 visible ASCII characters", "invalid_idempotency_key")
     spec = {name: value for name, value in body.get("spec", {}).items() if name not in _SECRETS}
-    payload = orjson.dumps({**body, "spec": spec}, option=orjson.OPT_SORT_KEYS)
-    return Repeatable(None if key is None else RequestKey(caller.id, route, key), payload)
+    payload = {**body, "spec": spec}
+    if caller.hub_ids is not None:  # a limited token is told no answer that a wider one was given
+        payload["only for hubs"] = sorted(caller.hub_ids)
+    written = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
+    return Repeatable(None if key is None else RequestKey(caller.id, route, key), written)
 
 
 async def once(

@@ -36,6 +36,27 @@ class Token(Resource):
     token_id: Annotated[str, Field(description="To revoke it by.", examples=["tok-8b2f11"])]
 
 
+class ApiToken(Resource):
+    """A token that lasts, without itself: one made for a program (`api`), or by a device login (`device`)."""
+
+    id: Annotated[str, Field(description="To revoke it by.", examples=["tok-8b2f11"])]
+    kind: Literal["api", "device", "session"]
+    name: Annotated[str | None, Field(examples=["nightly build"])]
+    scopes: Annotated[list[str], Field(examples=[["hubs:read", "clients:write"]])]
+    hub_ids: Annotated[list[str] | None, Field(description="The only hubs it is good for; null: all of them.")]
+    created_at: Time
+    expires_at: Annotated[Time | None, Field(description="Null: good until it is revoked.")]
+    last_used_at: Annotated[Time | None, Field(description="Null: never used.")]
+
+
+class NewApiToken(ApiToken):
+    """A token that was just made."""
+
+    access_token: Annotated[str, Field(description="Secret; told this once.", examples=["tvpat_example"])]
+    token_type: Literal["bearer"]
+    token_id: Annotated[str, Field(description="The same as `id`.", examples=["tok-8b2f11"])]
+
+
 class Account(Resource):
     """An account of this server."""
 

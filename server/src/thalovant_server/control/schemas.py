@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+LONGEST_SECONDS = 10 * 366 * 24 * 60 * 60
 Visibility = Literal["public", "private"]
 CapacityProfile = Literal["standard", "autoscaling"]
 
@@ -36,6 +37,17 @@ class Login(Body):
     scope: Annotated[str, StringConstraints(max_length=1024)] | None = None
     otp_code: str | None = None
     recovery_code: str | None = None
+
+
+class NewToken(Body):
+    """An API token to make. Without `hub_ids` it is good for every hub; without an end until it is revoked."""
+
+    model_config = _example(name="nightly build", scopes=["hubs:read", "clients:write"], expires_in_seconds=7_776_000)
+
+    name: str
+    scopes: Annotated[list[str], Field(min_length=1, max_length=32)]
+    hub_ids: Annotated[list[Id], Field(min_length=1, max_length=100)] | None = None
+    expires_in_seconds: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] | None = None
 
 
 class NewHub(Body):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from thalovant_server.errors import ApiError
 
 HUBS_READ = "hubs:read"
@@ -10,6 +12,9 @@ HUBS_WRITE = "hubs:write"
 CLIENTS_READ = "clients:read"
 CLIENTS_WRITE = "clients:write"
 AUDIT_READ = "audit:read"
+TOKENS_WRITE = "tokens:write"
+USERS_READ = "users:read"
+USERS_WRITE = "users:write"
 
 ALL = (
     HUBS_READ,
@@ -21,9 +26,16 @@ ALL = (
     "memory:read",
     "memory:write",
     AUDIT_READ,
+    TOKENS_WRITE,
+    USERS_READ,
+    USERS_WRITE,
 )
 
-_IMPLIED = {HUBS_WRITE: (HUBS_READ,), HUBS_READ: ("hubs:inspect", "hubs:preview")}
+_IMPLIED = {
+    HUBS_WRITE: (HUBS_READ,),
+    HUBS_READ: ("hubs:inspect", "hubs:preview"),
+    USERS_WRITE: (USERS_READ,),
+}
 
 
 def asked_for(scope: str | None) -> list[str]:
@@ -34,13 +46,22 @@ def asked_for(scope: str | None) -> list[str]:
     """
     if scope is None or not scope.strip():
         return list(ALL)
-    named = set(scope.split())
-    if not named <= set(ALL):
-        raise ApiError(422, f"scope may name: {' '.join(ALL)}", "invalid_scope")
-    return [each for each in ALL if each in named]
+    return known(scope.split(), "scope")
 
 
-def with_implied(granted: list[str]) -> frozenset[str]:
+def known(named: Iterable[str], field: str) -> list[str]:
+    """Return these scopes, each once, in the order of `ALL`.
+
+    Raises:
+        ApiError: 422 `invalid_scope`, one of them is unknown.
+    """
+    asked = set(named)
+    if not asked <= set(ALL):
+        raise ApiError(422, f"{field} may name: {' '.join(ALL)}", "invalid_scope")
+    return [each for each in ALL if each in asked]
+
+
+def with_implied(granted: Iterable[str]) -> frozenset[str]:
     """Return the granted scopes and those that they imply."""
     result: set[str] = set()
     waiting = list(granted)

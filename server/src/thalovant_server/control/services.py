@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.throttle import LoginThrottle
+from thalovant_server.control.token_use import TokenUse
 from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
@@ -49,14 +50,20 @@ class Services:
     clock: Clock = now
     token_seconds: int = TOKEN_SECONDS
     usage: DailyUsage = field(default_factory=DailyUsage)
+    token_use: TokenUse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.token_use = TokenUse(self.database)
 
     def start(self) -> None:
         """Start the work behind the API; call on the running loop."""
         self.directory.start()
+        self.token_use.start()
 
     async def stop(self) -> None:
         """End that work. The database stays open: it belongs to the caller."""
         await self.directory.stop()
+        await self.token_use.stop()
         await asyncio.to_thread(self.hasher.close)
 
 

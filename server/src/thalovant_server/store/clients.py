@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ async def page(
     hub_id: str | None = None,
     owner_id: str | None = None,
     visible_to: str | None = None,
+    only_hubs: Collection[str] | None = None,
 ) -> list[ClientRecord]:
     """Return up to ``limit`` clients with a `seq` above ``after``, oldest first.
 
@@ -67,10 +68,13 @@ async def page(
         hub_id: only clients of this hub.
         owner_id: only clients of this owner.
         visible_to: only clients that this account owns, or whose hub it owns.
+        only_hubs: only clients of these hubs.
     """
     query = select(clients).where(clients.c.seq > after)
     if hub_id is not None:
         query = query.where(clients.c.hub_id == hub_id)
+    if only_hubs is not None:
+        query = query.where(clients.c.hub_id.in_(only_hubs))
     if owner_id is not None:
         query = query.where(clients.c.owner_id == owner_id)
     if visible_to is not None:

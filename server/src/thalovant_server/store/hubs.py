@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,21 @@ async def all_of_them(connection: AsyncConnection) -> list[HubRecord]:
     return records_of(HubRecord, list((await connection.execute(select(hubs).order_by(hubs.c.seq))).all()))
 
 
-async def page(connection: AsyncConnection, *, after: int, limit: int, owner_id: str | None = None) -> list[HubRecord]:
-    """Return up to ``limit`` hubs with a `seq` above ``after``, oldest first; of one owner where one is named."""
+async def page(
+    connection: AsyncConnection,
+    *,
+    after: int,
+    limit: int,
+    owner_id: str | None = None,
+    only: Collection[str] | None = None,
+) -> list[HubRecord]:
+    """Return up to ``limit`` hubs with a `seq` above ``after``, oldest first.
+
+    Of one owner where one is named; ``only`` those with one of these ids where they are given.
+    """
     query = select(hubs).where(hubs.c.seq > after)
+    if only is not None:
+        query = query.where(hubs.c.id.in_(only))
     if owner_id is not None:
         query = query.where(hubs.c.owner_id == owner_id)
     rows = await connection.execute(query.order_by(hubs.c.seq).limit(limit))

@@ -41,7 +41,7 @@ async def list_clients(
     include_spec: bool = True,
 ) -> Response:
     """List the caller's clients and those of the caller's hubs, oldest first; an admin sees everybody's."""
-    if owner_id is not None and not caller.owns(owner_id):
+    if owner_id is not None and not caller.speaks_for(owner_id):
         raise hubs.ownership_required()
     limit = rows_on_a_page(limit)
     async with services.database.read() as connection:
@@ -52,6 +52,7 @@ async def list_clients(
             hub_id=hub_id,
             owner_id=owner_id,
             visible_to=None if caller.is_admin else caller.id,
+            only_hubs=caller.hub_ids,
         )
     spec_left_out = None if include_spec else "false"
     filters = {"hub_id": hub_id, "owner_id": owner_id, "include_spec": spec_left_out}

@@ -52,11 +52,11 @@ async def list_hubs(
     owner_id: str | None = None,
 ) -> Response:
     """List the caller's hubs, oldest first; an admin sees everybody's."""
-    if owner_id is not None and not caller.owns(owner_id):
+    if owner_id is not None and not caller.speaks_for(owner_id):
         raise hubs.ownership_required()
     limit, owner = rows_on_a_page(limit), owner_id if caller.is_admin else caller.id
     async with services.database.read() as connection:
-        found = await rows.page(connection, after=seq_of(cursor), limit=limit + 1, owner_id=owner)
+        found = await rows.page(connection, after=seq_of(cursor), limit=limit + 1, owner_id=owner, only=caller.hub_ids)
     present = partial(hubs.shown, endpoints=services.endpoints)
     return page(found, limit, present, "/v1/hubs", {"owner_id": owner_id})
 
