@@ -27,6 +27,7 @@ from thalovant_server.certificate_source import BroughtFiles, CertificateSource,
 from thalovant_server.control.app import create_app
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.services import Services
+from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.data_directory import DataDirectory
 from thalovant_server.descriptors import connections_per_port
 from thalovant_server.directory import Directory, Stretch
@@ -49,6 +50,7 @@ from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.server_row import ServerIdentity
+from thalovant_server.usage_keeper import UsageKeeper
 from thalovant_server.wall_clock import Clock, now
 
 log = structlog.get_logger("thalovant.server")
@@ -129,6 +131,8 @@ class Server:
         database, identity = await self._open_database(data, hasher)
         directory = await open_directory(database, node_id=identity.node_id, stretch=self._stretch, clock=self._clock)
         _warn_of_absent_agents(directory, catalog)
+        usage = DailyUsage(self._clock)
+        await self._keep_usage(UsageKeeper(usage, database))
         hub = Hub(
             directory,
             catalog,
@@ -136,10 +140,11 @@ class Server:
             node_id=identity.node_id,
             version=__version__,
             limits=Limits(connections=connections_per_port(Limits().connections)),
+            usage=usage,
         )
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
         services = Services(
-            database, directory, endpoints, catalog.names, __version__, hasher=hasher, clock=self._clock
+            database, directory, endpoints, catalog.names, __version__, hasher=hasher, clock=self._clock, usage=usage
         )
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
@@ -169,6 +174,18 @@ class Server:
             await asyncio.wait([task])
 
         self._shutdown.at_end("certificate keeper", end)
+
+    async def _keep_usage(self, keeper: UsageKeeper) -> None:
+        """Read the asks of the day, and write them until the end, which is after the last ask."""
+        await keeper.load()
+        task = asyncio.create_task(keeper.run(), name="usage-keeper")
+
+        async def end(_: Drain) -> None:
+            task.cancel()
+            await asyncio.wait([task])
+            await keeper.write()
+
+        self._shutdown.at_end("usage keeper", end)
 
     def _open_catalog(self) -> Catalog:
         catalog = Catalog.from_options(self._settings.agent)

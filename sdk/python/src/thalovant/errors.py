@@ -78,6 +78,7 @@ __all__ = [
 _MESSAGE_CHARS = 200
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _WHOLE_SECONDS = re.compile(r"[0-9]{1,9}")
+_USED_UP = ("intent_quota_exceeded", "rate_limited")
 _TOKEN = re.compile(r"tvpat_[A-Za-z0-9_-]+")
 
 
@@ -131,7 +132,10 @@ class ThalovantUnansweredError(ThalovantRuntimeError):
 
 @dataclass(frozen=True)
 class ThalovantQuota:
-    """How much of a question quota is used: `used` of `limit` a `period`, anew in `reset_after` seconds."""
+    """How much of a question quota or a rate limit is used: `used` of `limit` a `period`; wait `reset_after` seconds.
+
+    `period` is "daily" for a quota (code `intent_quota_exceeded`) and like "60s" for a rate (code `rate_limited`).
+    """
 
     period: str
     limit: int
@@ -188,7 +192,7 @@ class ThalovantPolicyDeniedError(ThalovantRuntimeError):
             code=code,
             reason=_text(data.get("reason")),
             allowed=_texts(inner.get("allowed")),
-            quota=ThalovantQuota.from_data(inner) if code == "intent_quota_exceeded" else None,
+            quota=ThalovantQuota.from_data(inner) if code in _USED_UP else None,
         )
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
@@ -518,6 +522,8 @@ def _denial_message(denied_type: str, code: str, reason: str, quota: ThalovantQu
     if code == "backend_unavailable":
         return f"The hub could not reach its assistant{because}. Try again shortly."
     refused = f"The hub refused '{_one_line(denied_type)}'"
+    if quota is not None and code == "rate_limited":
+        return f"{refused}: it may send {quota.limit} messages in {_one_line(quota.period)}; wait {quota.reset_after}s."
     if quota is not None:
         used = f"{quota.used} of {quota.limit} {_one_line(quota.period)} questions used"
         return f"{refused}: {used}; it resets in {quota.reset_after}s."

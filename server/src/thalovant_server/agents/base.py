@@ -18,6 +18,10 @@ class AgentRequest:
     `client_id` says who asks: stable, given by this server, different for each client. `session_id` is the client's
     choice made private to it: two clients never have the same, so it may key a conversation. `client_name` is for
     people. `data` and `context` are the client's own, unchecked; a session named there is not private.
+
+    `blocked_skills` and `blocked_intents` (``skill:intent``) are what this client may not reach, by its policy or its
+    own wish; the session in `context` has them too, as `blacklisted_skills` and `blacklisted_intents`. The hub cannot
+    know where a text leads: an agent with skills must heed them.
     """
 
     text: str
@@ -30,6 +34,8 @@ class AgentRequest:
     context: dict[str, Any] = field(repr=False)
     _: KW_ONLY
     client_id: str
+    blocked_skills: tuple[str, ...] = ()
+    blocked_intents: tuple[str, ...] = ()
 
 
 class AgentError(Exception):

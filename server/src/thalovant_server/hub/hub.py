@@ -13,14 +13,17 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from thalovant.protocol.messages import HiveMessage
 from thalovant_server.agents.base import Agent, AgentRequest
+from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.errors import CredentialGone, Overloaded, StorageError
-from thalovant_server.hub import policy, refusal
+from thalovant_server.hub import block_lists, policy, refusal
+from thalovant_server.hub.allowance import Allowances, Shortage
 from thalovant_server.hub.ask import Ask, Cancel
 from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import Clock, LoopClock
@@ -54,6 +57,7 @@ class Hub:
     Args:
         static_private: the server's Noise key, 32 bytes.
         node_id: the server's short public name in every HELLO; must survive restarts (contract section 4.1).
+        usage: counts the asks of the day; one of its own when none is given.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Hub:
         version: str,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        usage: DailyUsage | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.clock: Clock = clock or LoopClock()
@@ -86,6 +91,7 @@ class Hub:
         self._by_hub: dict[str, set[Connection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._denials = DenialLog()
+        self._allowances = Allowances(usage or DailyUsage())
         self._stopping = False
         self._unsubscribe = directory.subscribe(self._changed)
 
@@ -197,9 +203,11 @@ class Hub:
         if standing is None:
             return
         credential, hub = standing
-        match policy.decide(credential.permissions, message, self.limits):
+        decision = policy.decide(credential.permissions, message, self.limits)
+        short = None if policy.is_free(decision) else self._spend(credential)
+        match decision:
             case policy.Allow(ask=Ask() as ask):
-                self._ask(connection, credential, hub, ask)
+                self._ask(connection, credential, hub, ask, short)
             case policy.Allow(ask=Cancel(request_id=request_id)):
                 self.runtime.cancel(connection, credential.client_id, request_id)
             case policy.Deny() as denial:
@@ -218,12 +226,16 @@ class Hub:
 
     def received_binary(self, connection: Connection) -> None:
         """No agent takes binary yet."""
-        if self._standing(connection) is not None:
+        standing = self._standing(connection)
+        if standing is not None:
+            self._spend(standing[0])
             self._deny(connection, policy.unsupported_frame("bin"))
 
     def received_malformed(self, connection: Connection) -> None:
         """The envelope was fine and the payload was not: say so, and go on."""
-        if self._standing(connection) is not None:
+        standing = self._standing(connection)
+        if standing is not None:
+            self._spend(standing[0])
             self._deny(connection, policy.malformed_payload("bus"))
 
     def ended(self, connection: Connection) -> None:
@@ -278,6 +290,13 @@ class Hub:
         index = self._by_client if change.client_id is not None else self._by_hub
         for connection in list(index.get(change.client_id or change.hub_id, ())):
             self._standing(connection)
+        if change.action == "removed" and change.client_id is not None:
+            # Later: a rotation may put another credential in the place of this one.
+            self.clock.call_later(0.0, partial(self._forget_if_gone, change.client_id))
+
+    def _forget_if_gone(self, client_id: str) -> None:
+        if not self._directory.credentials_of(client_id):
+            self._allowances.forget(client_id)
 
     def _siblings(self, carrier: str, credential: CredentialEntry, *, ready: bool) -> list[Connection]:
         return [
@@ -314,13 +333,33 @@ class Hub:
             max_values=self.limits.message_values,
         )
 
-    def _ask(self, connection: Connection, credential: CredentialEntry, hub: HubEntry, ask: Ask) -> None:
+    def _spend(self, credential: CredentialEntry) -> Shortage | None:
+        return self._allowances.spend(credential.client_id, credential.permissions, self.clock.now())
+
+    def _ask(
+        self, connection: Connection, credential: CredentialEntry, hub: HubEntry, ask: Ask, short: Shortage | None
+    ) -> None:
+        """Run an ask that is within its client's limits; one that is answered from memory is within them."""
         agent = self._agents.get(hub.agent)
         if agent is None:
             reason = f"this hub's agent {hub.agent!r} is not one of this server's"
-            self._deny(connection, policy.Deny(ask.type, "backend_unavailable", reason, request_id=ask.request_id))
+            self._refuse(connection, ask, "backend_unavailable", reason)
             return
-        request = AgentRequest(
+        client_id, is_new = credential.client_id, not self.runtime.knows(credential.client_id, ask)
+        short = short or self._allowances.quota_left(client_id, credential.permissions)
+        if short is not None and is_new:
+            self._refuse(connection, ask, short.code, short.reason, short.data)
+            return
+        request = self._request(connection, credential, ask)
+        refused = self.runtime.submit(connection, client_id, self.budget_of(credential), agent, ask, request)
+        if refused is not None:
+            self._refuse(connection, ask, *refused)
+        elif is_new:
+            self._allowances.count(client_id)
+
+    def _request(self, connection: Connection, credential: CredentialEntry, ask: Ask) -> AgentRequest:
+        blocked = block_lists.for_agent(credential.permissions, ask.context)
+        return AgentRequest(
             text=ask.text,
             lang=ask.lang,
             session_id=self._private(credential.client_id, ask.session_id or connection.session_id),
@@ -329,12 +368,16 @@ class Hub:
             site_id=connection.site_id,
             request_id=ask.request_id or "",
             data=ask.data,
-            context=ask.context,
+            context=blocked.context,
+            blocked_skills=blocked.skills,
+            blocked_intents=blocked.intents,
         )
-        refused = self.runtime.submit(connection, credential.client_id, self.budget_of(credential), agent, ask, request)
-        if refused is not None:
-            code, reason = refused
-            self._deny(connection, policy.Deny(ask.type, code, reason, request_id=ask.request_id))
+
+    def _refuse(
+        self, connection: Connection, ask: Ask, code: str, reason: str, data: dict[str, Any] | None = None
+    ) -> None:
+        """Deny an ask, or a query, that its client might have been allowed."""
+        self._deny(connection, policy.Deny(ask.type, code, reason, data or {}, ask.request_id, ask.query_id))
 
     def _private(self, client_id: str, session_id: str) -> str:
         """A session id no other client can have: the client chose it, and agents may key memory by it."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """May this client send this? One pure decision a message (contract sections 9.4, 10.1 and 11).
 
-Deny by default: a bus message's type must be in the credential's `allowed_types`. A denial is a message that
-carries the request id, so that it ends the right ask; only a kind of frame without its grant may end the connection.
+Deny by default: a bus message's type must be in the client's `allowed_types`, and it may not address what is blocked. A
+denial is a message that carries the request id, so that it ends the right ask; only a kind of frame without its grant
+may end the connection. How much a client may send is `hub.allowance`'s.
 
 It will not send, remember or look anything up.
 """
@@ -16,6 +17,7 @@ import orjson
 
 from thalovant.protocol.errors import MessageError
 from thalovant_server.hub.ask import Ask, Cancel, malformed, request_id_of
+from thalovant_server.hub.block_lists import blocked_intent, blocked_skill
 
 if TYPE_CHECKING:
     from thalovant.protocol.messages import HiveMessage
@@ -89,6 +91,11 @@ def decide(permissions: Permissions, message: HiveMessage, limits: Limits) -> De
     return unsupported_frame(kind)
 
 
+def is_free(decision: Decision) -> bool:
+    """Whether a message does not count against its client's rate: it asks for nothing, or takes back what it asked."""
+    return isinstance(decision, Ignore) or (isinstance(decision, Allow) and isinstance(decision.ask, Cancel))
+
+
 def unsupported_frame(kind: str, request_id: str | None = None) -> Deny:
     """The denial of a kind of frame that this hub does not serve to anybody."""
     return Deny(kind, "unsupported_frame", f"this hub does not take '{kind}' frames", request_id=request_id)
@@ -149,6 +156,9 @@ def _bus(permissions: Permissions, payload: dict[str, Any], limits: Limits) -> D
         return _cancel(payload, limits)
     if bus_type not in permissions.allowed_types:
         return _not_in_list(permissions, bus_type, request_id)
+    blocked = _blocked(permissions, bus_type, payload.get("data") or {}, request_id)
+    if blocked is not None:
+        return blocked
     if bus_type not in UTTERANCES:
         reason = f"nothing on this hub listens to {bus_type}"
         return Deny(bus_type, "unsupported_type", reason, {"msg_type": bus_type}, request_id)
@@ -159,6 +169,17 @@ def _not_in_list(permissions: Permissions, bus_type: str, request_id: str | None
     named = bus_type[:200]
     data = {"msg_type": named, "allowed": sorted(permissions.allowed_types)}
     return Deny(named, "acl_disallowed_type", f"{named} not in allowed_types", data, request_id)
+
+
+def _blocked(permissions: Permissions, bus_type: str, data: dict[str, Any], request_id: str | None) -> Deny | None:
+    named = bus_type[:200]
+    if (skill := blocked_skill(permissions, bus_type, data)) is not None:
+        reason = f"the skill {skill} is blocked for this client"
+        return Deny(named, "acl_blocked_skill", reason, {"skill_id": skill}, request_id)
+    if (intent := blocked_intent(permissions, bus_type, data)) is not None:
+        reason = f"the intent {intent} is blocked for this client"
+        return Deny(named, "acl_blocked_intent", reason, {"intent": intent}, request_id)
+    return None
 
 
 def _cancel(payload: dict[str, Any], limits: Limits) -> Decision:

@@ -129,6 +129,11 @@ class Runtime:
         """Turns that have ended and can be repeated."""
         return len(self._remembered)
 
+    def knows(self, client_id: str, ask: Ask) -> bool:
+        """Whether this ask runs or is remembered, so that `submit` would run nothing."""
+        client = self._clients.get(client_id)
+        return client is not None and bool(ask.request_id) and (ask.request_id, ask.digest) in client.turns
+
     def submit(
         self, asker: Asker, client_id: str, account: Account, agent: Agent, ask: Ask, request: AgentRequest
     ) -> TooMany | None:
