@@ -133,6 +133,10 @@ class Server:
         _warn_of_absent_agents(directory, catalog)
         usage = DailyUsage(self._clock)
         await self._keep_usage(UsageKeeper(usage, database))
+        endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
+        services = Services(
+            database, directory, endpoints, catalog.names, __version__, hasher=hasher, clock=self._clock, usage=usage
+        )
         hub = Hub(
             directory,
             catalog,
@@ -141,10 +145,7 @@ class Server:
             version=__version__,
             limits=Limits(connections=connections_per_port(Limits().connections)),
             usage=usage,
-        )
-        endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
-        services = Services(
-            database, directory, endpoints, catalog.names, __version__, hasher=hasher, clock=self._clock, usage=usage
+            uses=services.uses,
         )
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())

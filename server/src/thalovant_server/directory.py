@@ -272,13 +272,33 @@ class Directory:
             self._queue.later(credential.id)
         self._tell(Change("credential", action, credential.hub_id, credential.client_id, credential.id))
 
+    def change_client(
+        self, client_id: str, *, client_name: str, site_id: str, active: bool, permissions: Permissions
+    ) -> None:
+        """Take in what changed of a client: all of its credentials have it before anybody is told."""
+        ids = sorted(self._by_client.get(client_id, ()))
+        for credential_id in ids:
+            self._credentials[credential_id] = replace(
+                self._credentials[credential_id],
+                client_name=client_name, site_id=site_id, active=active, permissions=permissions,
+            )  # fmt: skip
+        for credential_id in ids:
+            self._tell_changed(credential_id)
+
+    def set_end(self, credential_id: int, expires_at: int | None) -> None:
+        """Take in when a credential's grace ends (microseconds since 1970), or that it has no end any longer."""
+        entry = self._credentials.get(credential_id)
+        if entry is not None:
+            self._credentials[credential_id] = replace(entry, expires_at=expires_at)
+            self._tell_changed(credential_id)
+
     def reset_key(self, credential_id: int) -> None:
         """Take in that no key is pinned for a credential any longer; sessions that are open stay."""
         self._resets += 1
         entry = self._credentials.get(credential_id)
         if entry is not None:
             self._credentials[credential_id] = replace(entry, pinned_key=None)
-            self._tell(Change("credential", "changed", entry.hub_id, entry.client_id, credential_id))
+            self._tell_changed(credential_id)
 
     def remove_credential(self, credential_id: int) -> None:
         """Forget one credential of a client, if it is still there."""
@@ -322,6 +342,11 @@ class Directory:
         entry = replace(entry, pinned_key=pinned_key or entry.pinned_key, psk=psk or entry.psk)
         self._credentials[credential_id] = entry
         return entry
+
+    def _tell_changed(self, credential_id: int) -> None:
+        entry = self._credentials.get(credential_id)  # a subscriber may have removed it
+        if entry is not None:
+            self._tell(Change("credential", "changed", entry.hub_id, entry.client_id, credential_id))
 
     def _tell(self, change: Change) -> None:
         for callback in tuple(self._subscribers):

@@ -16,7 +16,7 @@ from thalovant_server.directory import DEFAULT_MAX_MESSAGE
 from thalovant_server.errors import ForbiddenTextError
 from thalovant_server.identifiers import check_name
 from thalovant_server.spec_bounds import check_bounds
-from thalovant_server.spec_keys import plain_key, without_secrets
+from thalovant_server.spec_keys import merged, plain_key, without_secrets
 
 WIRE_MAX_MESSAGE = 33_554_432
 SMALLEST_MAX_MESSAGE = 1024
@@ -57,7 +57,7 @@ def checked_spec(spec: Mapping[str, Any], agents: Agents) -> dict[str, Any]:
 def merged_spec(spec: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``spec`` with ``patch`` laid over it key by key: objects merge, null removes (contract 4.3)."""
     renamed = {**patch, "protocols": _renamed(patch["protocols"])} if _has_protocols(patch) else patch
-    return _merged(spec, renamed)
+    return merged(spec, renamed)
 
 
 def public_part(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,16 +168,3 @@ def _yes_or_no(key: str, said: object) -> bool:
 
 def _has_protocols(patch: Mapping[str, Any]) -> bool:
     return patch.get("protocols") is not None
-
-
-def _merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(old)
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, dict):
-            below = result.get(key)
-            result[key] = _merged(below if isinstance(below, dict) else {}, value)
-        else:
-            result[key] = value
-    return result

@@ -1,62 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client's life is: made with a credential of its own, shown without it, removed (contract 3.4, 4.1).
+"""What a client's life is: made with a credential of its own, shown without it, changed, removed (contract 3.4, 4.1).
 
-The answer to a creation is the only place where secrets go out. Stretching the password is not on this path
-(architecture decision 7): the directory queues it after the commit.
+The answer to a creation, and to a rotation, is the only place where secrets go out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from thalovant.protocol.topics import hub_topics
-from thalovant_server import client_spec, hub_spec
-from thalovant_server.control import grants
-from thalovant_server.control.answers import check_etag, etag, time_text
-from thalovant_server.control.auditing import client_target, record
+from thalovant_server import client_spec
+from thalovant_server.control import grants, new_credential
+from thalovant_server.control.answers import check_etag
+from thalovant_server.control.auditing import changes, client_target, record
 from thalovant_server.control.callers import Caller
-from thalovant_server.control.hubs import owner_of_new, visible_hub
+from thalovant_server.control.client_resource import read_whole, shown
+from thalovant_server.control.hubs import not_found, owner_of_new, visible_hub
+from thalovant_server.control.new_credential import Secrets
 from thalovant_server.control.replay import Made, Repeatable, once
-from thalovant_server.control.schemas import NewClient
+from thalovant_server.control.schemas import ClientChange, NewClient
 from thalovant_server.control.services import Services
-from thalovant_server.directory import CredentialEntry
-from thalovant_server.endpoints import Endpoints
 from thalovant_server.errors import ApiError, ForbiddenTextError
-from thalovant_server.identifiers import (
-    SITE_ID_LENGTH,
-    check_machine_secret,
-    check_name,
-    new_id,
-    new_secret,
-    site_id_from,
-    topic_prefix,
-)
+from thalovant_server.identifiers import SITE_ID_LENGTH, check_name, new_id, site_id_from
 from thalovant_server.spec_bounds import check_bounds
-from thalovant_server.spec_keys import without_secrets
-from thalovant_server.store import clients, credentials, hubs, idempotency
+from thalovant_server.spec_keys import merged, plain_key, without_secrets
+from thalovant_server.store import client_credentials, clients, credentials, former_credentials, hubs
 from thalovant_server.store.clients import ClientRecord
-from thalovant_server.store.credentials import AccessKeyTakenError, NewCredential
 from thalovant_server.store.database import Transaction
-from thalovant_server.store.hubs import HubRecord
 
-
-def shown(client: ClientRecord, *, with_spec: bool = True) -> dict[str, Any]:
-    """Return a client as its owner sees it: without any secret."""
-    resource = {
-        "id": client.id,
-        "hub_id": client.hub_id,
-        "name": client.name,
-        "active": client.active,
-        "owner_id": client.owner_id,
-        "etag": etag(client.revision),
-        "created_at": time_text(client.created_at),
-        "updated_at": time_text(client.updated_at),
-    }
-    return {**resource, "spec": client.spec} if with_spec else resource
+_CREDENTIAL_KEYS = ("apikey", "password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +41,8 @@ class _Wanted:
     """A request for a client, checked; its secrets minted where it brought none."""
 
     body: NewClient
-    site_id: str
     spec: dict[str, Any]
-    access_key: str
-    password: str = field(repr=False)
+    secrets: Secrets
 
 
 # -- making
@@ -80,7 +55,10 @@ async def create(services: Services, caller: Caller, body: NewClient, request: R
         ApiError: 403, 404, 409 `access_key_in_use`, and what a replay raises.
         ForbiddenTextError: a name or a part of the spec is not usable.
     """
-    wanted = _checked(body)
+    if caller.hub_ids is not None and body.hub_id not in caller.hub_ids:
+        raise not_found()  # a replay must not tell it either
+    check_name("name", body.name)
+    wanted = _Wanted(body, _checked_spec(body.name, body.spec), new_credential.secrets_of(body.spec))
     now = services.clock()
 
     async def work(transaction: Transaction) -> bytes:
@@ -90,11 +68,12 @@ async def create(services: Services, caller: Caller, body: NewClient, request: R
     return await services.database.write(work)
 
 
-def _checked(body: NewClient) -> _Wanted:
-    check_name("name", body.name)
-    given = body.spec
-    site_id = _text(given, "siteId")
-    site_id = site_id_from(body.name) if site_id is None else site_id
+def _checked_spec(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec as it is kept: with a version and a site, without secrets."""
+    site_id = given.get("siteId")
+    if site_id is not None and not isinstance(site_id, str):
+        raise ForbiddenTextError("spec.siteId", "must be a text")
+    site_id = site_id_from(name) if site_id is None else site_id
     check_name("spec.siteId", site_id, longest=SITE_ID_LENGTH)
     version = given.get("version", "1")
     if not isinstance(version, str) or not 1 <= len(version) <= 64:
@@ -102,19 +81,7 @@ def _checked(body: NewClient) -> _Wanted:
     client_spec.check_permissions(given)
     spec = {**without_secrets(given), "version": version, "siteId": site_id}
     check_bounds(spec)
-    return _Wanted(body, site_id, spec, _secret(given, "apiKey"), _secret(given, "password"))
-
-
-def _text(spec: dict[str, Any], key: str) -> str | None:
-    value = spec.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ForbiddenTextError(f"spec.{key}", "must be a text")
-    return value
-
-
-def _secret(spec: dict[str, Any], key: str) -> str:
-    given = _text(spec, key)
-    return new_secret() if given is None else check_machine_secret(f"spec.{key}", given)
+    return spec
 
 
 async def _make(services: Services, transaction: Transaction, caller: Caller, wanted: _Wanted, now: int) -> Made:
@@ -123,16 +90,9 @@ async def _make(services: Services, transaction: Transaction, caller: Caller, wa
     owner_id = await owner_of_new(connection, caller, wanted.body.owner_id)
     wanted = replace(wanted, spec=grants.of_new_client(caller, hub, wanted.spec))
     client = await clients.add(connection, _row(wanted, owner_id, now))
-    credential = _first_credential(hub, client, wanted)
-    try:
-        credential_id = await credentials.add(connection, services.database.sealer, credential)
-    except AccessKeyTakenError:
-        raise ApiError(409, "This access key is in use; take another", "access_key_in_use") from None
-    entry = _entry(services, credential_id, client, credential)
+    identity = await new_credential.give(services, transaction, hub, client, wanted.secrets, now)
     await record(connection, caller, "client.created", client_target(client), at=now, after=shown(client))
-    transaction.after_commit(partial(services.directory.put_credential, entry))
-    identity = initial_identify(hub, client, credential, services.endpoints)
-    return client.id, {**shown(client), "initial_identify": identity}
+    return client.id, {**await read_whole(connection, services, client), "initial_identify": identity}
 
 
 def _row(wanted: _Wanted, owner_id: str, now: int) -> dict[str, Any]:
@@ -141,7 +101,7 @@ def _row(wanted: _Wanted, owner_id: str, now: int) -> dict[str, Any]:
         "hub_id": wanted.body.hub_id,
         "owner_id": owner_id,
         "name": wanted.body.name,
-        "site_id": wanted.site_id,
+        "site_id": wanted.spec["siteId"],
         "active": wanted.body.active,
         "spec": wanted.spec,
         "credentials_made": 1,
@@ -151,68 +111,7 @@ def _row(wanted: _Wanted, owner_id: str, now: int) -> dict[str, Any]:
     }
 
 
-def _first_credential(hub: HubRecord, client: ClientRecord, wanted: _Wanted) -> NewCredential:
-    return NewCredential(
-        client_id=client.id,
-        number=1,
-        access_key=wanted.access_key,
-        topic_prefix=topic_prefix(hub.id, client.id, 1),
-        password=wanted.password,
-        mqtt_password=new_secret() if "mqtt" in hub_spec.carriers(hub.spec) else None,
-        created_at=client.created_at,
-    )
-
-
-def _entry(services: Services, credential_id: int, client: ClientRecord, credential: NewCredential) -> CredentialEntry:
-    return CredentialEntry(
-        id=credential_id,
-        client_id=client.id,
-        hub_id=client.hub_id,
-        access_key=credential.access_key,
-        client_name=client.name,
-        site_id=client.site_id,
-        topic_prefix=credential.topic_prefix,
-        mqtt_password_hash=credentials.hash_mqtt_password(services.database.sealer, credential.mqtt_password),
-        active=client.active,
-        permissions=client_spec.permissions(client.spec),
-    )
-
-
-def initial_identify(
-    hub: HubRecord, client: ClientRecord, credential: NewCredential, endpoints: Endpoints
-) -> dict[str, Any]:
-    """Return all that a client needs to connect (contract 3.4.3). `mqtt` is there when it has a broker password."""
-    over_wss = "wss" in hub_spec.carriers(hub.spec)
-    identity: dict[str, Any] = {
-        "access_key": credential.access_key,
-        "password": credential.password,
-        "site_id": client.site_id,
-        "default_master": endpoints.wss_for(hub.id) if over_wss else endpoints.https_for(hub.id),
-        "default_port": endpoints.api_port,
-    }
-    if endpoints.ca_pem:
-        identity["ca_pem"] = endpoints.ca_pem
-    if credential.mqtt_password is not None:
-        identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoints)
-    return identity
-
-
-def _mqtt_block(credential: NewCredential, password: str, endpoints: Endpoints) -> dict[str, Any]:
-    topics, _ = hub_topics(credential.topic_prefix)
-    return {
-        "endpoint": endpoints.mqtt_url,
-        "username": credential.access_key,
-        "password": password,
-        "topic_prefix": credential.topic_prefix,
-        "c2s_topic": topics.c2s,
-        "s2c_topic": topics.s2c,
-        "status_topic": topics.status,
-        "qos": 1,
-        "tls": True,
-    }
-
-
-# -- showing and removing
+# -- showing, changing and removing
 
 
 async def visible_client(connection: AsyncConnection, caller: Caller, client_id: str) -> ClientRecord:
@@ -230,6 +129,95 @@ async def visible_client(connection: AsyncConnection, caller: Caller, client_id:
     return client
 
 
+async def change(services: Services, caller: Caller, client_id: str, body: ClientChange, if_match: str | None) -> bytes:
+    """Change a client; return it as it is now, as the JSON answer. Live sessions follow at once.
+
+    Raises:
+        ApiError: 400 `immutable_field`, 403 for more permissions on somebody else's hub, 404, 412.
+        ForbiddenTextError: the name or a part of the spec is not usable.
+    """
+
+    async def work(transaction: Transaction) -> bytes:
+        client = await visible_client(transaction.connection, caller, client_id)
+        check_etag(if_match, client.revision)
+        values = _changed(client, body)
+        if "spec" in values:
+            await _check_raise(transaction.connection, caller, client, values["spec"])
+        if values:
+            client = await put_change(services, transaction, caller, client, values, _action(values))
+        return orjson.dumps(await read_whole(transaction.connection, services, client))
+
+    return await services.database.write(work)
+
+
+async def put_change(
+    services: Services,
+    transaction: Transaction,
+    caller: Caller,
+    client: ClientRecord,
+    values: Mapping[str, Any],
+    action: str,
+) -> ClientRecord:
+    """Write checked fields of a client, with one audit entry, and tell the directory; return the client as it is then.
+
+    Args:
+        services: the parts behind the API.
+        transaction: the one to do it in.
+        caller: who changes it.
+        client: as it is, read in this transaction.
+        values: the fields that differ; a new spec comes with its `site_id`, if that differs.
+        action: of the audit entry, such as ``client.changed``.
+    """
+    now = services.clock()
+    moved = {**values, "revision": client.revision + 1, "updated_at": now}
+    after = await clients.change(transaction.connection, client.id, moved)
+    was, becomes = changes(shown(client), shown(after))
+    await record(transaction.connection, caller, action, client_target(after), at=now, before=was, after=becomes)
+    told = partial(
+        services.directory.change_client, after.id, client_name=after.name, site_id=after.site_id, active=after.active,
+        permissions=client_spec.permissions(after.spec),
+    )  # fmt: skip
+    transaction.after_commit(told)
+    return after
+
+
+def _changed(client: ClientRecord, body: ClientChange) -> dict[str, Any]:
+    """Return the fields that differ from what is."""
+    for fixed in ("hub_id", "owner_id"):
+        if getattr(body, fixed) not in (None, getattr(client, fixed)):
+            raise ApiError(400, f"{fixed} cannot be changed", "immutable_field", members={"field": fixed})
+    name = client.name if body.name is None else check_name("name", body.name)
+    values: dict[str, Any] = {"name": name}
+    if body.active is not None:
+        values["active"] = body.active
+    if body.spec is not None:
+        _refuse_credentials(body.spec)
+        values["spec"] = _checked_spec(name, merged(client.spec, body.spec))
+        values["site_id"] = values["spec"]["siteId"]
+    return {field: value for field, value in values.items() if value != getattr(client, field)}
+
+
+async def _check_raise(
+    connection: AsyncConnection, caller: Caller, client: ClientRecord, spec: Mapping[str, Any]
+) -> None:
+    """A policy belongs to the hub's owner: nobody else gives a client more than it has."""
+    hub = await hubs.by_id(connection, client.hub_id)
+    assert hub is not None, "a client's hub is there"  # noqa: S101 - a foreign key holds it
+    grants.check_raise(caller, hub, client_spec.permissions(client.spec), client_spec.permissions(spec))
+
+
+def _refuse_credentials(spec: Mapping[str, Any]) -> None:
+    for key, value in spec.items():
+        if plain_key(key) in _CREDENTIAL_KEYS and value is not None:
+            raise ForbiddenTextError(f"spec.{key}", "cannot be changed here: a rotation gives the client another one")
+
+
+def _action(values: Mapping[str, Any]) -> str:
+    if "active" not in values:
+        return "client.changed"
+    return "client.resumed" if values["active"] else "client.paused"
+
+
 async def remove(services: Services, caller: Caller, client_id: str, if_match: str | None) -> None:
     """Remove a client; its live sessions are cut at once, and no kept answer holds its secrets any longer.
 
@@ -238,13 +226,13 @@ async def remove(services: Services, caller: Caller, client_id: str, if_match: s
     """
 
     async def work(transaction: Transaction) -> None:
-        connection = transaction.connection
+        connection, now = transaction.connection, services.clock()
         client = await visible_client(connection, caller, client_id)
         check_etag(if_match, client.revision)
-        await idempotency.forget_answers_about(connection, [client_id])
+        ended = await client_credentials.ids_of_client(connection, client_id)
+        await former_credentials.end(connection, services.database.sealer, ended, "removed", now)
         await clients.remove(connection, client_id)
-        target = client_target(client)
-        await record(connection, caller, "client.removed", target, at=services.clock(), before=shown(client))
+        await record(connection, caller, "client.removed", client_target(client), at=now, before=shown(client))
         transaction.after_commit(partial(services.directory.remove_client, client_id))
 
     await services.database.write(work)

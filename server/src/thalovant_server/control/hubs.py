@@ -23,7 +23,7 @@ from thalovant_server.endpoints import Endpoints
 from thalovant_server.errors import ApiError, ForbiddenTextError
 from thalovant_server.identifiers import check_name, is_slug, new_id, slug_from
 from thalovant_server.spec_keys import without_secrets
-from thalovant_server.store import accounts, clients, hubs, idempotency
+from thalovant_server.store import accounts, client_credentials, former_credentials, hubs, idempotency
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.hubs import PUBLIC, HubRecord
 
@@ -255,11 +255,12 @@ async def remove(services: Services, caller: Caller, hub_id: str, if_match: str 
         connection = transaction.connection
         hub = await _own_hub(connection, caller, hub_id)
         check_etag(if_match, hub.revision)
-        gone = [hub_id, *await clients.ids_of_hub(connection, hub_id)]
-        await idempotency.forget_answers_about(connection, gone)
+        await idempotency.forget_answers_about(connection, [hub_id])
+        ids, now = await client_credentials.ids_of_hub(connection, hub_id), services.clock()
+        ended = await former_credentials.end(connection, services.database.sealer, ids, "hub_removed", now)
         await hubs.remove(connection, hub_id)
-        before = {**audited(hub), "clients": len(gone) - 1}
-        await record(connection, caller, "hub.removed", hub_target(hub), at=services.clock(), before=before)
+        before = {**audited(hub), "clients": len({each.client_id for each in ended})}
+        await record(connection, caller, "hub.removed", hub_target(hub), at=now, before=before)
         transaction.after_commit(partial(services.directory.remove_hub, hub_id))
 
     await services.database.write(work)

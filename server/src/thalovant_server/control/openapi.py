@@ -49,7 +49,8 @@ REFUSALS = {
     408: ("The body did not arrive in time.", "body_timeout"),
     409: (
         "Something else stands in the way.",
-        "slug_in_use access_key_in_use idempotency_key_reused idempotency_result_gone too_many_tokens",
+        "slug_in_use access_key_in_use idempotency_key_reused idempotency_result_gone rotation_in_progress no_rotation "
+        "new_credential_unused too_many_tokens",
     ),
     412: ("The etag is not the present one: read again, then repeat.", "etag_mismatch"),
     413: ("The body is too large.", "body_too_large"),

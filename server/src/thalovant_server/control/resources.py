@@ -120,10 +120,32 @@ class ClientSummary(Resource):
     updated_at: Time
 
 
+class LastUse(Resource):
+    """When a session began or ended last, over which carrier, and from where."""
+
+    at: Time
+    carrier: Literal["wss", "https", "mqtt"]
+    address: str
+
+
+class Credential(Resource):
+    """A live credential of a client, without its secrets. After a rotation the old one is in its grace."""
+
+    number: Annotated[int, Field(ge=1, description="Counts a client's credentials; none is used twice.")]
+    state: Literal["current", "grace"]
+    created_at: Time
+    expires_at: Annotated[Time | None, Field(description="The end of its grace; null: it has no end.")]
+    mqtt: Annotated[bool, Field(description="Whether it is good for MQTT.")]
+    key_pinned: Annotated[bool, Field(description="Whether it is bound to a Noise key.")]
+    topic_prefix: Annotated[str, Field(examples=["hubs/hub-3f0c9a/clients/client-5d1e77.2"])]
+    last_used: Annotated[LastUse | None, Field(description="null: never.")]
+
+
 class Client(ClientSummary):
-    """A client of a hub, without its credentials. In a list `spec` is left out on request."""
+    """A client of a hub, without its secrets. In a list `spec` is left out on request."""
 
     spec: dict[str, Any] | None = None
+    credentials: Annotated[list[Credential], Field(description="One, or two during a rotation; the newest last.")]
 
 
 class BrokerCredentials(Resource):
@@ -153,7 +175,7 @@ class Identity(Resource):
 
 
 class NewClientAnswer(Client):
-    """A client that was just made, and its identity."""
+    """A client, and the identity that was just made for it."""
 
     initial_identify: Identity
 
@@ -223,6 +245,27 @@ class Policy(Resource):
     rate_limit: RateLimit | None
     daily_quota: Annotated[int | None, Field(description="Asks a day, UTC; null: no bound.")]
     usage: Usage
+
+
+class HubOfCredential(Resource):
+    """The hub that a credential is, or was, for."""
+
+    id: HubId
+    slug: Annotated[str, Field(examples=["demo"])]
+    name: Annotated[str, Field(examples=["demo"])]
+    active: bool
+    protocols: list[Literal["wss", "https", "mqtt"]]
+
+
+class CredentialFate(Resource):
+    """What became of a credential. `client` and `hub` as they are now; null: removed."""
+
+    status: Literal["live", "grace", "ended"]
+    why: Literal["rotated", "replaced", "cancelled", "removed", "hub_removed"] | None
+    ended_at: Time | None
+    client: Client | None
+    credential: Annotated[Credential | None, Field(description="null: it ended.")]
+    hub: HubOfCredential | None
 
 
 class PageMeta(Resource):

@@ -119,3 +119,46 @@ class PolicyChange(Body):
     blocked_intents: list[str] | None = None
     rate_limit: RateLimit | None = None
     daily_quota: int | None = None
+
+
+class ClientChange(Body):
+    """What may change of a client, and what may be sent along unchanged; null leaves it as it is.
+
+    `active` false pauses the client: it is cut off until it is true again, with the same credentials. `spec` is laid
+    over key by key (null removes a key); `siteId` is the client's site. Credentials change by a rotation only.
+    """
+
+    model_config = _example(name="kitchen-light-2", active=True, spec={"siteId": "kitchen"})
+
+    name: str | None = None
+    active: bool | None = None
+    hub_id: str | None = None
+    owner_id: str | None = None
+    spec: dict[str, Any] | None = None
+
+
+class Rotation(Body):
+    """A new credential for a client. The old one works on for `grace_seconds`; 0 ends all there are at once."""
+
+    model_config = _example(grace_seconds=86400)
+
+    grace_seconds: Annotated[int, Field(ge=0, le=2_592_000)] = 86_400
+    spec: dict[str, Any] | None = Field(
+        default=None, description="May bring `apiKey` and `password`, as a creation may."
+    )
+
+
+class RotationEnd(Body):
+    """Ends a rotation's grace. `force`: also while the new credential has never been used."""
+
+    model_config = _example(force=False)
+
+    force: bool = False
+
+
+class AccessKey(Body):
+    """A credential to ask about, by its access key: in the body, so that no log of addresses holds it."""
+
+    model_config = _example(access_key="V2hvZXZlciByZWFkcyB0aGlzIGlzIGN1cmlvdXM")
+
+    access_key: Annotated[str, StringConstraints(min_length=1, max_length=256)]

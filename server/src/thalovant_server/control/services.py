@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from thalovant_server.control.grace import GraceKeeper
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.throttle import LoginThrottle
 from thalovant_server.control.token_use import TokenUse
@@ -16,6 +17,7 @@ from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.hub_spec import Agents
+from thalovant_server.last_use import LastUses
 from thalovant_server.store.database import Database
 from thalovant_server.wall_clock import Clock, now
 
@@ -38,6 +40,8 @@ class Services:
         clock: of everything that is stored.
         token_seconds: how long a token is good.
         usage: asks of this day, which the hub counts; one of its own when there is no hub.
+
+    `uses`: when each credential was used last; the hub tells it. `grace`: ends credentials in their time.
     """
 
     database: Database
@@ -51,17 +55,25 @@ class Services:
     token_seconds: int = TOKEN_SECONDS
     usage: DailyUsage = field(default_factory=DailyUsage)
     token_use: TokenUse = field(init=False)
+    uses: LastUses = field(init=False)
+    grace: GraceKeeper = field(init=False)
 
     def __post_init__(self) -> None:
         self.token_use = TokenUse(self.database)
+        self.uses = LastUses(self.database, self.clock)
+        self.grace = GraceKeeper(self.database, self.directory, self.clock)
 
     def start(self) -> None:
         """Start the work behind the API; call on the running loop."""
         self.directory.start()
         self.token_use.start()
+        self.uses.start()
+        self.grace.start()
 
     async def stop(self) -> None:
         """End that work. The database stays open: it belongs to the caller."""
+        await self.grace.stop()
+        await self.uses.stop()
         await self.directory.stop()
         await self.token_use.stop()
         await asyncio.to_thread(self.hasher.close)

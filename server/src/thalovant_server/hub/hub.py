@@ -51,6 +51,13 @@ class Agents(Protocol):
         """The agent of that name, the default for None, or None."""
 
 
+class Uses(Protocol):
+    """Where it is noted that a credential was used."""
+
+    def note(self, credential_id: int, carrier: str, address: str) -> None:
+        """A session of this credential became ready, or ended, just now."""
+
+
 class Hub:
     """All connections of the process. Make it on the running event loop.
 
@@ -58,6 +65,7 @@ class Hub:
         static_private: the server's Noise key, 32 bytes.
         node_id: the server's short public name in every HELLO; must survive restarts (contract section 4.1).
         usage: counts the asks of the day; one of its own when none is given.
+        uses: hears which credentials are used.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class Hub:
         limits: Limits | None = None,
         clock: Clock | None = None,
         usage: DailyUsage | None = None,
+        uses: Uses | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.clock: Clock = clock or LoopClock()
@@ -81,6 +90,7 @@ class Hub:
             little=self.limits.little_bytes,
         )
         self.runtime = Runtime(self.clock, self.limits)
+        self._uses = uses
         self._directory = directory
         self._agents = agents
         self._static_private = static_private
@@ -186,6 +196,7 @@ class Hub:
         )
         if self._standing(connection) is None:
             return
+        self._note_use(connection)
         ready = self._siblings(connection.carrier, connection.credential, ready=True)
         if len(ready) > self.limits.sessions_per_credential:
             # Proven by the password, so it may displace its own: the one that was silent longest.
@@ -241,12 +252,18 @@ class Hub:
     def ended(self, connection: Connection) -> None:
         """Forget a connection."""
         credential = connection.credential
+        if connection.ready:
+            self._note_use(connection)
         for index, key in ((self._by_client, credential.client_id), (self._by_hub, credential.hub_id)):
             group = index.get(key)
             if group is not None:
                 group.discard(connection)
                 if not group:
                     del index[key]
+
+    def _note_use(self, connection: Connection) -> None:
+        if self._uses is not None:
+            self._uses.note(connection.credential.id, connection.carrier, connection.remote)
 
     # -- inside -----------------------------------------------------------------------------------------------
 

@@ -44,11 +44,6 @@ async def by_id(connection: AsyncConnection, client_id: str) -> ClientRecord | N
     return record_of(ClientRecord, (await connection.execute(query)).first())
 
 
-async def ids_of_hub(connection: AsyncConnection, hub_id: str) -> list[str]:
-    """Return the ids of a hub's clients."""
-    return list((await connection.execute(select(clients.c.id).where(clients.c.hub_id == hub_id))).scalars().all())
-
-
 async def page(
     connection: AsyncConnection,
     *,

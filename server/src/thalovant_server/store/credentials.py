@@ -79,6 +79,11 @@ async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -
     return int(result.scalar_one())
 
 
+def answer_about(client_id: str, number: int) -> str:
+    """Return what a kept answer is filed under that holds the secrets of a client's ``number``-th credential."""
+    return client_id if number == 1 else f"{client_id}.{number}"
+
+
 def hash_mqtt_password(sealer: Sealer, password: str | None) -> bytes | None:
     """Return what is kept of a broker password."""
     return None if password is None else sealer.keyed_hash(password, _MQTT_PURPOSE)

@@ -173,7 +173,7 @@ former_credentials = Table(
     Column("owner_id", String(64), nullable=False),
     Column("number", Integer, nullable=False),
     Column("why", String(16), nullable=False),  # rotated, replaced, cancelled, removed or hub_removed
-    Column("ended_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False, index=True),
 )
 
 presence = Table(

@@ -99,6 +99,7 @@ def _former_credentials() -> None:
         sa.PrimaryKeyConstraint("access_key_hash", name=op.f("pk_former_credentials")),
     )
     op.create_index(op.f("ix_former_credentials_client_id"), "former_credentials", ["client_id"])
+    op.create_index(op.f("ix_former_credentials_ended_at"), "former_credentials", ["ended_at"])
 
 
 def _presence() -> None:

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A credential as it is given out: its secrets taken or minted, its row, and the identity that goes out with it once.
+
+For a client's first one and for those that a rotation makes (architecture decision 4, contract 3.4.3). Stretching the
+password is not on this path (decision 7): the directory queues it after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from thalovant.protocol.topics import hub_topics
+from thalovant_server import client_spec, hub_spec
+from thalovant_server.control.services import Services
+from thalovant_server.directory import CredentialEntry
+from thalovant_server.endpoints import Endpoints
+from thalovant_server.errors import ApiError, ForbiddenTextError
+from thalovant_server.identifiers import check_machine_secret, new_secret, topic_prefix
+from thalovant_server.store import credentials
+from thalovant_server.store.clients import ClientRecord
+from thalovant_server.store.credentials import AccessKeyTakenError, NewCredential
+from thalovant_server.store.database import Transaction
+from thalovant_server.store.hubs import HubRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a client brings, or is given, to prove itself with."""
+
+    access_key: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+def secrets_of(spec: Mapping[str, Any]) -> Secrets:
+    """Return the secrets that a request brought in its spec, minted where it brought none.
+
+    Raises:
+        ForbiddenTextError: one is not 32 to 256 URL-safe characters.
+    """
+    return Secrets(_secret(spec, "apiKey"), _secret(spec, "password"))
+
+
+async def give(
+    services: Services, transaction: Transaction, hub: HubRecord, client: ClientRecord, secrets: Secrets, now: int
+) -> dict[str, Any]:
+    """Write the credential that `client.credentials_made` counts as the last one; return its `initial_identify`.
+
+    The directory hears of it after the commit.
+
+    Raises:
+        ApiError: 409 `access_key_in_use`.
+    """
+    new = _new(hub, client, secrets, now)
+    try:
+        credential_id = await credentials.add(transaction.connection, services.database.sealer, new)
+    except AccessKeyTakenError:
+        raise ApiError(409, "This access key is in use; take another", "access_key_in_use") from None
+    entry = _entry(services, credential_id, client, new)
+    transaction.after_commit(partial(services.directory.put_credential, entry))
+    return initial_identify(hub, client, new, services.endpoints)
+
+
+def initial_identify(
+    hub: HubRecord, client: ClientRecord, credential: NewCredential, endpoints: Endpoints
+) -> dict[str, Any]:
+    """Return all that a client needs to connect (contract 3.4.3). `mqtt` is there when it has a broker password."""
+    over_wss = "wss" in hub_spec.carriers(hub.spec)
+    identity: dict[str, Any] = {
+        "access_key": credential.access_key,
+        "password": credential.password,
+        "site_id": client.site_id,
+        "default_master": endpoints.wss_for(hub.id) if over_wss else endpoints.https_for(hub.id),
+        "default_port": endpoints.api_port,
+    }
+    if endpoints.ca_pem:
+        identity["ca_pem"] = endpoints.ca_pem
+    if credential.mqtt_password is not None:
+        identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoints)
+    return identity
+
+
+def _secret(spec: Mapping[str, Any], key: str) -> str:
+    given = spec.get(key)
+    if given is None:
+        return new_secret()
+    if not isinstance(given, str):
+        raise ForbiddenTextError(f"spec.{key}", "must be a text")
+    return check_machine_secret(f"spec.{key}", given)
+
+
+def _new(hub: HubRecord, client: ClientRecord, secrets: Secrets, now: int) -> NewCredential:
+    return NewCredential(
+        client_id=client.id,
+        number=client.credentials_made,
+        access_key=secrets.access_key,
+        topic_prefix=topic_prefix(hub.id, client.id, client.credentials_made),
+        password=secrets.password,
+        mqtt_password=new_secret() if "mqtt" in hub_spec.carriers(hub.spec) else None,
+        created_at=now,
+    )
+
+
+def _entry(services: Services, credential_id: int, client: ClientRecord, credential: NewCredential) -> CredentialEntry:
+    return CredentialEntry(
+        id=credential_id,
+        client_id=client.id,
+        hub_id=client.hub_id,
+        access_key=credential.access_key,
+        client_name=client.name,
+        site_id=client.site_id,
+        topic_prefix=credential.topic_prefix,
+        mqtt_password_hash=credentials.hash_mqtt_password(services.database.sealer, credential.mqtt_password),
+        active=client.active,
+        permissions=client_spec.permissions(client.spec),
+    )
+
+
+def _mqtt_block(credential: NewCredential, password: str, endpoints: Endpoints) -> dict[str, Any]:
+    topics, _ = hub_topics(credential.topic_prefix)
+    return {
+        "endpoint": endpoints.mqtt_url,
+        "username": credential.access_key,
+        "password": password,
+        "topic_prefix": credential.topic_prefix,
+        "c2s_topic": topics.c2s,
+        "s2c_topic": topics.s2c,
+        "status_topic": topics.status,
+        "qos": 1,
+        "tls": True,
+    }
