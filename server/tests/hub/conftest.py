@@ -14,6 +14,7 @@ from thalovant.protocol.messages import bus
 from thalovant.protocol.noise import generate_private_key
 from thalovant.protocol.session import ClientSession, Failed, NeedPsk, Ready, Received, SendClear, SendSealed
 from thalovant_server.agents.catalog import Catalog
+from thalovant_server.daily_usage import DAY, DailyUsage
 from thalovant_server.directory import CARRIERS, CredentialEntry, Directory, HubEntry
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
@@ -152,6 +153,8 @@ class Rig:
         self.put_hub("h1", agent=agent, max_message=max_message)
         self.directory.start()
         self.clock = StandingClock()
+        self.time_of_day = 20_000 * DAY + DAY // 2  # noon
+        self.usage = DailyUsage(lambda: self.time_of_day)
         self.hub = Hub(
             self.directory,
             Catalog(agents),
@@ -160,6 +163,7 @@ class Rig:
             version="0",
             limits=limits or Limits(),
             clock=self.clock,
+            usage=self.usage,
         )
 
     def put_hub(self, hub_id, *, agent=None, protocols=CARRIERS, active=True, max_message=4 << 20):
