@@ -46,7 +46,7 @@ def typed(environment: dict[str, str], tmp_path: Path) -> Typed:
     return run
 
 
-@pytest.mark.parametrize("command", ["up", "config", "health", "install-service"])
+@pytest.mark.parametrize("command", ["up", "config", "health", "install-service", "prove-isolation"])
 def test_every_setting_is_an_option_of_every_command_that_takes_them(command: str, typed: Typed) -> None:
     run = typed(command, "--help")
     assert run.returncode == 0

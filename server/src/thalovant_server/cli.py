@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,6 +62,35 @@ def config(typed: Typed, as_json: Annotated[bool, typer.Option("--json", help="F
 def health(typed: Typed) -> None:
     """Ask the server that runs on this machine with these settings whether it is well; exit code 1 if not."""
     typer.echo(f"ok: thalovant-server {check_health(typed.read().settings)}")
+
+
+@app.command("prove-isolation", short_help="Attack a running server with two throw-away clients.")
+@takes_settings
+def prove_isolation(
+    typed: Typed,
+    api: Annotated[str | None, typer.Option(metavar="URL", help="API of another server than this machine's.")] = None,
+    hub: Annotated[str | None, typer.Option(metavar="HUB", help="Id or slug. Default: the first with MQTT.")] = None,
+    email: Annotated[str | None, typer.Option(help="Who signs in. Default: the first admin.")] = None,
+    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the password.")] = None,
+    websocket: Annotated[
+        str | None, typer.Option(metavar="URL", help="Try everything over MQTT in this WebSocket, too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Attack a running server over MQTT with two clients made for it and removed again; exit code 1 if anything works.
+
+    Signs in with THALOVANT_API_TOKEN, else with e-mail and password; for this machine's server the admin's are known.
+    """
+    from thalovant_server.isolation import running, table
+
+    password = None if password_file is None else running.read_password(password_file)
+    token = os.environ.get("THALOVANT_API_TOKEN") if password is None else None
+    who = running.SignIn(token or None, email, password)
+    target = running.this_machine(typed.read().settings, who) if api is None else running.elsewhere(api, who)
+    outcomes = running.run(target, hub, websocket)
+    typer.echo(table.as_json(outcomes) if as_json else table.as_text(outcomes))
+    if not table.proven(outcomes):
+        raise typer.Exit(1)
 
 
 @app.command("install-service", short_help="Make a systemd service of the server.")

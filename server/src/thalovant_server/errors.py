@@ -5,6 +5,7 @@
     ├── SettingsError               what was typed or configured cannot be used
     ├── CertificateError            a certificate or key that the operator brought cannot be used (`.path`)
     ├── NotHealthyError             the server of this machine does not answer as it should (`.where`)
+    ├── ProofError                  the isolation could not be proven, nor was it found broken
     ├── DataDirectoryError          the data directory cannot be used (`.path`)
     │   ├── DataDirectoryInUseError another process owns it (`.owner`: its pid)
     │   └── DataDamagedError        a file in it is damaged or missing (`.path`, `.fault`)
@@ -36,6 +37,7 @@ __all__ = [
     "ForbiddenTextError",
     "NotHealthyError",
     "Overloaded",
+    "ProofError",
     "SettingsError",
     "StorageError",
     "ThalovantServerError",
@@ -88,6 +90,20 @@ class NotHealthyError(ThalovantServerError):
     def __init__(self, where: str, fault: str) -> None:
         super().__init__(f"No server in order at {where}: {fault}. Is it up, with the same settings? Its log says more")
         self.where = where
+        self.fault = fault
+
+
+class ProofError(ThalovantServerError):
+    """The proof of isolation could not be run to its end.
+
+    Args:
+        fault: what stood in its way, as the rest of a sentence.
+    """
+
+    code = "proof_not_run"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"Isolation is neither proven nor found broken: {fault}")
         self.fault = fault
 
 

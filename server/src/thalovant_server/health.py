@@ -28,7 +28,7 @@ def check_health(settings: Settings, timeout: float = TIMEOUT_SECONDS) -> str:
         NotHealthyError: it does not answer, or something else does.
         SettingsError: the settings do not say where it listens.
     """
-    host, port = _EVERYWHERE.get(settings.listen_host, settings.listen_host), _port(settings)
+    host, port = _EVERYWHERE.get(settings.listen_host, settings.listen_host), api_port(settings)
     where = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     try:
         with (
@@ -59,7 +59,13 @@ def _context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _port(settings: Settings) -> int:
+def api_port(settings: Settings) -> int:
+    """Return the port on which this machine's server has its API (blocking).
+
+    Raises:
+        NotHealthyError: it is a free one, and no server runs that says which.
+        SettingsError: it is a free one, and there is no file that says which.
+    """
     if settings.api_port:
         return settings.api_port
     if settings.ready_file is None:
