@@ -455,7 +455,7 @@ class TestIdentities:
         Path("x.identity.json").write_text("precious")
         ran = signed_in("identity", "create", "--name", "x")
         assert ran.code == 1
-        assert "exists already; choose another --name or --out" in ran.err
+        assert "exists already; choose another --out (or --name)" in ran.err
         assert api_server.seen == []
 
     def test_a_name_that_the_server_refuses_is_told_plainly(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `thalovant`: sign in, look at hubs, create and keep identities, ask, listen, emit.
+"""The command `thalovant`: sign in, look at hubs and clients, create and keep identities, ask, listen, emit.
 
 What it does is the SDK's; this and the files beside it are only words. No secret is an argument (others can read a
 process's arguments), and none is printed unless it is asked for. Reference: docs/command-line.md.
@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from thalovant.cli import config, health, hubs, identities, listen, login, talk
+from thalovant.cli import audit, clients, config, health, hubs, identities, listen, login, talk
 from thalovant.cli.errors import run
 from thalovant.cli.identity import ORDER
 from thalovant.cli.output import examples, help_without_a_command, say
@@ -31,6 +31,8 @@ app = typer.Typer(
 app.command(epilog=login.EPILOG)(login.login)
 app.add_typer(hubs.app, name="hubs")
 app.add_typer(identities.app, name="identity")
+app.add_typer(clients.app, name="clients")
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.command(epilog=f"{ORDER}\n\n{talk.ASK_EXAMPLES}")(talk.ask)
 app.command(epilog=f"{ORDER}\n\n{listen.LISTEN_EXAMPLES}")(listen.listen)

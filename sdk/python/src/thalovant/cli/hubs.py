@@ -11,11 +11,12 @@ import typer
 from thalovant.cli.errors import CommandError
 from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, print_json, print_table, say
+from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.hub_endpoints import HubProtocolSettings, hub_display_name
 
-__all__ = ["app", "hub_called"]
+__all__ = ["app", "every_hub", "hub_called"]
 
 HEAD = ("HUB", "NAME", "ID", "CARRIERS", "AGENT")
 
@@ -68,7 +69,7 @@ def set_hub(
 
 def hub_called(api: ThalovantControlPlane, wanted: str | None) -> dict[str, Any]:
     """Return the hub with that id or slug; the only one when none is named. Raises CommandError."""
-    found = list(_hubs(api))
+    found = list(every_hub(api))
     if wanted is None and len(found) == 1:
         return found[0]
     names = ", ".join(str(hub.get("slug") or hub.get("id")) for hub in found) or "none yet"
@@ -83,7 +84,7 @@ def hub_called(api: ThalovantControlPlane, wanted: str | None) -> dict[str, Any]
 
 def _list_hubs(*, as_json: bool) -> None:
     with waiting("asking for the hubs"), ThalovantControlPlane() as api:
-        found = list(_hubs(api))
+        found = list(every_hub(api))
     if as_json:
         print_json(found)
     elif found:
@@ -92,17 +93,9 @@ def _list_hubs(*, as_json: bool) -> None:
         say("There is no hub yet.")
 
 
-def _hubs(api: ThalovantControlPlane) -> Iterator[dict[str, Any]]:
-    """Every hub, page by page."""
-    cursor: str | None = None
-    while True:
-        page = api.list_hubs(cursor=cursor)
-        rows, meta = page.get("data"), page.get("meta")
-        yield from (row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
-        following = meta.get("next") if isinstance(meta, dict) else None
-        if not isinstance(following, str) or following == cursor:
-            return
-        cursor = following
+def every_hub(api: ThalovantControlPlane) -> Iterator[dict[str, Any]]:
+    """Every hub that one may use."""
+    return every_row(lambda cursor: api.list_hubs(cursor=cursor))
 
 
 def _row(hub: dict[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`thalovant audit`: who did what to which hub or client, and what was refused; and the whole log as a signed file."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thalovant.cli.client_named import HubName, client_called
+from thalovant.cli.hubs import hub_called
+from thalovant.cli.options import AsJson
+from thalovant.cli.output import examples, print_json, print_table, say
+from thalovant.cli.pages import every_row
+from thalovant.cli.progress import waiting
+from thalovant.cli.times import local_time
+from thalovant.control_plane import ThalovantControlPlane
+
+__all__ = ["app"]
+
+HEAD = ("TIME", "WHO", "FROM", "ACTION", "OF", "OUTCOME")
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback(
+    epilog=examples(
+        "thalovant audit",
+        "thalovant audit --client kitchen-light --denied",
+        "thalovant audit export audit.jsonl",
+    )
+)
+def audit(
+    context: typer.Context,
+    hub: HubName = None,
+    client: Annotated[
+        str | None, typer.Option(help="Of this client: its name, or its id, also after it is gone.", metavar="CLIENT")
+    ] = None,
+    action: Annotated[str | None, typer.Option(help="Only this, like credential.rotated.", metavar="ACTION")] = None,
+    denied: Annotated[bool, typer.Option("--denied", help="Only what was refused.")] = False,
+    limit: Annotated[int, typer.Option(help="So many, newest first.", min=1, metavar="NUMBER")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what, newest first, and what was refused."""
+    if context.invoked_subcommand is not None:
+        return
+    with waiting("asking for the audit log"), ThalovantControlPlane() as api:
+        filters: dict[str, Any] = {"action": action, "outcome": "denied" if denied else None}
+        filters["client_id"] = _client_id(api, client, hub) if client else None
+        filters["hub_id"] = hub_called(api, hub)["id"] if hub else None
+        pages = every_row(lambda cursor: api.list_audit(**filters, limit=min(limit, 100), cursor=cursor))
+        found = list(islice(pages, limit))
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(HEAD, [_row(one) for one in found])
+    else:
+        say("Nothing of that kind is in the audit log.")
+
+
+@app.command("export", epilog=examples("thalovant audit export audit.jsonl"))
+def export(
+    file: Annotated[Path, typer.Argument(help="File to write (mode 0600).", metavar="FILE")], as_json: AsJson = False
+) -> None:
+    """Write the whole audit log as JSON lines, signed by the server."""
+    with waiting("exporting the audit log"), ThalovantControlPlane() as api:
+        count = api.export_audit(file)
+    if as_json:
+        print_json({"file": str(file), "entries": count})
+        return
+    say(f"{count} entries are in {file}; its last line is the server's signature.")
+
+
+def _client_id(api: ThalovantControlPlane, client: str, hub: str | None) -> str:
+    """The id of a client; what looks like one is taken as it is, for the log outlives its clients."""
+    return client if client.startswith("client-") else str(client_called(api, client, hub)["id"])
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    times = one.get("times")
+    many = f" x{times}" if isinstance(times, int) and times > 1 else ""
+    code = f" ({one['code']})" if one.get("code") else ""
+    return (
+        local_time(one.get("at")),
+        _named(one.get("actor")),
+        str(one.get("address") or ""),
+        str(one.get("action")),
+        _named(one.get("target")),
+        f"{one.get('outcome')}{code}{many}",
+    )
+
+
+def _named(who: object) -> str:
+    if not isinstance(who, dict):
+        return ""
+    return str(who.get("name") or who.get("id") or who.get("kind") or "")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans of time as people type and read them: 24h, 30m, 0; "3 min ago", "23 h left"."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import typer
+
+__all__ = ["ago", "clock", "local_time", "seconds_left", "seconds_of", "span"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_NAMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_TYPED = re.compile(r"(?:[0-9]{1,9}[smhd])+|0")
+
+
+def seconds_of(text: str) -> int:
+    """Read 90s, 30m, 24h, 7d, 1h30m or 0. Raises `typer.BadParameter` for anything else."""
+    typed = text.strip().lower()
+    if not _TYPED.fullmatch(typed):
+        raise typer.BadParameter(f"{text!r} is no time; type it like 24h, 30m, 7d or 0")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhd])", typed))
+
+
+def span(seconds: float) -> str:
+    """Return a span as people say it, in one unit: 3 min, 23 h."""
+    for size, name in _NAMES:
+        if seconds >= 2 * size or (seconds >= size and name != "s"):
+            return f"{int(seconds // size)} {name}"
+    return f"{max(int(seconds), 0)} s"
+
+
+def ago(time: object) -> str:
+    """Return how long ago an ISO 8601 time was; nothing for what is no time."""
+    then = _parsed(time)
+    return "" if then is None else f"{span((datetime.now(UTC) - then).total_seconds())} ago"
+
+
+def seconds_left(time: object) -> float | None:
+    """Return how many seconds there are until an ISO 8601 time; None for what is no time."""
+    then = _parsed(time)
+    return None if then is None else (then - datetime.now(UTC)).total_seconds()
+
+
+def local_time(time: object) -> str:
+    """Return an ISO 8601 time as the clock on the wall here shows it."""
+    then = _parsed(time)
+    return str(time or "") if then is None else f"{then.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def clock() -> str:
+    """Return the time of day here."""
+    return f"{datetime.now().astimezone():%H:%M:%S}"
+
+
+def _parsed(time: object) -> datetime | None:
+    try:
+        then = datetime.fromisoformat(time) if isinstance(time, str) else None
+    except ValueError:
+        return None
+    return then if then is None or then.tzinfo is not None else then.replace(tzinfo=UTC)
