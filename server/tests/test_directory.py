@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from thalovant_server.directory import CARRIERS, Change, CredentialEntry, Directory, HubEntry
+from thalovant_server.directory import CARRIERS, Change, CredentialEntry, Directory, HubEntry, Permissions
 from thalovant_server.errors import CredentialGone
 from thalovant_server.testing.directory import MemoryStore, cheap_stretch, directory_of, mqtt_password_hash
 
@@ -74,6 +74,34 @@ def test_changes_are_told_after_they_are_in_force() -> None:
     directory.put_credential(replace(credential(), active=False))
     directory.remove_client("client-1")
     assert seen == [credential(), replace(credential(), active=False), None]
+
+
+def test_a_change_of_a_client_is_in_force_for_all_its_credentials_before_one_is_told() -> None:
+    directory = directory_of([hub()], [credential(1), credential(2), credential(3, client=2)])
+    seen: list[list[CredentialEntry]] = []
+    directory.subscribe(lambda change: seen.append(directory.credentials_of("client-1")))
+    permissions = Permissions(can_broadcast=True)
+    directory.change_client("client-1", client_name="new", site_id="hall", active=False, permissions=permissions)
+    parts = {"client_name": "new", "site_id": "hall", "active": False, "permissions": permissions}
+    assert seen == [[replace(credential(number), **parts) for number in (1, 2)]] * 2  # type: ignore[arg-type]
+    assert directory.credentials_of("client-2") == [credential(3, client=2)]
+    changes = told(directory)
+    directory.change_client("client-9", client_name="x", site_id="x", active=True, permissions=permissions)
+    assert not changes
+
+
+def test_an_end_is_set_taken_away_and_told() -> None:
+    now = 1000
+    directory = directory_of([hub()], [credential()], clock=lambda: now)
+    changes = told(directory)
+    directory.set_end(1, 1001)
+    assert directory.credential("key-1") == replace(credential(), expires_at=1001)
+    now = 1001
+    assert directory.credential("key-1") is None
+    directory.set_end(1, None)
+    assert directory.credential("key-1") == credential()
+    directory.set_end(9, None)
+    assert changes == [Change("credential", "changed", "hub-1", "client-1", 1)] * 2
 
 
 def test_each_kind_of_change() -> None:
