@@ -38,7 +38,8 @@ class FakeSession:
 class FakeCarrier:
     """Stands in for an MQTT connection, and for the hub behind it."""
 
-    remote = "somewhere"
+    remote = "somewhere:5"
+    host = "somewhere"
 
     def __init__(self, *heard: str) -> None:
         self.heard = set(heard)

@@ -35,7 +35,8 @@ class Begin(Protocol):
 class Carrier(Protocol):
     """What a dialogue needs of its MQTT connection."""
 
-    remote: str
+    remote: str  # address and port, for the log
+    host: str  # the address alone
 
     def hears(self, segment: str) -> bool:
         """Whether the client is subscribed to that topic."""
@@ -105,7 +106,7 @@ class Dialogue:
             return
         self.stop()
         self._solicited = solicited
-        self._link = link = _SessionLink(self, answers, self._carrier.remote)
+        self._link = link = _SessionLink(self, answers, self._carrier.host)
         try:
             session = self._begin(link, credential, None)
         except Refused as refused:
