@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("road")
     names = ("sleepy", "parts", "raises", "forever")
     agents = [f"{name}=python:road_agents:{name}" for name in names]
-    agents += [f"{name}=python:talking_agents:{name}" for name in ("mute", "session", "gated")]
+    agents += [f"{name}=python:talking_agents:{name}" for name in ("mute", "session", "gated", "blocked")]
     with ServerProcess(folder / "data", agents=agents, environment={"PYTHONPATH": str(AGENTS)}, strict=True) as running:
         yield running
 

@@ -38,3 +38,10 @@ async def gated(text: str) -> AsyncIterator[str]:
         else:
             yield word
     yield f"run {run}"
+
+
+def blocked(text: str, request: AgentRequest) -> str:
+    """Say which skills and intents one may not use, and what the session says of it."""
+    session = request.context.get("session", {})
+    told = [session.get("blacklisted_skills"), session.get("blacklisted_intents")]
+    return json.dumps([*request.blocked_skills, *request.blocked_intents, *told])
