@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`thalovant identity`: make a client of a hub and keep its identity, let one in with a new key."""
+"""`thalovant identity`: make a client of a hub and keep its identity, rotate it, let one in with a new key."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from thalovant.bootstrap import BootstrapIdentityResult
+from thalovant.cli import identity_rotation
 from thalovant.cli.hubs import hub_called
 from thalovant.cli.identity_saving import Keeping, file_for, usable_carriers
 from thalovant.cli.options import AsJson, ConfigFile, Profile, carrier
@@ -68,6 +69,11 @@ def create_identity(
             _undo(api, result)
             raise
     _tell(result, name, keeping, as_json=as_json)
+
+
+app.command("rotate", epilog=examples("thalovant identity rotate", "thalovant identity rotate --profile kitchen"))(
+    identity_rotation.rotate_identity
+)
 
 
 @app.command("reset-key", epilog=examples("thalovant identity reset-key CLIENT-ID"))

@@ -14,6 +14,7 @@ Where none does, the error says where it looked and what to type.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -26,7 +27,7 @@ from thalovant.identity import ThalovantIdentity
 from thalovant.paths import default_config_path
 from thalovant.profiles import read_profiles
 
-__all__ = ["ORDER", "SUFFIX", "chosen_identity"]
+__all__ = ["ORDER", "SUFFIX", "IdentityPlace", "chosen_identity", "chosen_place"]
 
 SUFFIX = ".identity.json"
 
@@ -34,6 +35,23 @@ ORDER = (
     "The identity is the first of: --identity; --profile or --config; THALOVANT_IDENTITY, THALOVANT_PROFILE or "
     f"THALOVANT_ACCESS_KEY in the environment; the only *{SUFFIX} in this directory; the profile in use."
 )
+
+
+@dataclass(frozen=True)
+class IdentityPlace:
+    """Where an identity is kept: a file, or a profile of a configuration (None: the one in use, of the user's own)."""
+
+    file: Path | None = None
+    profile: str | None = None
+    config: Path | None = None
+
+    def read(self) -> ThalovantIdentity:
+        """Read it. Raises CommandError when there is none, ThalovantIdentityError when it cannot be read."""
+        if self.file is not None:
+            return ThalovantIdentity.from_file(self.file)
+        if self.profile is None and self.config is None:
+            return _configured()
+        return ThalovantIdentity.from_config(self.config, profile=self.profile)
 
 
 def chosen_identity(
@@ -44,29 +62,36 @@ def chosen_identity(
     Raises `typer.BadParameter` for two names at once, CommandError when none or several are found, and
     ThalovantIdentityError when the one that is meant cannot be read.
     """
+    place = chosen_place(file, profile, config)
+    return ThalovantIdentity.from_env() if place is None else place.read()
+
+
+def chosen_place(
+    file: Path | None = None, profile: str | None = None, config: Path | None = None
+) -> IdentityPlace | None:
+    """Return where the identity is that was named, or else is to be found; None: the variables hold all of it.
+
+    Raises `typer.BadParameter` for two names at once and CommandError when several are found.
+    """
     if file is not None and (profile is not None or config is not None):
         raise typer.BadParameter("give --identity or --profile (with --config), not both")
-    if file is not None:
-        return ThalovantIdentity.from_file(file)
-    if profile is not None or config is not None:
-        return ThalovantIdentity.from_config(config, profile=profile)
-    return _of_the_environment() or _of_this_directory() or _configured()
-
-
-def _of_the_environment() -> ThalovantIdentity | None:
+    if file is not None or profile is not None or config is not None:
+        return IdentityPlace(file, profile, config)
     if variable := os.environ.get("THALOVANT_IDENTITY", "").strip():
-        return ThalovantIdentity.from_file(variable)
+        return IdentityPlace(file=Path(variable))
     if variable := os.environ.get("THALOVANT_PROFILE", "").strip():
-        return ThalovantIdentity.from_config(profile=variable)
-    return ThalovantIdentity.from_env() if os.environ.get("THALOVANT_ACCESS_KEY", "").strip() else None
+        return IdentityPlace(profile=variable)
+    if os.environ.get("THALOVANT_ACCESS_KEY", "").strip():
+        return None
+    return IdentityPlace(file=_of_this_directory())
 
 
-def _of_this_directory() -> ThalovantIdentity | None:
+def _of_this_directory() -> Path | None:
     here = sorted(Path.cwd().glob(f"*{SUFFIX}"))
     if len(here) > 1:
         names = ", ".join(path.name for path in here)
         raise CommandError(f"Say which identity with --identity; here are: {names}.", code="which_identity")
-    return ThalovantIdentity.from_file(here[0]) if here else None
+    return here[0] if here else None
 
 
 def _configured() -> ThalovantIdentity:

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`thalovant identity rotate`: a new credential for the identity that this machine itself uses, in its place.
+
+The new one is written beside the old and connects before it takes the old one's place. What breaks off in between is
+taken up by the next try, or undone: a machine is never left without an identity that works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from thalovant.cli.client_named import advised, label
+from thalovant.cli.client_rotation import Grace, old_credential_ends, rotation_advice
+from thalovant.cli.errors import CommandError
+from thalovant.cli.identity import IdentityPlace, chosen_place
+from thalovant.cli.identity_saving import usable_carriers
+from thalovant.cli.options import AsJson, ConfigFile, IdentityFile, Profile, config_path
+from thalovant.cli.output import print_json, say
+from thalovant.cli.progress import waiting
+from thalovant.cli.times import local_time, seconds_of
+from thalovant.control_plane import ThalovantControlPlane
+from thalovant.errors import ThalovantAPIError, ThalovantError
+from thalovant.identity import ThalovantIdentity
+
+__all__ = ["rotate_identity"]
+
+PATIENCE = 24.0  # seconds for the new identity to connect
+
+
+def rotate_identity(
+    identity: IdentityFile = None,
+    profile: Profile = None,
+    config: ConfigFile = None,
+    grace: Grace = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Rotate the identity that this machine uses: a new one takes its place once it has connected.
+
+    Needs a sign-in that may change the client (`thalovant login`). Programs that run go on with the old one for the
+    time of --grace; restart them within it.
+    """
+    seconds = seconds_of(grace)
+    place = chosen_place(identity, profile, config)
+    if place is None:
+        raise CommandError(
+            "The identity is in environment variables, which no command can change; type `thalovant clients rotate` "
+            "and set them anew.",
+            code="identity_in_environment",
+        )
+    holder = _Holder(place, place.read())
+    with ThalovantControlPlane() as api:
+        client, new = holder.left_over(api) or _rotated(api, holder, seconds)
+        if seconds:
+            with _undone_on_failure(api, client, holder):
+                _connect(new)
+            holder.replace(new)
+        else:
+            holder.replace(new)
+            _connect(new)
+    _tell(client, holder, seconds, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """An identity in its place, and the file beside it where the new one is until it has connected."""
+
+    place: IdentityPlace
+    old: ThalovantIdentity
+
+    @property
+    def path(self) -> Path:
+        return config_path(self.place.config) if self.place.file is None else self.place.file.expanduser()
+
+    @property
+    def beside(self) -> Path:
+        what = "" if self.place.file else f".{self.place.profile or 'default'}"
+        return self.path.with_name(f"{self.path.name}{what}.new")
+
+    def keep(self, new: ThalovantIdentity) -> ThalovantIdentity:
+        """Write the new one beside; what its owner has put into the old one goes along."""
+        metadata = {**self.old.metadata, **new.metadata}
+        whole = replace(new, ca_pem=new.ca_pem or self.old.ca_pem, metadata=metadata)
+        return replace(whole, source_path=str(whole.save(self.beside, overwrite=True)))
+
+    def left_over(self, api: ThalovantControlPlane) -> tuple[dict[str, Any], ThalovantIdentity] | None:
+        """What an earlier try has left beside, if it still works."""
+        if not self.beside.exists():
+            return None
+        new = ThalovantIdentity.from_file(self.beside)
+        if new.access_key == self.old.access_key:  # it had taken its place already
+            self.drop()
+            return None
+        try:
+            found = api.lookup_credential(new.access_key)
+        except ThalovantAPIError as error:
+            if error.status_code != 404:
+                raise
+            found = {}
+        if found.get("status") == "live":
+            return found["client"], new
+        self.drop()
+        return None
+
+    def replace(self, new: ThalovantIdentity) -> None:
+        """Put the new one in the old one's place, at once or not at all."""
+        if self.place.file is not None:
+            new.save(self.path, overwrite=True)
+        else:
+            new.save_to_config(self.place.config, profile=self.place.profile, overwrite=True)
+        self.drop()
+
+    def drop(self) -> None:
+        """Remove the one beside."""
+        self.beside.unlink(missing_ok=True)
+
+
+def _rotated(api: ThalovantControlPlane, holder: _Holder, seconds: int) -> tuple[dict[str, Any], ThalovantIdentity]:
+    with waiting("asking for the client"), advised(credential_not_found=_NOT_FOUND):
+        found = api.lookup_credential(holder.old.access_key)
+    client = _current(found)
+    with waiting("rotating"), rotation_advice(str(client.get("name"))):
+        result = api.rotate_client_identity(client["id"], grace_seconds=seconds)
+    try:
+        return result.client, holder.keep(result.identity)
+    except ThalovantError:
+        _cancel(api, result.client)
+        raise
+
+
+_NOT_FOUND = (
+    "The server that you are signed in to does not know this identity, or it is somebody else's: sign in where it was "
+    "made (`thalovant login URL`), as its owner."
+)
+
+
+def _current(found: dict[str, Any]) -> dict[str, Any]:
+    """The client, when the credential is its newest and may connect. Raises CommandError."""
+    client = found.get("client")
+    status, name = found.get("status"), shlex.quote(str((client or {}).get("name")))
+    if status == "ended" or not isinstance(client, dict):
+        raise CommandError(
+            f"This identity ended on {local_time(found.get('ended_at'))} ({found.get('why')}); create a new one: "
+            "thalovant identity create --name NAME",
+            code="credential_ended",
+        )
+    if status == "grace":
+        raise CommandError(
+            f"This identity was rotated already: bring the newer one here, or drop that with `thalovant clients cancel "
+            f"{name}` and rotate again.",
+            code="rotation_in_progress",
+        )
+    if not client.get("active", True):
+        raise CommandError(
+            f"{label(client)} is paused; type `thalovant clients resume {name}` first.", code="client_paused"
+        )
+    return client
+
+
+def _connect(new: ThalovantIdentity) -> None:
+    """Connect once with the new identity; raises what the client raises."""
+    from thalovant.sync_client import ThalovantClient
+
+    carriers: Any = usable_carriers(new)
+    how = {"protocols": carriers} if len(carriers) > 1 else {"protocol": carriers[0] if carriers else None}
+    with (
+        waiting("connecting with the new identity"),
+        contextlib.closing(ThalovantClient(new, auto_reconnect=False, **how)) as client,
+    ):
+        client.connect(PATIENCE)
+
+
+@contextlib.contextmanager
+def _undone_on_failure(api: ThalovantControlPlane, client: dict[str, Any], holder: _Holder) -> Any:
+    try:
+        yield
+    except ThalovantError as error:
+        _cancel(api, client)
+        holder.drop()
+        raise CommandError(
+            f"Nothing was changed, for the new identity could not connect: {error}", code=error.code
+        ) from error
+
+
+def _cancel(api: ThalovantControlPlane, client: dict[str, Any]) -> None:
+    """Drop the new credential; the error that follows matters more than a failure here."""
+    try:
+        api.cancel_rotation(str(client.get("id")))
+    except ThalovantAPIError:
+        name = shlex.quote(str(client.get("name")))
+        typer.echo(f"The new credential is left behind: thalovant clients cancel {name}", err=True)
+
+
+def _tell(client: dict[str, Any], holder: _Holder, seconds: int, *, as_json: bool) -> None:
+    if as_json:
+        place = {"file": str(holder.path)} if holder.place.file else {"profile": holder.place.profile}
+        print_json({"client_id": client.get("id"), "name": client.get("name"), "grace_seconds": seconds, **place})
+        return
+    where = str(holder.path) if holder.place.file else f"the profile {holder.place.profile or 'in use'}"
+    say(f"Rotated {label(client)}: {where} holds the new identity, and {old_credential_ends(client, seconds)}.")
+    name = shlex.quote(str(client.get("name")))
+    if seconds:
+        say(f"Next: restart what still uses the old one; `thalovant clients finish {name}` ends it early.")
+    else:
+        say("Next: restart what still uses the old one.")
