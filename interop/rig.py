@@ -26,6 +26,7 @@ class PublishedError(Exception):
         self.name: str = answer["error"]
         self.kinds: list[str] = answer["kinds"]
         self.code: str | None = answer["code"]
+        self.quota: dict[str, Any] | None = answer["quota"]
 
 
 class Published:

@@ -176,6 +176,7 @@ def main():
                 "kinds": mro,
                 "text": str(error),
                 "code": getattr(error, "code", None),
+                "quota": vars(quota) if (quota := getattr(error, "quota", None)) is not None else None,
             }
         print(json.dumps(answer), flush=True)
 

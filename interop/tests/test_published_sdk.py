@@ -285,3 +285,21 @@ def ask_until_answered(published: Published, text: str, tries: int = 4) -> str:
         except PublishedError:
             continue
     return str(published("ask", key="c", text=text)["text"])
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_used_up_quota_is_its_quota_error(
+    carrier: str, published: Published, api: ThalovantControlPlane, server: ServerProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / f"quota-{carrier}.json"
+    foreign_identity(api, server, file, {"daily_quota": 1})
+    published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
+    assert published("ask", key="c", text="one")["text"] == "one"
+    for do in ("ask", "query"):
+        with pytest.raises(PublishedError) as caught:
+            published(do, key="c", text="two")
+        assert (caught.value.name, caught.value.code) == ("ThalovantPolicyDeniedError", "intent_quota_exceeded")
+        assert caught.value.quota is not None
+        assert 0 < caught.value.quota.pop("reset_after") <= 86_400
+        assert caught.value.quota == {"period": "daily", "limit": 1, "used": 1}
+    published("close", key="c")
