@@ -30,7 +30,6 @@ class Rule:
     limited: the status that the owner gets with a token for another hub, and an admin with such a token.
     works: the status that the owner gets with that one scope.
     body, query: to send; `{hub_id}` and the like are filled in.
-    admin: it works for admins alone.
 
     Whatever the status, nothing of the owner's hub, client or token may show in the answers to `other` and `limited`.
     """
@@ -41,7 +40,6 @@ class Rule:
     works: int = 200
     body: dict[str, Any] | None = None
     query: dict[str, str] = field(default_factory=dict)
-    admin: bool = False
 
 
 OPEN = None  # whoever comes, with or without a token
@@ -62,6 +60,17 @@ RULES: dict[str, Rule | None] = {
     ),
     "GET /v1/auth/api-tokens": Rule("tokens:write", other=403, limited=200, query={"owner_id": "{owner_id}"}),
     "DELETE /v1/auth/api-tokens/{token_id}": Rule(None, other=404, limited=404, works=204),
+    "POST /v1/auth/invitations/accept": OPEN,
+    "POST /v1/users/me/password": Rule(  # with a wrong one: the right one would end the sessions of this test
+        None, other=403, limited=403, works=403,
+        body={"current_password": "guess", "new_password": "a new long password"},
+    ),
+    "GET /v1/users": Rule("users:read", other=403, limited=403),
+    "POST /v1/users": Rule(
+        "users:write", other=403, limited=403, works=201, body={"email": "{number}{hub_id}@example.test"}
+    ),
+    "PATCH /v1/users/{user_id}": Rule("users:write", other=403, limited=403, body={"active": True}),
+    "POST /v1/users/{user_id}/invite": Rule("users:write", other=403, limited=403, works=201),
     "GET /v1/hubs": Rule("hubs:read", other=200, limited=200),
     "GET /v1/hubs/{hub_id}": Rule("hubs:read", other=404, limited=404),
     "POST /v1/hubs": Rule(
@@ -79,6 +88,13 @@ RULES: dict[str, Rule | None] = {
     "POST /v1/clients/{client_id}/credentials/{number}/reset-key": Rule(
         "clients:write", other=404, limited=404, works=204
     ),
+    "PATCH /v1/clients/{client_id}": Rule("clients:write", other=404, limited=404, body={"name": "x"}),
+    "POST /v1/clients/lookup": Rule(
+        "clients:read", other=404, limited=404, body={"access_key": "{access_key}"}
+    ),
+    "POST /v1/clients/{client_id}/rotate": Rule("clients:write", other=404, limited=404, works=201, body={}),
+    "POST /v1/clients/{client_id}/rotate/finish": Rule("clients:write", other=404, limited=404, works=409, body={}),
+    "POST /v1/clients/{client_id}/rotate/cancel": Rule("clients:write", other=404, limited=404, works=409),
     "GET /v1/clients/{client_id}/policy": Rule("clients:read", other=404, limited=404),
     "PATCH /v1/clients/{client_id}/policy": Rule("clients:write", other=404, limited=404, body={"daily_quota": 9}),
     "GET /v1/audit": Rule("audit:read", other=200, limited=200),
@@ -101,9 +117,21 @@ class Owner:
         body = {"name": "private thing", "scopes": ["hubs:preview"], "hub_ids": [hub["id"]], "expires_in_seconds": 60}
         token = await self._made("/v1/auth/api-tokens", body)
         return {
-            "hub_id": hub["id"], "client_id": client["id"], "token_id": token["id"], "owner_id": hub["owner_id"],
-            "number": "1", "reference": hub["slug"], "operation_id": "op-1",
-        }  # fmt: skip
+            "hub_id": hub["id"],
+            "reference": hub["slug"],
+            "client_id": client["id"],
+            "access_key": client["initial_identify"]["access_key"],
+            "number": "1",
+            "token_id": token["id"],
+            "owner_id": hub["owner_id"],
+            "user_id": await self._somebody(hub["id"]),
+            "operation_id": "op-1",
+        }
+
+    async def _somebody(self, name: str) -> str:
+        """Another account, invited; by the admin, whoever the owner is."""
+        answer = await self.world.call("POST", "/v1/users", {"email": f"{name}@example.test"})
+        return str(answer.json()["id"])
 
     async def other_hub(self) -> str:
         return str((await self._made("/v1/hubs", {"name": "elsewhere", "spec": {"version": "1"}}))["id"])

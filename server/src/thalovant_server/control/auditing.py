@@ -91,7 +91,7 @@ async def record(
         actor_kind="account",
         actor_id=caller.id,
         actor_name=caller.account.email,
-        token_id=caller.token_id,
+        token_id=caller.token_id or None,
         address=caller.address,
     )
     await _write(connection, actor, target, before, after)

@@ -93,12 +93,28 @@ def caller_with(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
     return check
 
 
+def _admin_with(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
+    """Return a dependency that gives the caller when it is an admin whose token has ``scope`` and no limits."""
+    has_scope = caller_with(scope)
+
+    async def check(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+        await has_scope(caller)
+        if not caller.is_admin:
+            raise ApiError(403, "Only an admin may do this", "admin_required")
+        refuse_limited(caller)
+        return caller
+
+    return check
+
+
 AnyCaller = Annotated[Caller, Depends(identify)]
 HubsReader = Annotated[Caller, Depends(caller_with(scopes.HUBS_READ))]
 HubsWriter = Annotated[Caller, Depends(caller_with(scopes.HUBS_WRITE))]
 ClientsReader = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_READ))]
 ClientsWriter = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_WRITE))]
 AuditReader = Annotated[Caller, Depends(caller_with(scopes.AUDIT_READ))]
+UsersReader = Annotated[Caller, Depends(_admin_with(scopes.USERS_READ))]
+UsersWriter = Annotated[Caller, Depends(_admin_with(scopes.USERS_WRITE))]
 TokensWriter = Annotated[Caller, Depends(caller_with(scopes.TOKENS_WRITE))]
 
 

@@ -33,7 +33,7 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
         Overloaded: too many logins at this moment.
     """
     granted = scopes.asked_for(body.scope)
-    account = await _account_of(services, body, address)
+    account = await account_of(services, body.email, body.password, address)
     token, now = new_secret(), services.clock()
     expires_at = now + services.token_seconds * SECOND
     record = TokenRecord(new_id("tok"), account.id, " ".join(granted), now, expires_at)
@@ -62,15 +62,21 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
     }
 
 
-async def _account_of(services: Services, body: Login, address: str) -> AccountRecord:
-    email = fold_email(body.email)
+async def account_of(services: Services, email: str, password: str, address: str) -> AccountRecord:
+    """Return the account that has this e-mail address and password, and is on.
+
+    Raises:
+        ApiError: 401 `invalid_credentials`, 429 `login_rate_limited`.
+        Overloaded: too many logins at this moment.
+    """
+    email = fold_email(email)
     attempt = services.throttle.admit(address, email)
     try:
         if attempt.slow:
             await services.throttle.slow_down()
         account = await _find_account(services, email)
         phc = account.password_phc if account else None
-        right = await services.hasher.verify(body.password, phc or None)  # an invited account has none yet
+        right = await services.hasher.verify(password, phc or None)  # an invited account has none yet
     except Overloaded:
         services.throttle.forgive(attempt)  # it was not judged
         raise

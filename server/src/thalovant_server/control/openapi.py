@@ -31,6 +31,7 @@ repeated. Members that you do not know are to be ignored.
 """
 TAGS = [
     {"name": "auth", "description": "Signing in and out; tokens."},
+    {"name": "users", "description": "People's accounts: invitations and passwords."},
     {"name": "hubs", "description": "Hubs, for their owners and, where they are public, for everybody."},
     {"name": "clients", "description": "Clients of hubs, each with a credential of its own."},
     {"name": "audit", "description": "Who did what to which hub or client, and what was denied."},
@@ -40,17 +41,21 @@ TAGS = [
 REFUSALS = {
     400: ("The request cannot be carried out as it is.", "bad_request immutable_field"),
     401: ("Nobody is signed in, or the login failed.", "invalid_token invalid_credentials"),
-    403: ("The token may not do this.", "insufficient_scopes ownership_required token_limited_to_hubs"),
+    403: (
+        "The token may not do this.",
+        "insufficient_scopes ownership_required token_limited_to_hubs admin_required session_required wrong_password",
+    ),
     404: (
         "There is no such thing, or not for this caller.",
-        "hub_not_found client_not_found credential_not_found token_not_found operation_not_found no_own_authority "
+        "hub_not_found client_not_found credential_not_found token_not_found user_not_found "
+        "invitation_not_found operation_not_found no_own_authority "
         "not_found",
     ),
     408: ("The body did not arrive in time.", "body_timeout"),
     409: (
         "Something else stands in the way.",
         "slug_in_use access_key_in_use idempotency_key_reused idempotency_result_gone rotation_in_progress no_rotation "
-        "new_credential_unused too_many_tokens",
+        "new_credential_unused too_many_tokens email_in_use account_disabled last_admin password_changed_meanwhile",
     ),
     412: ("The etag is not the present one: read again, then repeat.", "etag_mismatch"),
     413: ("The body is too large.", "body_too_large"),

@@ -59,6 +59,14 @@ class PasswordHasher:
         right = await self._run(lambda: _verify(password, self._nobody if phc is None else phc))
         return right and phc is not None
 
+    async def make(self, password: str) -> str:
+        """Return the PHC string to keep for a password.
+
+        Raises:
+            Overloaded: too many are waiting.
+        """
+        return await self._run(lambda: self.derive(password))
+
     def derive(self, password: str) -> str:
         """Return the PHC string to keep for a password; blocking."""
         cost = self._cost

@@ -66,6 +66,27 @@ class Account(Resource):
     role: Annotated[str, Field(examples=["admin"])]
 
 
+class User(Account):
+    """An account as admins see it. `invited`: nobody has chosen its password yet."""
+
+    active: bool
+    invited: bool
+    created_at: Time
+
+
+class InvitedUser(User):
+    """An account that was just invited."""
+
+    invitation_token: Annotated[str, Field(description="Secret; told this once.", examples=["tvinv_example"])]
+    invitation_expires_at: Time
+
+
+class UserAnswer(Resource):
+    """An account that just got its password."""
+
+    data: User
+
+
 class Profile(Resource):
     """Who is signed in."""
 

@@ -50,6 +50,52 @@ class NewToken(Body):
     expires_in_seconds: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] | None = None
 
 
+Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Role = Literal["admin", "user"]
+
+
+class NewUser(Body):
+    """Somebody to invite."""
+
+    model_config = _example(email="ann@example.org", display_name="Ann", role="user")
+
+    email: Annotated[str, StringConstraints(min_length=3, max_length=320)]
+    display_name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    role: Role = "user"
+
+
+class UserChange(Body):
+    """What may change of an account; what is left out stays."""
+
+    model_config = _example(active=False)
+
+    active: bool | None = None
+    role: Role | None = None
+    display_name: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+
+class Acceptance(Body):
+    """An invitation, and the password that goes with the account from now on."""
+
+    model_config = _example(token="tvinv_example", password="correct horse battery staple")  # noqa: S106
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    password: Password
+    display_name: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+
+class PasswordChange(Body):
+    """The present password and the one from now on."""
+
+    model_config = _example(
+        current_password="correct horse battery staple",  # noqa: S106
+        new_password="a longer one, easy to type",  # noqa: S106
+    )
+
+    current_password: Password
+    new_password: Password
+
+
 class NewHub(Body):
     """A hub to make; `spec.version` is required."""
 

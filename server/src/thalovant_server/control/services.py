@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from thalovant_server.control.grace import GraceKeeper
 from thalovant_server.control.passwords import PasswordHasher
-from thalovant_server.control.throttle import LoginThrottle
+from thalovant_server.control.throttle import GuessThrottle, LoginThrottle
 from thalovant_server.control.token_use import TokenUse
 from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Directory
@@ -37,6 +37,7 @@ class Services:
         version: of this server.
         hasher: for people's passwords.
         throttle: of login attempts.
+        guesses: bounds those of user codes, invitations and one's own password.
         clock: of everything that is stored.
         token_seconds: how long a token is good.
         usage: asks of this day, which the hub counts; one of its own when there is no hub.
@@ -51,6 +52,7 @@ class Services:
     version: str
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
     throttle: LoginThrottle = field(default_factory=LoginThrottle)
+    guesses: GuessThrottle = field(default_factory=GuessThrottle)
     clock: Clock = now
     token_seconds: int = TOKEN_SECONDS
     usage: DailyUsage = field(default_factory=DailyUsage)

@@ -92,7 +92,7 @@ class LoginThrottle:
         taken = tuple(one for one, wait in zip(mine, waits, strict=True) if wait == 0)
         for buckets, key in taken:
             buckets.take(key, now)
-        return Attempt(any(waits), (_source(address), email), taken)
+        return Attempt(any(waits), (source_of(address), email), taken)
 
     async def slow_down(self) -> None:
         """Let an attempt wait a little.
@@ -125,10 +125,50 @@ class LoginThrottle:
 
     def _concerning(self, address: str, email: str) -> list[tuple[_Buckets, Hashable]]:
         """Return the buckets of an attempt, the one that belongs to its address first."""
-        source = _source(address)
+        source = source_of(address)
         if self._owners.knows((source, email)):
             return [(self._owners, (source, email))]
         return [(self._addresses, source), (self._accounts, email)]
+
+
+class GuessThrottle:
+    """Bounds wrong guesses of one kind of secret, for each one who guesses; right ones cost nothing.
+
+    Args:
+        clock: returns seconds that never go back.
+        rate: of wrong guesses of one who guesses.
+        most_remembered: of those who guess; the oldest is forgotten.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        rate: Rate = PER_ADDRESS,
+        most_remembered: int = MOST_REMEMBERED,
+    ) -> None:
+        self._clock = clock
+        self._buckets = _Buckets(rate, most_remembered)
+
+    def check(self, who: Hashable) -> None:
+        """Let pass who has not guessed wrong too often of late.
+
+        Raises:
+            ApiError: 429 `login_rate_limited`, with how long to wait.
+        """
+        wait = self._buckets.wait(who, self._clock())
+        if wait > 0:
+            raise _refusal(math.ceil(wait))
+
+    def wrong(self, who: Hashable) -> None:
+        """Take note of a wrong guess."""
+        now = self._clock()
+        if self._buckets.wait(who, now) == 0:
+            self._buckets.take(who, now)
+
+    def forgive(self, who: Hashable) -> None:
+        """Take one guess back: it was right, or was not judged."""
+        self._buckets.give_back(who, self._clock())
 
 
 class _Buckets:
@@ -187,7 +227,7 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     return parsed if mapped is None else mapped
 
 
-def _source(address: str) -> str:
+def source_of(address: str) -> str:
     """Return what counts as one source: an IPv4 address, or the /64 that one IPv6 customer has."""
     parsed = _parsed(address)
     if parsed is None:

@@ -119,9 +119,9 @@ async def set_last_used(connection: AsyncConnection, times: Mapping[str, int]) -
 
 
 async def revoke_all(
-    connection: AsyncConnection, account_id: str, now: int, *, kinds: Collection[str], but: str
+    connection: AsyncConnection, account_id: str, now: int, *, kinds: Collection[str], but: str = ""
 ) -> None:
-    """Make the tokens of an account that are of these kinds good for nothing, but for this one."""
+    """Make the tokens of an account that are of these kinds good for nothing, but for the one with this id."""
     mine = (tokens.c.account_id == account_id, tokens.c.kind.in_(kinds), tokens.c.id != but)
     await connection.execute(update(tokens).where(*mine, tokens.c.revoked_at.is_(None)).values(revoked_at=now))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes of signing in and out, of tokens, and of who is signed in (contract 3.1, 3.7)."""
+"""Routes of signing in and out, and of tokens (contract 3.1, 3.7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thalovant_server.control.callers import AnyCaller, TokensWriter, address_of
 from thalovant_server.control.hubs import ownership_required
 from thalovant_server.control.openapi import told
 from thalovant_server.control.places import place_after, place_of
-from thalovant_server.control.resources import ApiToken, NewApiToken, Page, Profile, Token
+from thalovant_server.control.resources import ApiToken, NewApiToken, Page, Token
 from thalovant_server.control.schemas import Login, NewToken
 from thalovant_server.control.services import GivenServices
 from thalovant_server.store import tokens as rows
@@ -63,16 +63,3 @@ async def revoke_token(services: GivenServices, caller: AnyCaller, token_id: str
     """Revoke a token, the one in use or another of the same account that can do no more."""
     await tokens.revoke(services, caller, token_id)
     return Response(status_code=204, headers=HEADERS)
-
-
-@router.get("/v1/users/profile", responses=told(Profile))
-async def profile(caller: AnyCaller) -> Response:
-    """Tell who is signed in."""
-    account = caller.account
-    shown = {
-        "id": account.id,
-        "email": account.email,
-        "display_name": account.display_name,
-        "role": account.role,
-    }
-    return Json({"data": shown})
