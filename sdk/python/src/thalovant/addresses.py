@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
+from thalovant.diagnoses import Diagnosis, diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError, ThalovantUnsupportedProtocolError
 
 if TYPE_CHECKING:
@@ -28,14 +29,11 @@ __all__ = [
     "https_is_named",
     "mqtt_address",
     "pin_name",
+    "why_no_mqtt",
     "wss_base",
     "wss_request",
 ]
 
-NO_MQTT = (
-    "This identity has no MQTT credentials. Enable MQTT on the hub and create a fresh identity: credentials are "
-    "made with the identity, an older one does not get them later."
-)
 _DEFAULT_PORTS = {"wss": 443, "ws": 80, "https": 443, "http": 80}
 _MQTT_PORT = 8883
 
@@ -68,10 +66,16 @@ def choose_protocol(identity: ThalovantIdentity, protocol: HubProtocol | None) -
         allowed = identity.supports_protocol("wss") and identity.endpoint_for("wss") is not None
         return "wss" if allowed else "https"
     if protocol == "mqtt" and identity.mqtt is None:
-        raise ThalovantUnsupportedProtocolError(NO_MQTT)
+        raise diagnosed(ThalovantUnsupportedProtocolError, why_no_mqtt(identity))
     if protocol not in ("wss", "https", "mqtt"):
         raise ThalovantUnsupportedProtocolError(f"There is no protocol {protocol!r}: choose 'wss', 'https' or 'mqtt'.")
     return protocol
+
+
+def why_no_mqtt(identity: ThalovantIdentity) -> Diagnosis:
+    """Return why an identity without broker credentials has none (contract 3.5), as far as it tells itself."""
+    has_mqtt = identity.supports_protocol("mqtt") or identity.data_plane_endpoints.mqtt is not None
+    return diagnose("no_mqtt_block" if has_mqtt else "mqtt_not_enabled")
 
 
 def wss_base(identity: ThalovantIdentity) -> str:
@@ -81,8 +85,8 @@ def wss_base(identity: ThalovantIdentity) -> str:
     """
     address = identity.endpoint_for("wss")
     if not address:
-        raise ThalovantConnectionError(
-            "This identity has no WSS address. Use protocol='https', or create a fresh identity with WSS on."
+        raise diagnosed(
+            ThalovantConnectionError, diagnose("no_address", said="This identity has no WSS address.", protocol="WSS")
         )
     return urlunsplit(_checked(address, ("wss", "ws"))._replace(fragment=""))
 
@@ -117,13 +121,10 @@ def mqtt_address(identity: ThalovantIdentity) -> MqttAddress:
     that is none, or that would be dialled without TLS.
     """
     if identity.mqtt is None:
-        raise ThalovantUnsupportedProtocolError(NO_MQTT)
+        raise diagnosed(ThalovantUnsupportedProtocolError, why_no_mqtt(identity))
     parts = _split(identity.mqtt.endpoint, ("mqtts", "ssl", "mqtt", "tcp"))
     if parts.scheme not in ("mqtts", "ssl") and not identity.mqtt.tls:
-        raise ThalovantConnectionError(
-            "The identity's MQTT endpoint is not TLS. The broker password would travel in the clear: use an "
-            "mqtts:// endpoint, or set tls to true."
-        )
+        raise diagnosed(ThalovantConnectionError, diagnose("plain_mqtt_endpoint"))
     return MqttAddress(parts.hostname or "", parts.port or _MQTT_PORT)
 
 
@@ -140,10 +141,8 @@ def _checked(address: str, schemes: tuple[str, str]) -> SplitResult:
     """Split an address; only the first of the two schemes may leave this machine."""
     parts = _split(address, schemes)
     if parts.scheme != schemes[0] and not _is_loopback(parts.hostname or ""):
-        raise ThalovantConnectionError(
-            f"{parts.scheme}://{parts.hostname} is not encrypted, and its authorization would travel in the clear: "
-            f"use {schemes[0]}:// (plain {parts.scheme}:// is for this machine only)."
-        )
+        plain = diagnose("plain_endpoint", scheme=parts.scheme, host=parts.hostname, secure=schemes[0])
+        raise diagnosed(ThalovantConnectionError, plain)
     return parts
 
 
@@ -154,10 +153,8 @@ def _split(address: str, schemes: tuple[str, ...]) -> SplitResult:
     except ValueError:
         fits, parts = False, urlsplit("")
     if not fits:
-        raise ThalovantConnectionError(
-            f"The identity's address is not one of {', '.join(schemes)} with a host. Correct it, or create a "
-            f"fresh identity."
-        )
+        said = f"The identity's address is not one of {', '.join(schemes)} with a host."
+        raise diagnosed(ThalovantConnectionError, diagnose("no_address", said=said, protocol=schemes[0].upper()))
     return parts
 
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from thalovant.addresses import why_no_mqtt
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantAPIError, ThalovantUnsupportedProtocolError
 from thalovant.hub_endpoints import (
     DEFAULT_PROTOCOL_PREFERENCE,
@@ -136,19 +138,11 @@ def require_runtime_protocol(
         raise ThalovantUnsupportedProtocolError(f"Unsupported protocol: {wanted}. There are wss, https and mqtt.")
     endpoint = result.identity.data_plane_endpoints.endpoint_for(wanted)
     if not endpoint or not result.identity.supports_protocol(wanted):
-        raise ThalovantUnsupportedProtocolError(
-            f"This hub does not expose {_name(wanted)} for the SDK runtime. "
-            f"Enable {_name(wanted)} on the hub and create a fresh identity."
-        )
+        code = "mqtt_not_enabled" if wanted == "mqtt" else "protocol_not_enabled"
+        raise diagnosed(ThalovantUnsupportedProtocolError, diagnose(code, protocol=wanted.upper()))
     if wanted == "mqtt" and result.identity.mqtt is None:
-        raise ThalovantUnsupportedProtocolError(
-            "This identity has no MQTT credentials. Enable MQTT on the hub and create a fresh identity."
-        )
+        raise diagnosed(ThalovantUnsupportedProtocolError, why_no_mqtt(result.identity))
     return SelectedHubEndpoint(wanted, endpoint)
-
-
-def _name(protocol: HubProtocol) -> str:
-    return protocol.upper()
 
 
 def _local_identity(

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import (
     ThalovantClientKeyRejectedError,
     ThalovantConnectionError,
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dialer"]
 
-_KEY_ADVICE = (
-    "The Noise folder of this identity was lost, or another program uses the same identity with another folder. "
-    "Restore the folder (noise_state_dir=), or ask the hub's operator to reset the key (`thalovant identity reset-key "
-    "CLIENT_ID`), or create a new identity."
-)
 MAX_ATTEMPTS = 3  # as found, without KK, without a cached pre-shared key
 
 
@@ -201,10 +197,8 @@ class Dialer:
         if error.reason == "hub_key_changed":
             return self._state.hub_key_changed(self._identity.access_key, keys.pinned_under)
         if error.reason in ("wrong_password", "kk_failed"):
-            return ThalovantHubRefusedError(
-                f"{error} The identity's password is not the one the hub knows: create a fresh identity."
-            )
-        return ThalovantConnectionError(f"The handshake with the hub failed: {error}")
+            return diagnosed(ThalovantHubRefusedError, diagnose("wrong_password", said=error))
+        return diagnosed(ThalovantConnectionError, diagnose("handshake_failed", said=error))
 
     async def meaning_of_loss(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
         """What it is to the user that a link was lost; to be told of each loss once."""
@@ -230,8 +224,9 @@ class Dialer:
         other = await asyncio.to_thread(other_key_folder, self._identity, self._state.folder)
         used = self._state.folder
         hint = f" Its key may be the one in {other}: use noise_state_dir={str(other)!r}." if other else ""
-        return ThalovantClientKeyRejectedError(
-            f"The hub knows this client by another key than the one in {used}.{hint} {_KEY_ADVICE}",
+        return diagnosed(
+            ThalovantClientKeyRejectedError,
+            diagnose("client_key_rejected", folder=used, hint=hint),
             key_folder=str(used),
             other_key_folder=str(other) if other else None,
         )

@@ -32,7 +32,8 @@ Names, bases and constructors: `contract/python-surface.json`. The tree:
 
 Each class has a stable `code` (for programs; an API error and a refusal carry the server's own code where
 it gave one) and an `exit_code` (for the command line). The text is for people: what happened, what to do.
-No text, `repr` or attribute is made from a request, so none holds a credential of ours.
+No text, `repr` or attribute is made from a request, so none holds a credential of ours. Where it is known what is
+wrong on the way to a hub, `diagnosis` is the entry of `diagnoses` that the text is made of.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from functools import partial
 from typing import Any
 
 import orjson
+
+from thalovant.diagnoses import Diagnosis
 
 __all__ = [
     "ThalovantAPIError",
@@ -83,10 +86,14 @@ _TOKEN = re.compile(r"tvpat_[A-Za-z0-9_-]+")
 
 
 class ThalovantError(Exception):
-    """The root: `except ThalovantError` catches whatever this SDK raises on purpose."""
+    """The root: `except ThalovantError` catches whatever this SDK raises on purpose.
+
+    `diagnosis` says what is wrong and what to do about it, in the words and codes of `thalovant doctor`, where known.
+    """
 
     code: str = "thalovant_error"
     exit_code: int = 1
+    diagnosis: Diagnosis | None = None
 
 
 class ThalovantIdentityError(ThalovantError):
@@ -533,7 +540,7 @@ def _denial_message(denied_type: str, code: str, reason: str, quota: ThalovantQu
 def _denial_advice(denied_type: str, code: str) -> str:
     name = _one_line(denied_type)
     if code == "acl_disallowed_type":
-        return f" Allow this connection to publish '{name}' in the dashboard's connection settings."
+        return f" Allow '{name}' in the policy of this client at the server."
     advice = {
         "session_id_default_forbidden": " Give the call a session_id of its own.",
         "malformed_payload": " Send data of the shape this type needs.",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from thalovant.config_file import ThalovantConfigError, read_config
+from thalovant.diagnoses import Diagnosis, diagnose, diagnosed
 from thalovant.errors import ThalovantIdentityError
 from thalovant.hub_endpoints import (
     DEFAULT_PROTOCOL_PREFERENCE,
@@ -106,7 +108,8 @@ class ThalovantIdentity:
             values = json.loads(_read(target))
         except (ValueError, RecursionError):
             # `from None`: the parser's error carries the whole text of the file.
-            raise ThalovantIdentityError(f"The identity file {target} is not JSON.") from None
+            said = f"The identity file {target} is not JSON."
+            raise diagnosed(ThalovantIdentityError, diagnose("identity_unreadable", said=said)) from None
         return _from_parsed(values, target, "identity file")
 
     @classmethod
@@ -301,14 +304,22 @@ def _read(target: Path) -> str:
     try:
         return read_private_text(target)
     except PrivateFileError as error:
-        raise ThalovantIdentityError(str(error)) from error
+        raise diagnosed(ThalovantIdentityError, _why_not_read(target, error)) from error
+
+
+def _why_not_read(target: Path, error: PrivateFileError) -> Diagnosis:
+    if error.code != "open_to_others":
+        return diagnose("identity_unreadable", said=error)
+    return diagnose("identity_open_to_others", file=target, mode=f"{stat.S_IMODE(target.stat().st_mode):04o}")
 
 
 def _from_parsed(values: object, target: Path, what: str) -> ThalovantIdentity:
     if not isinstance(values, Mapping):
-        raise ThalovantIdentityError(f"The {what} {target} does not hold an object.")
+        said = f"The {what} {target} does not hold an object."
+        raise diagnosed(ThalovantIdentityError, diagnose("identity_unreadable", said=said))
     try:
         identity = ThalovantIdentity.from_mapping(values)
     except ThalovantIdentityError as error:
-        raise ThalovantIdentityError(f"{error} (in {target})") from None
+        said = f"{str(error).rstrip('.')} (in {target})."
+        raise diagnosed(ThalovantIdentityError, diagnose("identity_unreadable", said=said)) from None
     return replace(identity, source_path=str(target))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+from thalovant.diagnoses import diagnose, diagnosed, of_refusal
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantTimeoutError
 from thalovant.protocol import noise
 from thalovant.protocol.binary import BinaryFrame
@@ -34,6 +35,7 @@ from thalovant.transports.base import Loss, Transport
 __all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Incoming", "Link"]
 
 REFUSING_CODES = (1000, 1005, 1008)
+BUSY_CODES = (1012, 1013)
 REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
 KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
 MAX_SESSIONS = 256
@@ -268,13 +270,14 @@ class Link:
             return loss.error
         refusing = loss.refused or (loss.close_code in REFUSING_CODES and young)
         if not refusing:
+            if loss.close_code in BUSY_CODES:
+                return diagnosed(ThalovantConnectionError, diagnose("server_busy", told=loss.text))
             return ThalovantConnectionError(loss.text)
         self.refused_at_once = young and self.ready_at is not None
-        if young:
-            return ThalovantHubRefusedError(f"{loss.text} It does not accept this identity.")
-        return ThalovantHubRefusedError(
-            f"{loss.text} The session was up: its credential was removed or rotated since. Create a fresh identity."
-        )
+        code = (of_refusal(loss.text) or "credential_refused") if young else "credential_withdrawn"
+        told = f"{loss.text} It does not accept this identity." if young else loss.text
+        protocol = self.transport.protocol.upper()
+        return diagnosed(ThalovantHubRefusedError, diagnose(code, told=told, said=told, protocol=protocol))
 
     def _is_young(self, *, polled: bool) -> bool:
         """Whether the hub may still be judging the handshake: nothing of it has authenticated, and little time passed.
@@ -300,11 +303,8 @@ class Link:
 
     def _too_late(self, seconds: float) -> HandshakeTimeoutError:
         if self.session.state == "hello":
-            return HandshakeTimeoutError(
-                f"The hub did not answer within {seconds:g} s. Over MQTT a hub is silent to an identity it does not "
-                f"know: check that the identity is current."
-            )
-        return HandshakeTimeoutError(f"The handshake with the hub took longer than {seconds:g} s.")
+            return diagnosed(HandshakeTimeoutError, diagnose("hub_silent", seconds=f"{seconds:g}"))
+        return diagnosed(HandshakeTimeoutError, diagnose("handshake_slow", seconds=f"{seconds:g}"))
 
 
 def _broken(failed: Failed) -> ThalovantConnectionError:

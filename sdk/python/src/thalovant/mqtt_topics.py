@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from thalovant.addresses import why_no_mqtt
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError
 from thalovant.protocol.errors import TopicError
-from thalovant.protocol.topics import TopicSet, topics_for
+from thalovant.protocol.topics import TopicSet, hub_topics, topics_for
 
 if TYPE_CHECKING:
     from thalovant.identity import ThalovantIdentity
 
-__all__ = ["MqttTopicSet", "mqtt_topics_for_identity", "topics_of"]
+__all__ = ["MqttTopicSet", "mqtt_topics_for_identity", "overridden_topics", "topics_of"]
 
 
 class MqttTopicSet(NamedTuple):
@@ -33,10 +35,28 @@ def topics_of(identity: ThalovantIdentity) -> TopicSet:
     """The same for the carrier. Raises `ThalovantConnectionError`."""
     mqtt = identity.mqtt
     if mqtt is None:
-        raise ThalovantConnectionError("This identity has no MQTT credentials; ask for a fresh identity.")
+        raise diagnosed(ThalovantConnectionError, why_no_mqtt(identity))
     try:
         return topics_for(
             mqtt.topic_prefix, c2s_topic=mqtt.c2s_topic, s2c_topic=mqtt.s2c_topic, status_topic=mqtt.status_topic
         )
     except TopicError as error:
-        raise ThalovantConnectionError(f"The identity's MQTT topics cannot be used: {error.text}") from error
+        raise diagnosed(ThalovantConnectionError, diagnose("topics_unusable", said=error.text)) from error
+
+
+def overridden_topics(identity: ThalovantIdentity) -> tuple[str, ...]:
+    """The names of the fields whose topic does not lie below the identity's own `topic_prefix`.
+
+    A server gives topics below the prefix, in one of two spellings (contract 10.3); others were put there by hand.
+    Empty for an identity without credentials, or whose prefix is none.
+    """
+    mqtt = identity.mqtt
+    try:
+        served = hub_topics(mqtt.topic_prefix) if mqtt is not None and mqtt.topic_prefix else None
+    except TopicError:
+        served = None
+    if mqtt is None or served is None:
+        return ()
+    named = {"c2s_topic": mqtt.c2s_topic, "s2c_topic": mqtt.s2c_topic, "status_topic": mqtt.status_topic}
+    fits = {name: {getattr(each, name.removesuffix("_topic")) for each in served} for name in named}
+    return tuple(name for name, topic in named.items() if topic is not None and topic not in fits[name])

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantHubKeyChangedError, ThalovantIdentityError
 from thalovant.private_files import (
     PrivateFileError,
@@ -229,11 +230,8 @@ class NoiseState:
 
     def hub_key_changed(self, access_key: str, address: str) -> ThalovantHubKeyChangedError:
         """Make the error for a hub that shows another key than the pinned one, with what to do about it."""
-        return ThalovantHubKeyChangedError(
-            f"The hub at {address} shows another key than the one this client trusted before. Either somebody "
-            f"stands in between, or the hub was set up anew. If you know it was set up anew, remove the entry "
-            f'"{address}" from {self.pins_file(access_key)} and connect again; otherwise do not.'
-        )
+        why = diagnose("hub_key_changed", where=address, file=self.pins_file(access_key))
+        return diagnosed(ThalovantHubKeyChangedError, why)
 
     def roads_file(self, access_key: str) -> Path:
         """Return the file in which is kept which roads failed lately (`road_memory`)."""

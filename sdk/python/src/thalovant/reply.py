@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from thalovant.diagnoses import diagnose
 from thalovant.display import ThalovantDisplayItem, text_items
 from thalovant.errors import (
     ThalovantConnectionError,
@@ -148,15 +149,24 @@ def reply_of(answered: Answered) -> ThalovantReply:
 
 def error_of(failed: Failed) -> ThalovantError:
     """Make the public error from a failed ask; the texts are those of `vectors/ask-scenarios.json`."""
-    if failed.kind == "denied":
-        return ThalovantPolicyDeniedError.from_event(failed.event)
     if failed.kind == "unanswered":
         return ThalovantUnansweredError(failed.text)
-    if failed.kind == "timeout":
-        return ThalovantTimeoutError(failed.text)
     if failed.kind == "connection":
         return ThalovantConnectionError(failed.text)
-    return ThalovantRuntimeError(failed.text)
+    return _diagnosed(failed)
+
+
+def _diagnosed(failed: Failed) -> ThalovantError:
+    """The texts are the contract's; what they mean is the catalogue's."""
+    error: ThalovantError
+    if failed.kind == "denied":
+        error, code = ThalovantPolicyDeniedError.from_event(failed.event), "policy_denied"
+    elif failed.kind == "timeout":
+        error, code = ThalovantTimeoutError(failed.text), "ask_unanswered"
+    else:
+        error, code = ThalovantRuntimeError(failed.text), "agent_failed"
+    error.diagnosis = diagnose(code, said=error)
+    return error
 
 
 def _event(heard: Heard) -> ThalovantEvent:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from thalovant.diagnoses import most_fundamental
 from thalovant.dialing import ends_for_good
 from thalovant.errors import (
     ThalovantClientKeyRejectedError,
@@ -180,6 +181,7 @@ class RoadDialer:
             for narrow in (ThalovantHubRefusedError, HandshakeTimeoutError):
                 kind = narrow if all(isinstance(each, narrow) for each in errors) else kind
             error = kind(" ".join(["No road leads to the hub.", *(f"{road}: {why}" for road, why in self.attempts)]))
+            error.diagnosis = most_fundamental(each.diagnosis for each in errors)
         error.attempts = self.attempts
         return error
 

@@ -7,18 +7,23 @@ what is in a frame, what an ask is, or when to dial again.
 
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from thalovant.diagnoses import Diagnosis, diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
-from thalovant.transports.tls import NAME_ADVICE, bundle_advice, is_other_authority, is_other_name
+from thalovant.transports.tls import bundle_advice, is_expired, is_not_yet_valid, is_other_authority, is_other_name
 
-__all__ = ["SLOWEST", "Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable"]
+__all__ = ["SLOWEST", "Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable", "why_unreachable"]
 
+
+# What OpenSSL calls an answer that is no TLS record.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 
 SLOWEST = 32_768  # bytes a second that a line is trusted to take, when a sign of life is waited for
 
@@ -125,28 +130,41 @@ def unreachable(
 
     `own_authority`: the identity brings its own `ca_pem`, so that a strange signer means a hub set up anew.
     """
+    return diagnosed(ThalovantConnectionError, why_unreachable(where, error, seconds, own_authority=own_authority))
+
+
+def why_unreachable(where: str, error: BaseException, seconds: float, *, own_authority: bool = False) -> Diagnosis:
+    """What it means that dialling `where`, TLS included, ended with `error`; the rest as `unreachable`."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ThalovantConnectionError(_untrusted(where, error, own_authority))
+        return _untrusted(where, error, own_authority)
     if isinstance(error, TimeoutError):
-        return ThalovantConnectionError(f"{where} did not answer within {seconds:g} s. Is the hub running?")
+        return diagnose("port_silent", where=where, seconds=f"{seconds:g}")
     if isinstance(error, socket.gaierror):
-        return ThalovantConnectionError(f"The name in {where} could not be resolved: {_bare(error.strerror)}.")
+        return diagnose("name_unresolved", where=where, said=_bare(error.strerror))
     if isinstance(error, ConnectionRefusedError):
-        return ThalovantConnectionError(f"Nothing listens at {where}. Is the hub running?")
+        return diagnose("port_refused", where=where)
+    if isinstance(error, ssl.SSLError):
+        reason = _bare(error.reason or str(error)).lower().replace("_", " ")
+        return diagnose("not_tls" if _is_no_tls(error) else "tls_failed", where=where, said=reason)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return ThalovantConnectionError(f"{where} could not be reached: {_bare(reason)}.")
+    return diagnose("unreachable", where=where, said=_bare(reason))
 
 
-def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: bool) -> str:
-    said = f"The certificate of {where} is not trusted: {_bare(error.verify_message)}."
+def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: bool) -> Diagnosis:
+    if is_expired(error) or is_not_yet_valid(error):
+        code = "certificate_expired" if is_expired(error) else "certificate_not_yet_valid"
+        return diagnose(code, where=where, now=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC")
+    said = _bare(error.verify_message)
     if is_other_name(error):
-        return f"{said} {NAME_ADVICE}"
-    if own_authority and is_other_authority(error):
-        return (
-            f"{said} This identity trusts another authority (ca_pem) than the one that signed the server's "
-            f"certificate; was the server's data directory made anew? Log in again and create a new identity."
-        )
-    return f"{said} For a private authority use an identity with ca_pem, or {bundle_advice()}."
+        return diagnose("certificate_misnamed", where=where, said=said)
+    if not is_other_authority(error):
+        return diagnose("certificate_rejected", where=where, said=said, bundle=bundle_advice())
+    return diagnose("other_ca" if own_authority else "ca_unknown", where=where, said=said, bundle=bundle_advice())
+
+
+def _is_no_tls(error: ssl.SSLError) -> bool:
+    """Whether the other side answered, and not in TLS; or hung up on our first words, as plain services do."""
+    return (error.reason or "") in _NO_TLS or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def _bare(reason: str | None) -> str:

@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 from websockets.exceptions import InvalidProxy
 from websockets.proxy import Proxy, parse_proxy
 
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError
 from thalovant.transports.base import set_nodelay
 from thalovant.transports.http11 import Answer, AnswerReader
@@ -25,7 +26,6 @@ from thalovant.transports.tls import client_context
 __all__ = ["HttpProxy", "find_proxy", "open_tunnel"]
 
 _NAMES = ("https", "all")
-_ADVICE = "Correct HTTPS_PROXY (or ALL_PROXY), or name the hub in NO_PROXY."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def find_proxy(host: str, port: int) -> HttpProxy | None:
     try:
         return _http_proxy(parse_proxy(address if "://" in address else f"http://{address}"))
     except (InvalidProxy, ValueError):  # ValueError: a port that is none, a name that is none
-        raise ThalovantConnectionError(f"The proxy that the environment names is not an address. {_ADVICE}") from None
+        raise _in_the_way("The proxy that the environment names is not an address.") from None
 
 
 async def open_tunnel(
@@ -94,9 +94,7 @@ async def _asked(proxy: HttpProxy, request: bytes) -> asyncio.Transport:
             transport.abort()
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
             reason = error.strerror or str(error) or type(error).__name__
-            raise ThalovantConnectionError(
-                f"The proxy {proxy.where} could not be reached: {reason.rstrip('. ')}. {_ADVICE}"
-            ) from None
+            raise _in_the_way(f"The proxy {proxy.where} could not be reached: {reason.rstrip('. ')}.") from None
         raise
 
 
@@ -107,7 +105,7 @@ def authority(host: str, port: int) -> str:
 
 def _http_proxy(proxy: Proxy) -> HttpProxy:
     if proxy.scheme not in ("http", "https"):
-        raise ThalovantConnectionError(f"A {proxy.scheme} proxy cannot be used over HTTPS. {_ADVICE}")
+        raise _in_the_way(f"A {proxy.scheme} proxy cannot be used over HTTPS.")
     login = proxy.user_info
     basic = None if login is None else b"Basic " + base64.b64encode(":".join(login).encode())
     return HttpProxy(proxy.host, proxy.port, proxy.scheme == "https", basic)
@@ -122,11 +120,13 @@ def _request(proxy: HttpProxy, target: bytes, useragent: bytes) -> bytes:
 
 def _judge(proxy: HttpProxy, answer: Answer) -> None:
     if answer.status == 407:
-        raise ThalovantConnectionError(f"The proxy {proxy.where} asks for a login (HTTP 407). {_ADVICE}")
+        raise _in_the_way(f"The proxy {proxy.where} asks for a login (HTTP 407).")
     if not 200 <= answer.status < 300:
-        raise ThalovantConnectionError(
-            f"The proxy {proxy.where} does not connect to the hub (HTTP {answer.status}). {_ADVICE}"
-        )
+        raise _in_the_way(f"The proxy {proxy.where} does not connect to the hub (HTTP {answer.status}).")
+
+
+def _in_the_way(said: str) -> ThalovantConnectionError:
+    return diagnosed(ThalovantConnectionError, diagnose("proxy_in_the_way", said=said))
 
 
 class _Tunnel(asyncio.Protocol):

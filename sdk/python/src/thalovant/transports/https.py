@@ -172,9 +172,6 @@ class _Admission:
         except OSError as error:  # TimeoutError is one
             self._line.hang_up()
             raise self._unreachable(error) from None
-        except ThalovantHubRefusedError as error:
-            self._line.hang_up()
-            raise ThalovantHubRefusedError(f"{error} Create a fresh identity.") from None
         except BaseException:
             self._line.hang_up()
             raise
@@ -214,9 +211,10 @@ class _Admission:
     def lost(self, error: Exception) -> None:
         """Say why the link is over."""
         if isinstance(error, ThalovantHubRefusedError):
-            self._on_lost(Loss(str(error), refused=True))
+            told = error.diagnosis.happened if error.diagnosis else str(error)
+            self._on_lost(Loss(told, refused=True))
         elif isinstance(error, ThalovantConnectionError):
-            self._on_lost(Loss(str(error)))
+            self._on_lost(Loss(str(error), error=error))
         elif isinstance(error, TimeoutError):
             self._on_lost(Loss(f"The hub did not answer within {self.send_timeout:g} s."))
         elif isinstance(error, OSError):

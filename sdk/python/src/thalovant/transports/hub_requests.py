@@ -15,11 +15,13 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import orjson
 
 from thalovant.addresses import authorization_query
+from thalovant.diagnoses import Diagnosis, diagnose, diagnosed, of_refusal
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.transports.http11 import Answer
 
 __all__ = ["HubRequests"]
 
+_WORDS: Final = 200  # of a hub's own that are shown
 MAX_COOKIES: Final = 32
 MAX_COOKIE: Final = 4096  # bytes of a cookie's name and value (RFC 6265, 6.1)
 BINARY: Final = b"application/octet-stream"
@@ -75,14 +77,14 @@ class HubRequests:
         if answer.status == 200:
             return answer.body
         if answer.status in (401, 403):
-            raise ThalovantHubRefusedError(f"{self.where} does not accept these credentials (HTTP {answer.status}).")
-        raise ThalovantConnectionError(self._failure(name, answer.status, _said(answer.body)))
+            raise diagnosed(ThalovantHubRefusedError, self._refusal(answer))
+        raise diagnosed(ThalovantConnectionError, self._failure(name, answer.status, _said(answer.body)))
 
     def json(self, name: str, answer: Answer) -> dict[str, Any]:
         """The JSON object of such an answer; one that holds an `error` is none (contract 10.2). Raises as `content`."""
         body = _object(self.content(name, answer))
         if "error" in body:
-            raise ThalovantConnectionError(self._failure(name, answer.status, body["error"]))
+            raise diagnosed(ThalovantConnectionError, self._failure(name, answer.status, body["error"]))
         return body
 
     def _with_body(self, name: str, content_type: bytes, body: bytes) -> bytes:
@@ -109,13 +111,19 @@ class HubRequests:
                         self._cookies[key] = content
                         self._heads.clear()
 
-    def _failure(self, name: str, status: int, error: object) -> str:
+    def _refusal(self, answer: Answer) -> Diagnosis:
+        words = _said(answer.body)
+        said = f": {words[:_WORDS].rstrip('. ')}" if isinstance(words, str) and words.isprintable() else ""
+        told = f"{self.where} does not accept these credentials (HTTP {answer.status}{said})."
+        return diagnose(of_refusal(said) or "credential_refused", told=told, said=told, protocol="HTTPS")
+
+    def _failure(self, name: str, status: int, error: object) -> Diagnosis:
         if status in (429, 503):
-            return f"{self.where} is busy (HTTP {status}). Try again in a moment."
-        said = f": {error[:200].rstrip('. ')}" if isinstance(error, str) else ""
+            return diagnose("server_busy", told=f"{self.where} is busy (HTTP {status}).")
+        said = f": {error[:_WORDS].rstrip('. ')}" if isinstance(error, str) else ""
         if status == 200:
-            return f"The hub did not take /{name}{said}."
-        return f"{self.where} answered /{name} with HTTP {status}{said}. Check the address of the identity."
+            return diagnose("hub_refused_request", told=f"The hub did not take /{name}{said}.")
+        return diagnose("wrong_service", told=f"{self.where} answered /{name} with HTTP {status}{said}.")
 
 
 def _said(body: bytes) -> object:

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from thalovant.addresses import mqtt_address, pin_name
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
-from thalovant.mqtt_topics import topics_of
+from thalovant.mqtt_topics import overridden_topics, topics_of
 from thalovant.protocol.mqtt.client_events import Ending, Event, Frame, LoggedIn, VersionRefused
 from thalovant.protocol.mqtt.client_session import MqttClientSession, Patience
 from thalovant.protocol.mqtt.packets import Codec, Connect, Will
@@ -115,7 +116,8 @@ class Transport:
                 return
             older_until = time.monotonic() + OLDER_FOR
         if not await self._spoken(V311, context, on_frame, on_lost):
-            raise ThalovantConnectionError("The broker speaks neither MQTT 5 nor MQTT 3.1.1. Is it one?")
+            neither = "The broker speaks neither MQTT 5 nor MQTT 3.1.1. Is it one?"
+            raise diagnosed(ThalovantConnectionError, diagnose("wrong_service", told=neither))
         self._older_until = older_until
 
     async def _spoken(self, codec: Codec, context: ssl.SSLContext, on_frame: OnFrame, on_lost: OnLost) -> bool:
@@ -199,7 +201,7 @@ class Transport:
         credentials, topics = self._identity.mqtt, self._topics
         assert credentials is not None  # noqa: S101 - as above
         private = (topics.c2s, topics.s2c, topics.status, credentials.username, credentials.password)
-        return Answers(codec.level, (*private, self._identity.access_key))
+        return Answers(codec.level, (*private, self._identity.access_key), overridden_topics(self._identity))
 
 
 class _VersionRefusedError(Exception):

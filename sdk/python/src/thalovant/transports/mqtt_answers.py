@@ -7,8 +7,9 @@ From MQTT's codes to sentences, for both versions; the codes' meanings are those
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from thalovant.diagnoses import Diagnosis, diagnose, diagnosed, of_refusal
 from thalovant.errors import (
     ThalovantConnectionError,
     ThalovantHubRefusedError,
@@ -47,10 +48,6 @@ _PASSING = {
 }
 _ELSEWHERE = {ReasonCode.USE_ANOTHER_SERVER, ReasonCode.SERVER_MOVED}
 _PASSING_PUBACKS = {ReasonCode.PACKET_IDENTIFIER_IN_USE, ReasonCode.QUOTA_EXCEEDED}
-_BAD_CREDENTIALS = (
-    "MQTT may be turned off on the hub, or the client was removed or its credential replaced: look with "
-    "`thalovant hubs`, create a fresh identity, and check that this app uses the newest file."
-)
 _OTHER_TOPICS = "Its topics and its credentials do not belong together: create a fresh identity."
 _BY_CODE = {
     ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: "It must allow client ids of `thalovant-` and 32 hexadecimal digits.",
@@ -64,9 +61,13 @@ _BY_CODE = {
 
 
 class Answers:
-    """Reads the endings of one connection in MQTT `level`; `private` is text that no error may show."""
+    """Reads the endings of one connection in MQTT `level`; `private` is text that no error may show.
 
-    def __init__(self, level: int, private: Iterable[str]) -> None:
+    `overridden` names fields of the identity whose topics were put there by hand (`mqtt_topics.overridden_topics`).
+    """
+
+    def __init__(self, level: int, private: Iterable[str], overridden: Sequence[str] = ()) -> None:
+        self._overridden = overridden
         self._is_5 = level == 5
         self._version = "MQTT 5" if self._is_5 else "MQTT 3.1.1"
         self._private = sorted(filter(None, private), key=len, reverse=True)
@@ -96,9 +97,10 @@ class Answers:
     def _login_refused(self, ending: LoginRefused) -> ThalovantConnectionError:
         code, told = ending.code, self._told("CONNACK", ending.code, ending.said)
         if code in (_REFUSING if self._is_5 else (BAD_CREDENTIALS, NOT_AUTHORIZED)):
-            return ThalovantHubRefusedError(f"The broker does not accept these credentials {told} {_BAD_CREDENTIALS}")
+            return diagnosed(ThalovantHubRefusedError, self._bad_login(code, ending.said, told))
         if code in (_PASSING if self._is_5 else (SERVER_UNAVAILABLE,)):
-            return ThalovantConnectionError(f"The broker is not available just now {told} Try again in a moment.")
+            busy = f"The broker is not available just now {told}"
+            return diagnosed(ThalovantConnectionError, diagnose("server_busy", told=busy))
         if self._is_5 and code in _ELSEWHERE:
             return ThalovantConnectionError(
                 f"The broker sends its clients away {told} {self._elsewhere(ending.instead)}"
@@ -109,22 +111,30 @@ class Answers:
             f"The broker refused the connection {told} It does not speak {self._version} as we do."
         )
 
+    def _bad_login(self, code: int, said: str, told: str) -> Diagnosis:
+        """Why a login was refused. A will on a topic of somebody else is refused with it."""
+        refused = f"The broker does not accept these credentials {told}"
+        wrong_will = code == (ReasonCode.NOT_AUTHORIZED if self._is_5 else NOT_AUTHORIZED)
+        if wrong_will and "status_topic" in self._overridden:
+            return diagnose("topics_overridden", told=refused)
+        return diagnose(of_refusal(said) or "broker_login_refused", told=refused, protocol="MQTT")
+
     def _subscription_refused(self, ending: SubscriptionRefused) -> ThalovantConnectionError:
         told = self._told("SUBACK", ending.code, ending.said)
         if self._is_5 and ending.code in _PASSING:
-            return ThalovantConnectionError(f"The broker has no room for a subscription {told} Try again in a moment.")
-        return ThalovantHubRefusedError(
-            f"The broker refused the subscription to this client's own topic {told} {_OTHER_TOPICS}"
-        )
+            busy = f"The broker has no room for a subscription {told}"
+            return diagnosed(ThalovantConnectionError, diagnose("server_busy", told=busy))
+        refused = f"The broker refused the subscription to this client's own topic {told}"
+        return diagnosed(ThalovantHubRefusedError, diagnose("topics_overridden", told=refused))
 
     def _publish_refused(self, ending: PublishRefused) -> Loss:
         told = self._told("PUBACK", ending.code, ending.said)
         if ending.code in _PASSING_PUBACKS:
             return Loss(f"The broker could not take a message {told} Try again in a moment.")
-        denied = ThalovantPublishDeniedError(
-            f"The broker denied a publish on this client's own {ending.kind}_topic {told} The identity's topics and "
-            f"its credentials do not belong together, or the broker's rules have changed: create a fresh identity, and "
-            f"do not override its topics.",
+        refused = f"The broker denied a publish on this client's own {ending.kind}_topic {told}"
+        denied = diagnosed(
+            ThalovantPublishDeniedError,
+            diagnose("topics_overridden", told=refused),
             topic_kind=ending.kind,
             reason=self._clean(ending.said),
             reason_code=ending.code,

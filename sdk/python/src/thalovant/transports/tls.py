@@ -13,15 +13,27 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError, ThalovantIdentityError
 
-__all__ = ["BUNDLE_VARIABLES", "NAME_ADVICE", "bundle_advice", "client_context", "is_other_authority", "is_other_name"]
+__all__ = [
+    "BUNDLE_VARIABLES",
+    "NAME_ADVICE",
+    "bundle_advice",
+    "client_context",
+    "is_expired",
+    "is_not_yet_valid",
+    "is_other_authority",
+    "is_other_name",
+]
 
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 # OpenSSL's verify codes for a chain that ends at an authority that is not trusted (x509_vfy.h): issuer not found,
 # signature wrong (the same name, another key), self-signed leaf, self-signed root, issuer not here, leaf not verified.
 _OTHER_AUTHORITY = frozenset({2, 7, 18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})  # host name, address
+_NOT_YET_VALID = 9
+_EXPIRED = 10
 NAME_ADVICE = (
     "The server is known by other names: use one of those, or start it with `thalovant-server up --public-host NAME` "
     "for this one, too."
@@ -57,6 +69,16 @@ def is_other_name(error: ssl.SSLCertVerificationError) -> bool:
     return getattr(error, "verify_code", None) in _OTHER_NAME
 
 
+def is_expired(error: ssl.SSLCertVerificationError) -> bool:
+    """Whether a certificate was refused because it is over."""
+    return getattr(error, "verify_code", None) == _EXPIRED
+
+
+def is_not_yet_valid(error: ssl.SSLCertVerificationError) -> bool:
+    """Whether a certificate was refused because it has not begun."""
+    return getattr(error, "verify_code", None) == _NOT_YET_VALID
+
+
 def bundle_advice(environ: Mapping[str, str] | None = None) -> str:
     """How a user makes a private authority trusted: part of a sentence that names the variable that counts."""
     env = os.environ if environ is None else environ
@@ -80,9 +102,8 @@ def _context_from(variable: str, path: Path) -> ssl.SSLContext:
             return ssl.create_default_context(capath=str(path))
         return ssl.create_default_context(cafile=str(path))
     except OSError as error:  # ssl.SSLError is one
-        raise ThalovantConnectionError(
-            f"The environment variable {variable} names {path}, which is not a readable PEM file of certificate "
-            f"authorities. Correct it or unset it."
+        raise diagnosed(
+            ThalovantConnectionError, diagnose("bundle_unreadable", variable=variable, path=path)
         ) from error
 
 

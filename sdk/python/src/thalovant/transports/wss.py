@@ -22,6 +22,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 
 from thalovant.addresses import pin_name, wss_base, wss_request
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, set_nodelay, unreachable
@@ -100,9 +101,8 @@ class Transport:
                 self._where, error, self._connect_timeout, own_authority=bool(self._identity.ca_pem)
             ) from None
         except WebSocketException as error:
-            raise ThalovantConnectionError(
-                f"{self._where} does not speak WebSocket: {str(error).rstrip('. ')}."
-            ) from None
+            told = f"{self._where} does not speak WebSocket: {str(error).rstrip('. ')}."
+            raise diagnosed(ThalovantConnectionError, diagnose("wrong_service", told=told)) from None
 
     async def _dial(self, on_frame: OnFrame, on_lost: OnLost) -> None:
         def connection(protocol: ClientProtocol, **options: Any) -> _Connection:
@@ -327,11 +327,9 @@ class _Connection(ClientConnection):
 
 def _refusal(where: str, status: int) -> ThalovantConnectionError:
     if status in (401, 403):
-        return ThalovantHubRefusedError(
-            f"{where} does not accept these credentials (HTTP {status}). Create a fresh identity."
-        )
+        told = f"{where} does not accept these credentials (HTTP {status})."
+        return diagnosed(ThalovantHubRefusedError, diagnose("credential_refused", told=told))
     if status in (429, 503):
-        return ThalovantConnectionError(f"{where} is busy (HTTP {status}). Try again in a moment.")
-    return ThalovantConnectionError(
-        f"{where} did not open a WebSocket (HTTP {status}). Check the address of the identity."
-    )
+        return diagnosed(ThalovantConnectionError, diagnose("server_busy", told=f"{where} is busy (HTTP {status})."))
+    told = f"{where} did not open a WebSocket (HTTP {status})."
+    return diagnosed(ThalovantConnectionError, diagnose("wrong_service", told=told))
