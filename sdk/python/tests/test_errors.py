@@ -274,8 +274,7 @@ REFUSED = "The hub refused 'recognizer_loop:utterance'"
         (
             "acl_disallowed_type",
             "no",
-            f"{REFUSED}: no. Allow this connection to publish 'recognizer_loop:utterance' "
-            "in the dashboard's connection settings.",
+            f"{REFUSED}: no. Allow 'recognizer_loop:utterance' in the policy of this client at the server.",
         ),
         (
             "backend_unavailable",

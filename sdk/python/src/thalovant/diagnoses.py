@@ -162,8 +162,8 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     "broker_login_refused": (
         "credential",
         "{told}",
-        "MQTT may be turned off on the hub, or the client was paused, removed, or its credential replaced: create a "
-        "fresh identity, or rotate the client, and check that this app uses the newest file.",
+        "MQTT may be turned off on the hub, or the client was paused or removed, or its credential replaced: look with "
+        "`thalovant doctor`, check that this app uses the newest file, or create a fresh identity.",
     ),
     "credential_refused": (
         "credential",
