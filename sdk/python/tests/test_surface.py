@@ -36,6 +36,7 @@ OWN_NAMES = {
 
 _AGENT = "this SDK says its own name; the published one stays theirs"
 _OWN_URL = "None finds the self-hosted server; the published default is the hosted one"
+_DOCTOR = "what a check found in more than a sentence, and what it all comes down to"
 _ROADS = "several carriers of one identity, in order; without it the client behaves as the published one"
 _CA = "certificates of a self-hosted server, without touching the environment"
 
@@ -55,6 +56,8 @@ PARAMETERS = {
 # class -> fields after the published ones
 FIELDS = {
     "ThalovantIdentity": {"ca_pem": _CA},
+    "ThalovantDoctorCheck": dict.fromkeys(("status", "protocol", "code", "advice"), _DOCTOR),
+    "ThalovantDoctorReport": dict.fromkeys(("finding", "notes", "control_plane"), _DOCTOR),
     "ThalovantConnectionInfo": dict.fromkeys(("protocol", "attempts", "moved_because"), _ROADS),
     "MqttBrokerCredentials": dict.fromkeys(
         ("c2s_topic", "s2c_topic", "status_topic"), "documented in the seed, dropped by the published SDK"
@@ -79,7 +82,7 @@ OWN_METHODS = {
     "AsyncThalovantControlPlane": _CLIENTS,
     "ThalovantIdentity": _WRITING,
 }
-_LATER_CLIENT = {"describe_intent", "doctor", "intents", "list_intents"}
+_LATER_CLIENT = {"describe_intent", "intents", "list_intents"}
 _LATER_CONTROL = {
     *("begin_device_login", "clear_hub_rating", "complete_native_sign_in", "create_memory_item"),
     *("create_runtime_group", "delete_hub", "delete_memory_item", "delete_runtime_group", "describe_device_login"),

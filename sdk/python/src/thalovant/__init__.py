@@ -11,6 +11,7 @@ from thalovant.client_context import build_client_context, build_location, reque
 from thalovant.control_plane import AsyncThalovantControlPlane, BootstrapIdentityResult, ThalovantControlPlane
 from thalovant.conversation import AsyncThalovantConversation
 from thalovant.display import ThalovantDisplayItem
+from thalovant.doctor import ThalovantDoctorCheck, ThalovantDoctorReport
 from thalovant.errors import (
     ThalovantAdmissionFailedError,
     ThalovantAdmissionTimeoutError,
@@ -136,6 +137,8 @@ __all__ = [
     "ThalovantDeviceLoginExpired",
     "ThalovantDeviceLoginPending",
     "ThalovantDisplayItem",
+    "ThalovantDoctorCheck",
+    "ThalovantDoctorReport",
     "ThalovantError",
     "ThalovantEvent",
     "ThalovantHealth",

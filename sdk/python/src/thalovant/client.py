@@ -18,8 +18,10 @@ from thalovant.asking import Asking
 from thalovant.carriers import carriers_for
 from thalovant.conversation import AsyncThalovantConversation
 from thalovant.dialing import Dialer
+from thalovant.doctor import ThalovantDoctorReport
 from thalovant.errors import ThalovantConnectionError, ThalovantTimeoutError
 from thalovant.events import ThalovantEvent, wire_context
+from thalovant.examining import examine
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
 from thalovant.hearing import Hearing
 from thalovant.hub_endpoints import HubProtocol
@@ -27,6 +29,7 @@ from thalovant.identity import ThalovantIdentity
 from thalovant.keeping import LinkKeeper
 from thalovant.listening import Listening
 from thalovant.noise_state import noise_state
+from thalovant.probing import Patience
 from thalovant.protocol.ask_book import AskBook
 from thalovant.protocol.contexts import new_request_id, reply_context
 from thalovant.reply import ThalovantReply
@@ -82,6 +85,16 @@ class AsyncThalovantClient:
         session: Any = None,
     ) -> None:
         self._identity = identity
+        self._as_made: dict[str, Any] = {
+            "useragent": useragent,
+            "connect_timeout": connect_timeout,
+            "handshake_timeout": handshake_timeout,
+            "send_timeout": send_timeout,
+            "reply_settle_seconds": reply_settle_seconds,
+            "empty_reply_wait_seconds": empty_reply_wait_seconds,
+            "noise_state_dir": noise_state_dir,
+            "self_signed": self_signed,
+        }
         carriers, left_out = carriers_for(
             identity,
             protocol,
@@ -216,6 +229,15 @@ class AsyncThalovantClient:
             last_error=self._keeper.last_error,
             connection=self._keeper.info,
         )
+
+    async def doctor(self) -> ThalovantDoctorReport:
+        """Walk the road to the hub step by step, on every carrier that the identity names, and say what is wrong.
+
+        On connections of its own, beside this client's: with the client's times and in its Noise state, without
+        publishing its presence. It ends with a short ask. What the control plane knows is joined when a login or a
+        token is at hand. Raises nothing for what is wrong: that is in the report.
+        """
+        return await examine(self._identity, patience=Patience(look=self._as_made["connect_timeout"]), **self._as_made)
 
     # Asking, sending and listening
 

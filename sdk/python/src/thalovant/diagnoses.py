@@ -162,14 +162,15 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     "broker_login_refused": (
         "credential",
         "{told}",
-        "MQTT may be turned off on the hub, or the client was paused or removed, or its credential replaced: look with "
-        "`thalovant doctor`, check that this app uses the newest file, or create a fresh identity.",
+        "MQTT may be turned off on the hub, or the client was paused or removed, or its credential replaced: signed in "
+        "(`thalovant login`), `thalovant doctor` says which. Check that this app uses the newest file, or create a "
+        "fresh identity.",
     ),
     "credential_refused": (
         "credential",
         "{told}",
-        "The client was paused or removed, or its credential was replaced: look with `thalovant doctor`. "
-        "Create a fresh identity if so.",
+        "The client was paused or removed, or its credential was replaced: signed in (`thalovant login`), `thalovant "
+        "doctor` says which. Create a fresh identity, or use the newest file.",
     ),
     "credential_withdrawn": (
         "credential",
@@ -233,7 +234,7 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "The hub was reached, and its agent failed: {said}",
         "Look into the server's log, or ask the hub's operator to.",
     ),
-    "policy_denied": ("ask", "{said}", "Have the client's policy changed, if it is to be allowed."),
+    "policy_denied": ("ask", "{said}", "If it is to be allowed, change the policy: `thalovant clients policy`."),
     "connection_lost": (
         "ask",
         "The connection was lost: {said}",
@@ -271,6 +272,11 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "credential",
         "The hub of this identity was removed on {when}.",
         "Create an identity of another hub.",
+    ),
+    "broker_login_of_another": (
+        "credential",
+        "The server knows this credential, and its broker login is another one than in this file.",
+        "Use the file as the server gave it, or rotate the client.",
     ),
     "credential_unknown": (
         "credential",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from thalovant.client import AsyncThalovantClient
+from thalovant.doctor import ThalovantDoctorReport
 from thalovant.errors import ThalovantConnectionError, ThalovantRuntimeError
 from thalovant.events import ThalovantEvent
 from thalovant.health import ThalovantConnectionInfo, ThalovantHealth
@@ -171,6 +172,15 @@ class ThalovantClient:
     def healthcheck(self) -> ThalovantHealth:
         """Whether the connection is usable now. Looks only; dials nothing."""
         return self._run(self._core.healthcheck())
+
+    def doctor(self) -> ThalovantDoctorReport:
+        """Walk the road to the hub step by step, on every carrier that the identity names, and say what is wrong.
+
+        On connections of its own, beside this client's: with the client's times and in its Noise state, without
+        publishing its presence. It ends with a short ask. What the control plane knows is joined when a login or a
+        token is at hand. Raises nothing for what is wrong: that is in the report.
+        """
+        return self._run(self._core.doctor())
 
     def ask(
         self,

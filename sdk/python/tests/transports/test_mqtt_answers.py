@@ -43,7 +43,7 @@ def answers(level: int = 5) -> Answers:
 
 # 3.1.1: return code, class, what it says
 RETURN_CODES = [
-    (5, ThalovantHubRefusedError, r"off on the hub.* `thalovant doctor`, check that .* newest file\."),
+    (5, ThalovantHubRefusedError, r"off on the hub.* `thalovant doctor` says .* newest file, .* fresh identity\."),
     (4, ThalovantHubRefusedError, "(CONNACK 4)."),
     (3, ThalovantConnectionError, "(CONNACK 3). Try again in a moment."),
     (2, ThalovantConnectionError, "(CONNACK 2). It does not speak MQTT 3.1.1 as we do."),

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from thalovant.cli import audit, clients, config, health, hubs, identities, listen, login, talk
+from thalovant.cli import audit, clients, config, doctor, health, hubs, identities, listen, login, talk
 from thalovant.cli.errors import run
 from thalovant.cli.identity import ORDER
 from thalovant.cli.output import examples, help_without_a_command, say
@@ -38,6 +38,7 @@ app.command(epilog=f"{ORDER}\n\n{talk.ASK_EXAMPLES}")(talk.ask)
 app.command(epilog=f"{ORDER}\n\n{listen.LISTEN_EXAMPLES}")(listen.listen)
 app.command(epilog=f"{ORDER}\n\n{talk.EMIT_EXAMPLES}")(talk.emit)
 app.command(epilog=f"{ORDER}\n\n{health.HEALTH_EXAMPLES}")(health.health)
+app.command(epilog=f"{ORDER}\n\n{doctor.DOCTOR_EXAMPLES}")(doctor.doctor)
 
 
 def main() -> NoReturn:

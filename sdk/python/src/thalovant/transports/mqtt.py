@@ -69,6 +69,8 @@ class Transport:
         self._session_id = f"thalovant-python-mqtt-{secrets.token_hex(16)}"
         self._older_until = 0.0  # monotonic; the broker refused MQTT 5 not long ago
         self.expecting = False
+        self.announces = True
+        """Whether it publishes its presence; one that only looks on the road for a while does not."""
         self.level: int | None = None
         """The protocol level of the latest login: 5, or 4 for MQTT 3.1.1."""
 
@@ -153,7 +155,7 @@ class Transport:
 
     def ready(self) -> None:
         """Publish this client's presence."""
-        if self._connection is not None:
+        if self._connection is not None and self.announces:
             self._connection.say(ONLINE)
 
     @property
