@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from thalovant.cli.output import print_json, say
 from thalovant.cli.progress import waiting
 from thalovant.cli.times import local_time, seconds_of
 from thalovant.control_plane import ThalovantControlPlane
-from thalovant.errors import ThalovantAPIError, ThalovantError
+from thalovant.errors import ThalovantAPIError, ThalovantConnectionError, ThalovantError, ThalovantTimeoutError
 from thalovant.identity import ThalovantIdentity
 
 __all__ = ["rotate_identity"]
 
 PATIENCE = 24.0  # seconds for the new identity to connect
+LOOK_EVERY = 0.1  # seconds between two questions whether it has
 
 
 def rotate_identity(
@@ -58,11 +60,11 @@ def rotate_identity(
         client, new = holder.left_over(api) or _rotated(api, holder, seconds)
         if seconds:
             with _undone_on_failure(api, client, holder):
-                _connect(new)
+                _connect(api, client, new)
             holder.replace(new)
         else:
             holder.replace(new)
-            _connect(new)
+            _connect(api, client, new)
     _tell(client, holder, seconds, as_json=as_json)
 
 
@@ -162,17 +164,30 @@ def _current(found: dict[str, Any]) -> dict[str, Any]:
     return client
 
 
-def _connect(new: ThalovantIdentity) -> None:
-    """Connect once with the new identity; raises what the client raises."""
+def _connect(api: ThalovantControlPlane, client: dict[str, Any], new: ThalovantIdentity) -> None:
+    """Connect with the new identity until the server says that it was used; raises what the client raises."""
     from thalovant.sync_client import ThalovantClient
 
     carriers: Any = usable_carriers(new)
     how = {"protocols": carriers} if len(carriers) > 1 else {"protocol": carriers[0] if carriers else None}
+    deadline = time.monotonic() + PATIENCE
     with (
         waiting("connecting with the new identity"),
-        contextlib.closing(ThalovantClient(new, auto_reconnect=False, **how)) as client,
+        contextlib.closing(ThalovantClient(new, auto_reconnect=False, **how)) as connection,
     ):
-        client.connect(PATIENCE)
+        connection.connect(PATIENCE)
+        while not _is_used(api.get_client(str(client.get("id")))):
+            with contextlib.suppress(ThalovantTimeoutError):
+                connection.wait_closed(LOOK_EVERY)
+                raise ThalovantConnectionError(connection.connection_info().last_error or "The hub hung up.")
+            if time.monotonic() > deadline:
+                raise ThalovantTimeoutError(f"The hub did not take it up within {PATIENCE:g} seconds.")
+
+
+def _is_used(client: dict[str, Any]) -> bool:
+    """Whether the newest credential has connected."""
+    found = client.get("credentials") or [{}]
+    return bool(found[-1].get("last_used"))
 
 
 @contextlib.contextmanager

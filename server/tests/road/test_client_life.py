@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client's whole life, typed: made, asked, rotated, paused, resumed, removed; and a machine's own rotation."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantIdentity
+from thalovant.cli import main
+from thalovant.protocol import noise
+from thalovant_server.testing.directory import cheap_stretch
+from thalovant_server.testing.in_process import InProcessServer
+
+CARRIERS = ("mqtt", "wss", "https")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessServer]:
+    """One server for the file; passwords are stretched cheaply, there and here; it logs nothing to our output."""
+    logging = structlog.get_config()
+    with pytest.MonkeyPatch.context() as patch, InProcessServer(tmp_path_factory.mktemp("life")) as running:
+        patch.setattr(noise, "stretch", cheap_stretch)
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+        yield running
+        structlog.configure(**logging)
+
+
+class Shell:
+    """Types commands in this process, in a directory of one's own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, line: str) -> str:
+        """Type what works; returns what it prints."""
+        code, out, err = self.run(line)
+        assert code == 0, err
+        return out
+
+    def refused(self, line: str) -> str:
+        """Type what does not; returns the one line that says why."""
+        code, out, err = self.run(line)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        return err
+
+    def run(self, line: str) -> tuple[Any, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["thalovant", *line.split()])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = self._capsys.readouterr()
+        return left.value.code, out, err
+
+
+@pytest.fixture(scope="module")
+def token(server: InProcessServer) -> str:
+    """A sign-in for the file, as signing in takes a while."""
+    with ThalovantControlPlane(server.ready["api_url"], ca_pem=Path(server.ready["ca_file"]).read_text()) as api:
+        return str(api.login(*server.admin)["access_token"])
+
+
+@pytest.fixture
+def shell(
+    server: InProcessServer,
+    token: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    """A shell of somebody who is signed in, in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in (
+        ("API_URL", server.ready["api_url"]),
+        ("API_TOKEN", token),
+        ("CA_FILE", server.ready["ca_file"]),
+    ):
+        monkeypatch.setenv(f"THALOVANT_{name}", value)
+    return Shell(monkeypatch, capsys)
+
+
+def here() -> list[str]:
+    """The files in this directory."""
+    return sorted(path.name for path in Path.cwd().iterdir() if path.is_file())
+
+
+def key_of(file: str) -> str:
+    return ThalovantIdentity.from_file(file).access_key
+
+
+def test_the_whole_life_of_a_client(shell: Shell) -> None:
+    shell("identity create demo --name lamp")
+    old, new = "--identity lamp.identity.json", "--identity lamp.new.identity.json"
+    for carrier in CARRIERS:
+        assert shell(f"ask hello {old} --protocol {carrier}") == "hello\n"
+
+    assert "lamp.new.identity.json" in shell("clients rotate lamp")
+    assert "--force" in shell.refused("clients finish lamp")
+    assert "clients cancel lamp" in shell.refused("clients rotate lamp --out third")
+    assert not Path("third").exists()
+    for carrier in CARRIERS:
+        assert (
+            shell(f"ask both {old} --protocol {carrier}") == shell(f"ask both {new} --protocol {carrier}") == "both\n"
+        )
+
+    with ThalovantClient.from_identity_file("lamp.identity.json", auto_reconnect=False) as connected:
+        connected.connect()
+        assert "has ended" in shell("clients finish lamp")
+        connected.wait_closed(5)
+    assert "(hub_refused)" in shell.refused(f"ask old {old} --protocol wss")
+    assert "rotate lamp" in shell.refused("clients finish lamp")
+
+    shell("clients pause lamp")
+    for carrier in CARRIERS:
+        assert "(hub_refused)" in shell.refused(f"ask paused {new} --protocol {carrier}")
+    shell("clients resume lamp")
+    assert shell(f"ask again {new}") == "again\n"
+    shell("clients rename lamp lantern")
+    shell("clients remove lantern --yes")
+    assert "(hub_refused)" in shell.refused(f"ask gone {new} --protocol wss")
+    assert "no client 'lantern'" in shell.refused("clients show lantern")
+
+
+def test_a_rotation_that_is_cancelled_leaves_the_old_one(shell: Shell) -> None:
+    shell("identity create demo --name door")
+    shell("clients rotate door --grace 30m --profile new-door")
+    shell("clients cancel door")
+    assert shell("ask hello --identity door.identity.json") == "hello\n"
+    shell.refused("ask hello --profile new-door --protocol wss")
+    shell("clients rotate door --grace 0 --out now.json")
+    shell.refused("ask hello --identity door.identity.json --protocol wss")
+    assert shell("ask hello --identity now.json") == "hello\n"
+
+
+def test_a_machine_rotates_its_own_identity_file(shell: Shell) -> None:
+    shell("identity create demo --name gate")
+    before = key_of("gate.identity.json")
+    shell("ask hello")  # the only identity in this directory
+    assert "holds the new identity" in shell("identity rotate")
+    file = Path("gate.identity.json")
+    assert key_of("gate.identity.json") != before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert here() == ["gate.identity.json"]
+    assert shell("ask hello") == "hello\n"
+    shell("clients finish gate")
+    rotated = json.loads(shell("identity rotate --grace 0 --json"))
+    assert (rotated["name"], Path(rotated["file"]).name) == ("gate", "gate.identity.json")
+    assert shell("ask hello") == "hello\n"
+
+
+def test_a_machine_rotates_its_own_profile(shell: Shell) -> None:
+    shell("identity create demo --name pump --profile pump")
+    assert "the profile pump holds the new identity" in shell("identity rotate --profile pump")
+    shell("clients finish pump")
+    assert shell("ask hello --profile pump") == "hello\n"
+    shell("clients pause pump")
+    assert "clients resume pump" in shell.refused("identity rotate --profile pump")
+    shell("clients remove pump --yes")
+    assert "identity create" in shell.refused("identity rotate --profile pump")
+    assert "somebody else's" in shell.refused("identity rotate --identity " + foreign())
+
+
+def foreign() -> str:
+    identity = ThalovantIdentity.from_mapping(
+        {"access_key": "k" * 43, "password": "p", "site_id": "s", "default_master": "wss://localhost:1"}
+    )
+    return str(identity.save("foreign.json"))
+
+
+def test_a_rotation_that_cannot_connect_changes_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new identity is made to look for its hub where nobody listens."""
+    shell("identity create demo --name well")
+    before = Path("well.identity.json").read_text()
+    monkeypatch.setattr("thalovant.cli.identity_rotation.PATIENCE", 0.001)
+    assert "Nothing was changed" in shell.refused("identity rotate")
+    assert Path("well.identity.json").read_text() == before
+    assert here() == ["well.identity.json"]
+    assert shell("ask hello") == "hello\n"
+    assert "one credential" in shell.refused("clients cancel well")
+
+
+def test_a_policy_as_typed_is_what_the_hub_holds(shell: Shell) -> None:
+    shell("identity create demo --name sensor")
+    assert "(acl_disallowed_type)" in shell.refused("emit my.reading {}")
+    shell("clients policy sensor --allow-type my.reading --rate 60/1m --quota 500")
+    assert "(unsupported_type)" in shell.refused("emit my.reading {}")  # it may, but nobody listens to it there
+    assert "60 messages in 60 s" in shell("clients policy sensor")
+    shell("clients policy sensor --deny-type my.reading")
+    assert "(acl_disallowed_type)" in shell.refused("emit my.reading {}")
+    shell("clients policy sensor --quota 0")
+    assert "quota" in shell.refused("ask hello")
+    assert json.loads(shell("clients policy sensor --reset --json"))["daily_quota"] is None
+    assert shell("ask hello") == "hello\n"
