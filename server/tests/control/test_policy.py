@@ -265,3 +265,39 @@ def test_a_guest_sees_the_policy_of_its_client_and_only_the_hubs_owner_changes_i
         assert (await patch(world, client, {"can_broadcast": True})).status_code == 200
 
     in_world(scenario)
+
+
+def test_by_the_clients_spec_a_guest_takes_from_its_policy_and_gives_nothing_back(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        guest, hub = await world.add_account("guest"), await world.make_hub(visibility="public")
+        client = (await world.call("POST", "/v1/clients", {"hub_id": hub["id"], "name": "g"}, token=guest)).json()
+
+        async def say(spec: dict[str, Any], token: str | None = guest) -> int:
+            etag = (await policy_of(world, client))["etag"]
+            more = {"token": token} if token else {}
+            path, body = f"/v1/clients/{client['id']}", {"spec": spec}
+            return (await world.call("PATCH", path, body, if_match=etag, **more)).status_code
+
+        for more in ({"can_broadcast": True}, {"allowed_types": [ASK, "x"]}, {"connection_type": "developer"}):
+            assert await say(more) == 403
+        assert await say({"daily_quota": 5}) == 200
+        assert in_force(world, client) == Permissions(daily_quota=5)
+        for back in ({"daily_quota": None}, {"daily_quota": 6}):
+            assert await say(back) == 403
+        assert in_force(world, client) == Permissions(daily_quota=5)
+        assert await say({"daily_quota": None}, token=None) == 200
+        assert in_force(world, client) == Permissions()
+
+    in_world(scenario)
+
+
+def test_in_a_rotation_both_credentials_follow(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        client = await world.make_client(spec={"daily_quota": 3})
+        assert (await world.call("POST", f"/v1/clients/{client['id']}/rotate", {})).status_code == 201
+        entries = world.services.directory.credentials_of
+        assert [entry.permissions.daily_quota for entry in entries(client["id"])] == [3, 3]
+        assert (await patch(world, client, {"daily_quota": 4})).status_code == 200
+        assert [entry.permissions.daily_quota for entry in entries(client["id"])] == [4, 4]
+
+    in_world(scenario)

@@ -43,7 +43,7 @@ def test_over_the_quota_an_ask_is_denied_as_the_contract_says_it(run_rig):
             {
                 "denied_type": ASK,
                 "code": "intent_quota_exceeded",
-                "reason": "the 2 asks of this day are used up",
+                "reason": "the quota of 2 asks a day is used up",
                 "data": {"period": "daily", "limit": 2, "used": 2, "reset_after": 43_200},
             },
             "r2",

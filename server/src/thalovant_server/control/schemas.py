@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from thalovant_server import client_spec
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 LONGEST_SECONDS = 10 * 366 * 24 * 60 * 60
 Visibility = Literal["public", "private"]
@@ -147,8 +149,12 @@ class RateLimit(Body):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    messages: int
-    per_seconds: int
+    messages: Annotated[int, Field(ge=1, le=client_spec.MOST_MESSAGES)]
+    per_seconds: Annotated[int, Field(ge=1, le=client_spec.MOST_SECONDS)]
+
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=client_spec.NAME_LENGTH)]
+Names = Annotated[list[_Name], Field(max_length=client_spec.MOST_NAMES)]
 
 
 class PolicyChange(Body):
@@ -156,15 +162,15 @@ class PolicyChange(Body):
 
     model_config = _example(rate_limit={"messages": 60, "per_seconds": 60}, daily_quota=500)
 
-    connection_type: str | None = None
-    allowed_types: list[str] | None = None
+    connection_type: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")] | None = None
+    allowed_types: Names | None = None
     can_broadcast: bool | None = None
     can_propagate: bool | None = None
     can_escalate: bool | None = None
-    blocked_skills: list[str] | None = None
-    blocked_intents: list[str] | None = None
+    blocked_skills: Names | None = None
+    blocked_intents: Names | None = None
     rate_limit: RateLimit | None = None
-    daily_quota: int | None = None
+    daily_quota: Annotated[int, Field(ge=0, le=client_spec.MOST_ASKS)] | None = None
 
 
 class ClientChange(Body):

@@ -61,7 +61,7 @@ class Allowances:
             return None
         return Shortage(
             "intent_quota_exceeded",
-            f"the {quota} asks of this day are used up",
+            f"the quota of {quota} asks a day is used up",
             "daily",
             quota,
             used,
