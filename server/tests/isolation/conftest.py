@@ -16,6 +16,8 @@ from thalovant_server.isolation.moves import HELLO, Party, Scene
 from thalovant_server.isolation.streams import TlsStream
 from thalovant_server.isolation.throwaway import Throwaway
 from thalovant_server.testing import ServerProcess
+from thalovant_server.testing.directory import cheap_stretch
+from thalovant_server.testing.in_process import InProcessServer
 
 SCENE = Scene(Party("key-A", "secret-A", "hubs/h1/clients/a"), Party("key-B", "secret-B", "hubs/h1/clients/b"))
 
@@ -46,6 +48,26 @@ def throwaway(api: ThalovantControlPlane, server: ServerProcess) -> Iterator[tup
     yield first, second
     for each in (first, second):
         api.delete_client(each.client_id)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessServer]:
+    """The whole server, in a thread."""
+    with InProcessServer(tmp_path_factory.mktemp("frames") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def plane(running: InProcessServer) -> Iterator[ThalovantControlPlane]:
+    """Its control plane."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", running.ready["ca_bundle"])
+        patch.setattr("thalovant.protocol.noise.stretch", cheap_stretch)  # as that server has it
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            patch.delenv(name, raising=False)
+        with ThalovantControlPlane(running.ready["api_url"]) as made:
+            made.login(*running.admin)
+            yield made
 
 
 @dataclass(eq=False)

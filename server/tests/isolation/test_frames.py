@@ -195,25 +195,6 @@ class Device:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessServer]:
-    """The whole server, in a thread."""
-    with InProcessServer(tmp_path_factory.mktemp("frames") / "data") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def plane(running: InProcessServer) -> Iterator[ThalovantControlPlane]:
-    """Its control plane."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", running.ready["ca_bundle"])
-        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            patch.delenv(name, raising=False)
-        with ThalovantControlPlane(running.ready["api_url"]) as made:
-            made.login(*running.admin)
-            yield made
-
-
-@pytest.fixture(scope="module")
 def big_hub(plane: ThalovantControlPlane) -> str:
     """A hub that takes messages as long as the wire knows."""
     on = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}

@@ -132,7 +132,14 @@ async def _prove(
         outcomes += [replace(each, road="WebSocket") for each in await prove(scene, over, moves())]
     outcomes += await prove(scene, dial, moves())
 
+    newest = [attacker]
+
+    async def rotate() -> None:
+        made = await plane.rotate_client_identity(attacker.client_id, grace_seconds=0)
+        newest.append(Throwaway(attacker.client_id, made.identity))
+
     async def revoke() -> None:
         await plane.delete_client(attacker.client_id)
 
-    return outcomes + await prove_taken_away(scene, dial, "a revoked credential", revoke)
+    outcomes += await prove_taken_away(scene, dial, "a credential that was rotated without a grace", rotate)
+    return outcomes + await prove_taken_away(scene_of(newest[-1], neighbour), dial, "a revoked credential", revoke)
