@@ -73,6 +73,11 @@ class Device:
         return self
 
     # Link
+    patience = None  # a device without a wire has no sign of life but what it sends
+
+    def silence(self):
+        return 0.0 if self.patience is None else self.rig.clock.now() - self.connection.heard
+
     def send_clear(self, data):
         self.inbox.append((False, data))
         asyncio.get_running_loop().call_soon(self.pump)

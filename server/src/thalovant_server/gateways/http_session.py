@@ -129,6 +129,15 @@ class HttpSession:
         self.keep_inbox(())
         self._on_close(self)
 
+    @property
+    def patience(self) -> float:
+        """A client asks again when it was answered, and a request is held so long at most."""
+        return self._limits.http_wait_seconds + self._limits.late_seconds
+
+    def silence(self) -> float:
+        """Since the last request."""
+        return self._clock.now() - self.connection.heard if self.connection is not None else 0.0
+
     # -- polling ----------------------------------------------------------------------------------------------
 
     def fetch(self, *, sealed: bool) -> list[bytes]:

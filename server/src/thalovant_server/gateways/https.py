@@ -32,6 +32,7 @@ from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
+from thalovant_server.hub.presence import DISCONNECTED, NO_SIGN_OF_LIFE, TAKEN_OVER
 from thalovant_server.hub.refusal import Refusal, Refused
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class HttpsGateway:
                 self._drop(session)
             call.answer_json(200, {"error": "Already Disconnected"})
             return
-        self._drop(session)
+        self._drop(session, DISCONNECTED)
         call.answer_json(200, {"status": "Disconnected"})
 
     # -- sessions ---------------------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ class HttpsGateway:
         if left > 0:
             self._watch(session, left)
         else:
-            self._drop(session)
+            self._drop(session, NO_SIGN_OF_LIFE)
 
     def _ended(self, session: HttpSession) -> None:
         """The hub ended the session: tell who waits, and keep it a little, so that its poller hears the end of it."""
@@ -364,14 +365,14 @@ class HttpsGateway:
         if len(session):
             self._undelivered.add(session)
 
-    def _drop(self, session: HttpSession) -> None:
-        """Forget a session."""
+    def _drop(self, session: HttpSession, why: str = TAKEN_OVER) -> None:
+        """Forget a session, `why` in a word of `hub.presence`."""
         if session.timer is not None:
             session.timer.cancel()
         if session.ended is None:
             session.ended = refusal.REPLACED
         if session.connection is not None:
-            session.connection.lost()
+            session.connection.lost(why)
         for call in session.let_all_go():
             call.answer_json(409, NOT_CONNECTED)
         group = self._sessions.get(session.access_key, {})

@@ -27,6 +27,7 @@ from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import Share, strangers_of
 from thalovant_server.gateways.silent_log import SILENT
 from thalovant_server.hub import refusal
+from thalovant_server.hub.presence import CONNECTION_LOST, DISCONNECTED
 from thalovant_server.hub.refusal import Refusal, Refused
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 CARRIER = "wss"
 
+# Codes of a close frame that ends a session as it should end (RFC 6455, 7.4.1); 1005 is none at all.
+GOODBYES = frozenset({1000, 1001, 1005})
 # The transport asks us to hold on above this; what waits then is ours to count.
 HIGH_WATER = 64 * 1024
 # As much in one write as keeps the kernel busy. The transport takes whatever it is given, so it is given no more.
@@ -202,6 +205,16 @@ class WssProtocol(asyncio.Protocol):
         self._begin_closing()
         self._flush_soon()
 
+    @property
+    def patience(self) -> float:
+        """A client answers each ping."""
+        limits = self._hub.limits
+        return limits.ping_seconds + min(limits.late_seconds, limits.pong_seconds / 2)
+
+    def silence(self) -> float:
+        """Since anything came."""
+        return self._hub.clock.now() - self._heard
+
     # -- for the gateway --------------------------------------------------------------------------------------
 
     def end(self, why: Refusal) -> None:
@@ -265,9 +278,14 @@ class WssProtocol(asyncio.Protocol):
         self._inward.release()
         self._gateway.lost(self)
         if self._connection is not None:
-            self._connection.lost()
+            self._connection.lost(self._why_lost())
         if on_end is not None:
             on_end()
+
+    def _why_lost(self) -> str:
+        """A client that says goodbye says why; one whose socket just closes does not."""
+        said = self._ws.close_rcvd
+        return DISCONNECTED if said is not None and said.code in GOODBYES else CONNECTION_LOST
 
     def _upgrade(self, request: Request) -> None:
         path, _, query = request.path.partition("?")

@@ -19,6 +19,7 @@ import structlog
 from thalovant.protocol.errors import ProtocolError
 from thalovant_server.hub import refusal
 from thalovant_server.hub.ask import clean_name
+from thalovant_server.hub.presence import CONNECTION_LOST
 from thalovant_server.hub.session import (
     Failed,
     Hello,
@@ -58,7 +59,14 @@ class Link(Protocol):
     """What a gateway gives for one client: its way out. Sending never blocks; a link bounds its own queue."""
 
     carrier: str  # "wss", "https" or "mqtt"
-    remote: str  # the client's address, for the log
+    remote: str  # the client's address, without the port
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that a living client may be silent on this carrier; None: it has no sign of life of its own."""
+
+    def silence(self) -> float:
+        """Seconds since the carrier heard of its client. What the session heard counts besides."""
 
     def send_clear(self, data: bytes) -> None:
         """Send one clear frame (JSON text in UTF-8)."""
@@ -133,6 +141,7 @@ class Connection:
         "session_id",
         "site_id",
         "streams",
+        "why",
     )
 
     def __init__(self, host: Host, link: Link, credential: CredentialEntry, user_agent: str, number: int) -> None:
@@ -150,6 +159,7 @@ class Connection:
         self.ready = False
         self.closed = False
         self.refusal: Refusal | None = None
+        self.why = ""
         self.pattern = ""
         self.streams = self.hears_denials = False
         self.on_ready: Callable[[], None] | None = None
@@ -181,6 +191,15 @@ class Connection:
         return self._link.remote
 
     @property
+    def patience(self) -> float | None:
+        """Seconds that a living client may be silent on its carrier; None: the carrier has no sign of life."""
+        return self._link.patience
+
+    def silence(self) -> float:
+        """Seconds since the last sign of life, of the carrier or of the session."""
+        return min(self._link.silence(), self._host.clock.now() - self.heard)
+
+    @property
     def handshaking(self) -> bool:
         """True once the client has sent its first Noise message, or later: sealed frames make sense."""
         return self._session.handshaking
@@ -209,9 +228,13 @@ class Connection:
         """The client gave a sign of life."""
         self.heard = self._host.clock.now()
 
-    def lost(self) -> None:
-        """The carrier is gone. A turn that runs is not cancelled by that (architecture decision 10)."""
+    def lost(self, why: str = CONNECTION_LOST) -> None:
+        """The carrier is gone, `why` in a word of `hub.presence`.
+
+        A turn that runs is not cancelled by that (architecture decision 10).
+        """
         if not self.closed:
+            self.why = why
             self._over(None)
 
     # -- what the hub sees ------------------------------------------------------------------------------------

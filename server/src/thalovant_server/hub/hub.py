@@ -30,10 +30,13 @@ from thalovant_server.hub.clock import Clock, LoopClock
 from thalovant_server.hub.connection import Connection, Link
 from thalovant_server.hub.denial_log import DenialLog
 from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.hub.refusal import Refusal, Refused
 from thalovant_server.hub.replies import denied
 from thalovant_server.hub.runtime import Runtime
 from thalovant_server.hub.session import HubSession
+from thalovant_server.wall_clock import Clock as WallClock
+from thalovant_server.wall_clock import now as wall_now
 
 if TYPE_CHECKING:
     from thalovant_server.directory import Change, CredentialEntry, Directory, HubEntry
@@ -66,6 +69,7 @@ class Hub:
         node_id: the server's short public name in every HELLO; must survive restarts (contract section 4.1).
         usage: counts the asks of the day; one of its own when none is given.
         uses: hears which credentials are used.
+        wall: says since when a client is online.
     """
 
     def __init__(
@@ -80,9 +84,11 @@ class Hub:
         clock: Clock | None = None,
         usage: DailyUsage | None = None,
         uses: Uses | None = None,
+        wall: WallClock = wall_now,
     ) -> None:
         self.limits = limits or Limits()
         self.clock: Clock = clock or LoopClock()
+        self.presence = PresenceWatch(directory, self.clock, wall, look_seconds=self.limits.presence_look_seconds)
         self.budget = ByteBudget(
             self.limits.process_bytes,
             share=self.limits.client_bytes,
@@ -165,9 +171,11 @@ class Hub:
         The asks have so many seconds, and no more once `hurry` is set.
         """
         self._stopping = True
+        self.presence.watchers.dismiss()
         await self.runtime.stop(seconds, hurry)
         for connection in [each for group in list(self._by_hub.values()) for each in group]:
             connection.end(refusal.RESTARTING)
+        self.presence.stop()
         self._unsubscribe()
         self._denials.close()
         for task in self._tasks:
@@ -196,6 +204,7 @@ class Hub:
         )
         if self._standing(connection) is None:
             return
+        self.presence.ready(connection)
         self._note_use(connection)
         ready = self._siblings(connection.carrier, connection.credential, ready=True)
         if len(ready) > self.limits.sessions_per_credential:
@@ -253,6 +262,7 @@ class Hub:
         """Forget a connection."""
         credential = connection.credential
         if connection.ready:
+            self.presence.ended(connection)
             self._note_use(connection)
         for index, key in ((self._by_client, credential.client_id), (self._by_hub, credential.hub_id)):
             group = index.get(key)

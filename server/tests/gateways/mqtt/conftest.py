@@ -55,8 +55,8 @@ class FakeConnection:
         self.sealed.append(frame)
         self.arrived.set()
 
-    def lost(self) -> None:
-        self.is_lost = True
+    def lost(self, why: str) -> None:
+        self.is_lost, self.why = True, why
         self.arrived.set()
 
     async def until(self, what: Any) -> None:

@@ -31,8 +31,8 @@ class FakeSession:
     def receive_sealed(self, frame: bytes) -> None:
         self.got.append(("sealed", frame))
 
-    def lost(self) -> None:
-        self.is_lost = True
+    def lost(self, why: str) -> None:
+        self.is_lost, self.why = True, why
 
 
 class FakeCarrier:

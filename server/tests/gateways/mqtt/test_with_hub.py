@@ -235,7 +235,7 @@ def test_an_unfinished_handshake_leaves_the_connection_standing(rig: SimpleNames
         link = connection._link
 
         class Watched:
-            carrier, remote = link.carrier, link.remote
+            carrier, remote, patience, silence = link.carrier, link.remote, None, link.silence
 
             def close(self, why: Any) -> None:
                 link.close(why)

@@ -51,6 +51,9 @@ WRITE_BYTES = 65_536
 # Cut so small, what a read brought is parsed in linear time also by a few packets a step.
 STEP_BYTES = 16 * 1024
 STEP_PACKETS = 8
+# Silent for so much of the time after which it is cut, a client is late: midway between one keep alive and one and a
+# half, which is when it is cut.
+LATE = 5 / 6
 # What a waiting packet counts beyond its bytes: a PUBACK of four bytes costs ten times that.
 PACKET_COST = 64
 
@@ -170,6 +173,15 @@ class MqttConnection(asyncio.Protocol):
     def no_local(self) -> bool:
         """Whether the client wants no status that it published itself (MQTT 5, 3.8.3.1)."""
         return self._session.wants(STATUS, NO_LOCAL)
+
+    @property
+    def patience(self) -> float | None:
+        """A client sends something in every keep alive period; None: it wants none."""
+        return self._keepalive * LATE or None
+
+    def silence(self) -> float:
+        """Seconds since anything came, or was taken."""
+        return self._loop.time() - self._heard
 
     def deliver(self, segment: str, frames: list[bytes]) -> None:
         """Publish frames of one message, in order. A reader that is too slow for that is dropped."""

@@ -16,6 +16,7 @@ import structlog
 
 from thalovant.protocol.clear import clear_kind
 from thalovant.protocol.topics import ONLINE, SPELLINGS
+from thalovant_server.hub.presence import DISCONNECTED, TAKEN_OVER
 from thalovant_server.hub.refusal import HANDSHAKE_TIMEOUT, Refused
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ class Carrier(Protocol):
 
     remote: str  # address and port, for the log
     host: str  # the address alone
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that its client may be silent; None: the client wants no keep alive."""
+
+    def silence(self) -> float:
+        """Seconds since the last sign of life."""
+        ...
 
     def hears(self, segment: str) -> bool:
         """Whether the client is subscribed to that topic."""
@@ -84,19 +93,19 @@ class Dialogue:
         if status == ONLINE:
             self._declared = self._session is not None
         elif self._declared:
-            self.stop()
+            self.stop(DISCONNECTED)
 
     def left(self, segment: str) -> None:
         """The client unsubscribed: a session whose answers went there has lost frames and is over."""
         if self._link is not None and self._link.segment == segment:
-            self.stop()
+            self.stop(DISCONNECTED)
 
-    def stop(self) -> None:
-        """End the session, if there is one. The MQTT connection stays."""
+    def stop(self, why: str) -> None:
+        """End the session, if there is one, `why` in a word of `hub.presence`. The MQTT connection stays."""
         session, self._session, self._link = self._session, None, None
         self._solicited = self._declared = False
         if session is not None:
-            session.lost()
+            session.lost(why)
 
     def _start(self, segment: str, *, solicited: bool) -> None:
         answers = SPELLINGS[segment]
@@ -104,9 +113,9 @@ class Dialogue:
         if credential is None or not self._carrier.hears(answers):
             log.debug("no_answer_topic", segment=answers, remote=self._carrier.remote)
             return
-        self.stop()
+        self.stop(TAKEN_OVER)
         self._solicited = solicited
-        self._link = link = _SessionLink(self, answers, self._carrier.host)
+        self._link = link = _SessionLink(self, answers, self._carrier)
         try:
             session = self._begin(link, credential, None)
         except Refused as refused:
@@ -135,13 +144,21 @@ class Dialogue:
 class _SessionLink:
     """The hub's way out for one session (`hub.connection.Link`)."""
 
-    __slots__ = ("_dialogue", "carrier", "remote", "segment")
+    __slots__ = ("_connection", "_dialogue", "carrier", "remote", "segment")
 
-    def __init__(self, dialogue: Dialogue, segment: str, remote: str) -> None:
+    def __init__(self, dialogue: Dialogue, segment: str, connection: Carrier) -> None:
         self._dialogue = dialogue
+        self._connection = connection
         self.segment = segment
         self.carrier = "mqtt"
-        self.remote = remote
+        self.remote = connection.host
+
+    @property
+    def patience(self) -> float | None:
+        return self._connection.patience
+
+    def silence(self) -> float:
+        return self._connection.silence()
 
     def send_clear(self, data: bytes) -> None:
         self._dialogue.deliver(self, [data])

@@ -28,6 +28,14 @@ from thalovant_server.gateways.mqtt.session import MqttSession, Output
 from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
+from thalovant_server.hub.presence import (
+    CONNECTION_LOST,
+    DISCONNECTED,
+    NO_SIGN_OF_LIFE,
+    PROTOCOL_ERROR,
+    SERVER_STOPPED,
+    TAKEN_OVER,
+)
 from thalovant_server.hub.refusal import CONNACK_NOT_AUTHORIZED, CREDENTIAL, Refusal, Refused
 
 if TYPE_CHECKING:
@@ -48,6 +56,20 @@ BAD_WILL = Refusal(
 # What a client was refused that is logged in: never said on the wire in these words, but worth a line in the log.
 DENIED_SUBSCRIBE = Refusal("denied_subscribe", "a filter that the client does not have", CREDENTIAL, 403)
 DENIED_PUBLISH = Refusal("denied_publish", "a PUBLISH that the client may not send", CREDENTIAL, 403)
+
+# Why a client is offline whose connection ended with that code. The others are for what it sent.
+WHY_OVER = {
+    "disconnect": DISCONNECTED,
+    "lost": CONNECTION_LOST,
+    "silent": NO_SIGN_OF_LIFE,
+    "stalled": NO_SIGN_OF_LIFE,
+    "taken_over": TAKEN_OVER,
+    "restart": SERVER_STOPPED,
+    "revoked": "revoked",
+    "hub_off": "hub_off",
+    "slow_reader": "slow_reader",
+    "busy": "server_busy",
+}
 
 
 @dataclass(slots=True)
@@ -193,7 +215,7 @@ class MqttGateway:
             self._refusals.note(DENIED_PUBLISH, connection.host, credential.access_key)
         log.info("mqtt_over", code=code, reason=reason, client_id=credential.client_id, remote=connection.remote)
         self._roster.remove(connection, credential.id, credential.hub_id, place.client_id)
-        place.dialogue.stop()
+        place.dialogue.stop(WHY_OVER.get(code, PROTOCOL_ERROR))
         changed = self._presence.leave(credential.id, connection, place.client_id if will else None)
         if will is not None:
             changed |= self._presence.declare(credential.id, connection, OFFLINE, place.client_id)
