@@ -40,8 +40,10 @@ from thalovant_server.gateways.listener import Listener, bind
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hang_up import Terminal
+from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
+from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.server_tls import ServerTls
 from thalovant_server.service_manager import ServiceManager
@@ -133,9 +135,18 @@ class Server:
         _warn_of_absent_agents(directory, catalog)
         usage = DailyUsage(self._clock)
         await self._keep_usage(UsageKeeper(usage, database))
+        presence = PresenceWatch(directory, LoopClock(), self._clock)
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
         services = Services(
-            database, directory, endpoints, catalog.names, __version__, hasher=hasher, clock=self._clock, usage=usage
+            database,
+            directory,
+            endpoints,
+            catalog.names,
+            __version__,
+            presence,
+            hasher=hasher,
+            clock=self._clock,
+            usage=usage,
         )
         hub = Hub(
             directory,
@@ -144,6 +155,7 @@ class Server:
             node_id=identity.node_id,
             version=__version__,
             limits=Limits(connections=connections_per_port(Limits().connections)),
+            presence=presence,
             usage=usage,
             uses=services.uses,
         )

@@ -107,6 +107,15 @@ def _admin_with(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
     return check
 
 
+async def call_again(request: Request, services: Services, scope: str) -> Caller:
+    """Return who calls, as things are now: for an answer that goes on for long.
+
+    Raises:
+        ApiError: 401 and 403, as at the beginning.
+    """
+    return await caller_with(scope)(await identify(request, services, await HTTPBearer(auto_error=False)(request)))
+
+
 AnyCaller = Annotated[Caller, Depends(identify)]
 HubsReader = Annotated[Caller, Depends(caller_with(scopes.HUBS_READ))]
 HubsWriter = Annotated[Caller, Depends(caller_with(scopes.HUBS_WRITE))]

@@ -35,6 +35,7 @@ TAGS = [
     {"name": "hubs", "description": "Hubs, for their owners and, where they are public, for everybody."},
     {"name": "clients", "description": "Clients of hubs, each with a credential of its own."},
     {"name": "audit", "description": "Who did what to which hub or client, and what was denied."},
+    {"name": "presence", "description": "Which clients are online."},
     {"name": "server", "description": "The server itself."},
 ]
 # What each refusal means, and the codes that it may have.
@@ -63,8 +64,11 @@ REFUSALS = {
         "The request is not of the right shape; `errors` says where.",
         "validation_failed malformed_json body_too_complex invalid_cursor invalid_scope invalid_idempotency_key",
     ),
-    429: ("Too many failed logins: wait for `retry_after_seconds`.", "login_rate_limited"),
-    503: ("The server is busy or going down: try again in a moment.", "overloaded storage_unavailable"),
+    429: ("Too much at once: wait for `retry_after_seconds`.", "login_rate_limited too_many_watchers"),
+    503: (
+        "The server is busy or going down: try again in a moment.",
+        "overloaded storage_unavailable too_many_watchers",
+    ),
 }
 
 

@@ -169,6 +169,24 @@ class Client(ClientSummary):
     credentials: Annotated[list[Credential], Field(description="One, or two during a rotation; the newest last.")]
 
 
+class ClientPresence(Resource):
+    """Whether a client is online, from its sessions themselves."""
+
+    client_id: ClientId
+    hub_id: HubId
+    name: Annotated[str, Field(examples=["kitchen-light"])]
+    state: Annotated[
+        Literal["never_seen", "online", "stale", "offline", "revoked"],
+        Field(description="`stale`: connected, and silent for too long. `revoked`: paused or removed."),
+    ]
+    since: Annotated[Time | None, Field(description="Of the session shown, or of the state; null: not known.")]
+    carrier: Annotated[str | None, Field(description="Where it is, or was last.", examples=["mqtt"])]
+    address: Annotated[str | None, Field(description="From where, or from where last.", examples=["192.0.2.7"])]
+    why: Annotated[str | None, Field(description="Of one that is offline or revoked.", examples=["connection_lost"])]
+    sessions: Annotated[int, Field(description="Sessions that are connected now.", ge=0)]
+    last_seen_at: Annotated[Time | None, Field(description="Its last sign of life.")]
+
+
 class BrokerCredentials(Resource):
     """How a client reaches its own topics over MQTT (the seed's identity block)."""
 

@@ -16,6 +16,7 @@ from thalovant_server.control.token_use import TokenUse
 from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
+from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.hub_spec import Agents
 from thalovant_server.last_use import LastUses
 from thalovant_server.store.database import Database
@@ -35,6 +36,7 @@ class Services:
         endpoints: what clients are told; may be set anew before the first request, once the ports are known.
         agents: returns the names of the agents the operator declared.
         version: of this server.
+        presence: of every client; fed by the hub.
         hasher: for people's passwords.
         throttle: of login attempts.
         guesses: bounds those of user codes, invitations and one's own password.
@@ -50,6 +52,7 @@ class Services:
     endpoints: Endpoints
     agents: Agents
     version: str
+    presence: PresenceWatch
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
     throttle: LoginThrottle = field(default_factory=LoginThrottle)
     guesses: GuessThrottle = field(default_factory=GuessThrottle)

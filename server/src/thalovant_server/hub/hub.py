@@ -35,8 +35,6 @@ from thalovant_server.hub.refusal import Refusal, Refused
 from thalovant_server.hub.replies import denied
 from thalovant_server.hub.runtime import Runtime
 from thalovant_server.hub.session import HubSession
-from thalovant_server.wall_clock import Clock as WallClock
-from thalovant_server.wall_clock import now as wall_now
 
 if TYPE_CHECKING:
     from thalovant_server.directory import Change, CredentialEntry, Directory, HubEntry
@@ -69,7 +67,7 @@ class Hub:
         node_id: the server's short public name in every HELLO; must survive restarts (contract section 4.1).
         usage: counts the asks of the day; one of its own when none is given.
         uses: hears which credentials are used.
-        wall: says since when a client is online.
+        presence: says which clients are online; one of its own when none is given.
     """
 
     def __init__(
@@ -84,11 +82,11 @@ class Hub:
         clock: Clock | None = None,
         usage: DailyUsage | None = None,
         uses: Uses | None = None,
-        wall: WallClock = wall_now,
+        presence: PresenceWatch | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.clock: Clock = clock or LoopClock()
-        self.presence = PresenceWatch(directory, self.clock, wall, look_seconds=self.limits.presence_look_seconds)
+        self.presence = presence or PresenceWatch(directory, self.clock)  # before this is told of changes itself
         self.budget = ByteBudget(
             self.limits.process_bytes,
             share=self.limits.client_bytes,

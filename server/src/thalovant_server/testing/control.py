@@ -20,6 +20,8 @@ from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Change
 from thalovant_server.directory_loading import open_directory
 from thalovant_server.endpoints import Endpoints
+from thalovant_server.hub.clock import LoopClock
+from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.store import accounts
 from thalovant_server.store.accounts import AccountRecord
 from thalovant_server.store.database import Database
@@ -112,8 +114,9 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     database = await Database.open(path, Sealer(bytes(range(32))), create=not path.exists())
     first = await ensure_first_start(database, admin_password=lambda: PASSWORD, hasher=hasher)
     directory = await open_directory(database, node_id=first.server.node_id, stretch=cheap_stretch, clock=clock.micros)
+    presence = PresenceWatch(directory, LoopClock(), clock.micros)
     services = Services(
-        database, directory, ENDPOINTS, lambda: AGENTS, "1.2.3",
+        database, directory, ENDPOINTS, lambda: AGENTS, "1.2.3", presence,
         hasher=hasher, throttle=LoginThrottle(lambda: clock.seconds), clock=clock.micros,
         usage=DailyUsage(clock.micros),
     )  # fmt: skip
@@ -127,5 +130,6 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
             world.token = await world.token_for()
             yield world
     finally:
+        presence.stop()
         await services.stop()
         await database.close()
