@@ -4,18 +4,47 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Iterator
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from thalovant import AsyncThalovantClient, ThalovantClient, ThalovantControlPlane, ThalovantIdentity
-from thalovant.errors import ThalovantError
+from thalovant.errors import ThalovantConnectionError, ThalovantError
 from thalovant_server.testing import ServerProcess
 
 CARRIERS = ("mqtt", "wss", "https")
 AGENTS = Path(__file__).parent / "agents"
+
+
+def without_mqtt(api: ThalovantControlPlane, client_id: str) -> None:
+    hub = api.get_hub(api.get_client(client_id)["hub_id"])
+    api.update_hub(hub["id"], {"spec": {"protocols": {"mqtt": {"enabled": False}}}}, etag=hub["etag"])
+
+
+def committed(data: Path, copy: Path) -> str:
+    """What the audit log says last in a copy of the database files as they are: what a kill would leave of them."""
+    copy.mkdir()
+    for file in ("thalovant.db", "thalovant.db-wal"):
+        shutil.copy(data / file, copy)
+    with contextlib.closing(sqlite3.connect(copy / "thalovant.db")) as database:
+        return str(database.execute("SELECT action FROM audit ORDER BY seq DESC").fetchone()[0])
+
+
+Change = Callable[[ThalovantControlPlane, str], object]
+LIFE: dict[str, tuple[Change, str]] = {
+    "rotate": (lambda api, client_id: api.rotate_client_identity(client_id), "credential.rotated"),
+    "finish": (lambda api, client_id: api.finish_rotation(client_id, force=True), "credential.finished"),
+    "cancel": (lambda api, client_id: api.cancel_rotation(client_id), "credential.cancelled"),
+    "pause": (lambda api, client_id: api.pause_client(client_id), "client.paused"),
+    "delete": (lambda api, client_id: api.delete_client(client_id), "client.removed"),
+    "protocol off": (without_mqtt, "hub.changed"),
+}
 
 
 @pytest.fixture
@@ -36,13 +65,37 @@ def create(server: ServerProcess, name: str) -> ThalovantIdentity:
         return api.create_client_identity(server.ready["hub_id"], name=name).identity
 
 
-def test_an_identity_works_after_a_kill_right_after_its_creation(own_server: ServerProcess) -> None:
-    identity = create(own_server, "just-in-time")
+def test_each_change_of_a_life_survives_a_kill_right_after_it(own_server: ServerProcess, tmp_path: Path) -> None:
+    with ThalovantControlPlane(own_server.ready["api_url"]) as api:
+        api.login(*own_server.admin)
+        on = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}
+        hub = api.create_hub({"name": "life", "spec": {"version": "1", "protocols": on}})
+        made = {how: api.create_client_identity(hub["id"], name=how) for how in LIFE}
+        ids = {how: each.client_id or "" for how, each in made.items()}
+        for how in ("finish", "cancel"):
+            api.rotate_client_identity(ids[how])
+        for number, (how, (change, action)) in enumerate(LIFE.items()):
+            change(api, ids[how])
+            assert committed(own_server.data, tmp_path / f"{number}") == action
+        just_in_time = api.create_client_identity(own_server.ready["hub_id"], name="just-in-time").identity
     own_server.kill()
     own_server.start()
     for carrier in CARRIERS:
-        with ThalovantClient(identity, protocol=carrier) as client:
+        with ThalovantClient(just_in_time, protocol=carrier) as client:
             assert client.ask(carrier).text == carrier
+    with ThalovantControlPlane(own_server.ready["api_url"], access_token=api.access_token) as again:
+        left = {each["name"]: each for each in again.list_clients(hub_id=hub["id"])["data"]}
+        numbers = {how: [each["number"] for each in client["credentials"]] for how, client in left.items()}
+        assert numbers == {"rotate": [1, 2], "finish": [2], "cancel": [1], "pause": [1], "protocol off": [1]}
+        assert [how for how, client in left.items() if not client["active"]] == ["pause"]
+        fates = {how: again.lookup_credential(each.identity.access_key) for how, each in made.items()}
+        assert [fates[how]["why"] for how in ("finish", "delete")] == ["rotated", "removed"]
+        assert "mqtt" not in again.get_hub(hub["id"])["data_plane_endpoints"]
+        told = Counter(each["action"] for each in again.list_audit(hub_id=hub["id"], outcome="done")["data"])
+    assert told == {"hub.created": 1, "client.created": 6, "credential.rotated": 3, "credential.finished": 1,
+                    "credential.cancelled": 1, "client.paused": 1, "client.removed": 1, "hub.changed": 1}  # fmt: skip
+    welcome = [how for how, each in made.items() if is_let_in(each.identity)]
+    assert welcome == ["rotate", "cancel", "protocol off"]
 
 
 def test_a_second_start_finds_all_of_it_again(own_server: ServerProcess) -> None:
@@ -83,6 +136,14 @@ def test_sigterm_lets_an_ask_under_way_finish(own_server: ServerProcess) -> None
             return reply.text
 
     assert asyncio.run(main()) == "woke for sleep"
+
+
+def is_let_in(identity: ThalovantIdentity) -> bool:
+    try:
+        with ThalovantClient(identity, protocol="wss", auto_reconnect=False) as client:
+            return client.ask("hello").text == "hello"
+    except ThalovantConnectionError:
+        return False
 
 
 def ask_until_answered(client: ThalovantClient, text: str) -> str:

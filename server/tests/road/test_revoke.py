@@ -43,21 +43,3 @@ def test_a_deleted_client_loses_its_live_session_and_is_refused(
     asyncio.run(main())
     with pytest.raises(ThalovantConnectionError), ThalovantClient(made.identity, protocol=carrier):
         pytest.fail("a deleted client was let in")
-
-
-def test_turning_a_protocol_off_ends_that_carrier_only(api: ThalovantControlPlane) -> None:
-    on = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}
-    hub = api.create_hub({"name": "turned-off", "spec": {"version": "1", "protocols": on}})
-    identity = api.create_client_identity(hub["id"], name="both").identity
-
-    async def main() -> None:
-        async with AsyncThalovantClient(identity, protocol="wss") as wss:
-            mqtt = AsyncThalovantClient(identity, protocol="mqtt", auto_reconnect=False)
-            await asyncio.gather(wss.ask("one"), mqtt.ask("two"))
-            change = {"spec": {"protocols": {"mqtt": {"enabled": False}}}}
-            await asyncio.to_thread(api.update_hub, hub["id"], change, etag=hub["etag"])
-            await asyncio.wait_for(mqtt.wait_closed(), 5)
-            assert (await wss.ask("three")).text == "three"
-            await mqtt.close()
-
-    asyncio.run(main())
