@@ -10,7 +10,7 @@ export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
 FOREIGN := $(foreach client,published paho gmqtt aiomqtt mqttjs,.cache/$(client)/.ready)
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test check format bench bench-short openapi docs pins clean interop-env
+.PHONY: help install demo test check format bench bench-short soak openapi docs pins clean interop-env
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ format: $(READY) ## format and mend what can be mended
 
 bench-short: $(READY)
 	$(BIN)/python -m bench --short
+
+soak: $(READY) ## the tests that live at random, for long (MODEL_EXAMPLES=200)
+	THALOVANT_MODEL_EXAMPLES=$(or $(MODEL_EXAMPLES),200) $(BIN)/python -m pytest -q --timeout 0 server/tests/model
 
 bench: $(READY) ## how fast, against a ruler measured in the same run
 	$(BIN)/python -m bench
