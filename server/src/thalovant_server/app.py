@@ -29,6 +29,7 @@ from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.services import Services
 from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.data_directory import DataDirectory
+from thalovant_server.denials import Denials
 from thalovant_server.descriptors import connections_per_port
 from thalovant_server.directory import Directory, Stretch
 from thalovant_server.directory_loading import open_directory
@@ -158,6 +159,7 @@ class Server:
             presence=presence,
             usage=usage,
             uses=services.uses,
+            denials=Denials(LoopClock(), services.denied.put),
         )
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
@@ -245,6 +247,7 @@ async def _end_connections(drain: Drain, hub: Hub, mqtt: MqttGateway, mqtt_port:
     await mqtt_port.wait_closed()
     await hub.stop(drain.seconds, drain.hurry)
     await asyncio.gather(mqtt.close(CLOSE_SECONDS), api.close(CLOSE_SECONDS))
+    hub.denials.close()  # the last ones come while connections close
 
 
 class _PortFault:

@@ -15,6 +15,7 @@
     ├── Overloaded                  more is waiting than is worth waiting for (`.retry_after_seconds`)
     ├── CredentialGone              the credential was removed while somebody waited for it
     ├── ForbiddenTextError          an identifier or a name holds what it may not (`.field`)
+    │   └── ForbiddenAgentError     a spec names code, a command or an address as the hub's agent
     └── ApiError                    a request to the control plane is refused (`.status`, `.detail`)
 
 Each class has a stable `code` for programs; its text is a sentence for people: what happened, what to do.
@@ -34,6 +35,7 @@ __all__ = [
     "DataDirectoryError",
     "DataDirectoryInUseError",
     "DatabaseTooNewError",
+    "ForbiddenAgentError",
     "ForbiddenTextError",
     "NotHealthyError",
     "Overloaded",
@@ -217,6 +219,10 @@ class ForbiddenTextError(ThalovantServerError, ValueError):
         super().__init__(f"{field} {rule}.")
         self.field = field
         self.rule = rule
+
+
+class ForbiddenAgentError(ForbiddenTextError):
+    """A spec names code, a command or an address as the hub's agent: only the operator declares agents."""
 
 
 class ApiError(ThalovantServerError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from thalovant_server.directory import DEFAULT_MAX_MESSAGE
-from thalovant_server.errors import ForbiddenTextError
+from thalovant_server.errors import ForbiddenAgentError, ForbiddenTextError
 from thalovant_server.identifiers import check_name
 from thalovant_server.spec_bounds import check_bounds
 from thalovant_server.spec_keys import merged, plain_key, without_secrets
@@ -99,7 +99,7 @@ def _check_agent(spec: Mapping[str, Any], agents: Agents) -> None:
     for key in spec:
         plain = plain_key(key)
         if plain in _CODE_KEYS or (plain.startswith("agent") and key != "agent"):
-            raise ForbiddenTextError(
+            raise ForbiddenAgentError(
                 f"spec.{key[:64]}", "is not for the API: agents are declared by the operator, spec.agent names one"
             )
     name = spec.get("agent")
@@ -107,7 +107,7 @@ def _check_agent(spec: Mapping[str, Any], agents: Agents) -> None:
         return
     if name != DEFAULT_AGENT and name not in list(agents()):
         known = ", ".join(sorted({*agents(), DEFAULT_AGENT}))
-        raise ForbiddenTextError("spec.agent", f"names no agent that this server has; it has: {known}")
+        raise ForbiddenAgentError("spec.agent", f"names no agent that this server has; it has: {known}")
 
 
 def _check_title(catalog: object) -> None:

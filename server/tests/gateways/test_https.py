@@ -491,6 +491,7 @@ def test_answers_that_are_not_fetched_end_the_session(run_port):
 def test_a_full_server_is_503_and_no_refusal(run_port):
     async def main(port):
         async with Https(port, port.device()) as client:
+            assert (await client.call("POST", "connect")).status_code == 503
             armed = port.clock.armed
             for _ in range(3):
                 response = await client.call("POST", "connect")

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.callers import Caller
+from thalovant_server.control.services import Services
+from thalovant_server.errors import StorageError
 from thalovant_server.store.audit import Reader, WrittenEntry
+
+
+async def catch_up(services: Services) -> None:
+    """Write what was denied a moment ago: whoever reads the log looks for it."""
+    with contextlib.suppress(StorageError):  # what is there can be read all the same
+        await services.denied.flush()
 
 
 def reader(caller: Caller) -> Reader:

@@ -76,6 +76,7 @@ async def identify(request: Request, services: GivenServices, bearer: _Bearer) -
             "invalid_token",
             headers={"www-authenticate": 'Bearer error="invalid_token"'},
         )
+    request.state.caller = found  # for whoever tells what it was refused
     return found
 
 

@@ -18,7 +18,7 @@ from thalovant_server.control.callers import Caller
 from thalovant_server.control.password_rules import check_password
 from thalovant_server.control.schemas import Acceptance, PasswordChange
 from thalovant_server.control.services import Services
-from thalovant_server.control.throttle import source_of
+from thalovant_server.denials import source_of
 from thalovant_server.errors import ApiError, ForbiddenTextError, Overloaded
 from thalovant_server.store import accounts, invitations, tokens
 from thalovant_server.store.accounts import AccountRecord

@@ -9,6 +9,7 @@ from thalovant_server.control import auditing, scopes
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.schemas import Login
 from thalovant_server.control.services import Services
+from thalovant_server.denials import Denial
 from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.identifiers import new_id, new_secret
 from thalovant_server.store import accounts, idempotency, tokens
@@ -70,6 +71,15 @@ async def account_of(services: Services, email: str, password: str, address: str
         Overloaded: too many logins at this moment.
     """
     email = fold_email(email)
+    try:
+        return await _judged(services, email, password, address)
+    except ApiError as error:
+        named = "account", email
+        services.denials.note(Denial(action="login.refused", code=error.code, address=address, target=named))
+        raise
+
+
+async def _judged(services: Services, email: str, password: str, address: str) -> AccountRecord:
     attempt = services.throttle.admit(address, email)
     try:
         if attempt.slow:

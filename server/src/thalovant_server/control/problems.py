@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
 from thalovant_server.control.answers import HEADERS
-from thalovant_server.errors import ApiError, ForbiddenTextError, Overloaded, StorageError
+from thalovant_server.control.refusals import note_refusal
+from thalovant_server.errors import ApiError, ForbiddenAgentError, ForbiddenTextError, Overloaded, StorageError
 
 MOST_ERRORS = 20
 LONGEST_LOCATION = 80
@@ -87,13 +88,16 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, Any]:
     return {"loc": location, "msg": str(error["msg"]), "type": str(error["type"])}
 
 
-async def _on_api_error(_: Request, error: Exception) -> Response:
+async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - as it was registered
+    note_refusal(request, error.status, error.code)
     return problem(error)
 
 
-async def _on_forbidden_text(_: Request, error: Exception) -> Response:
+async def _on_forbidden_text(request: Request, error: Exception) -> Response:
     assert isinstance(error, ForbiddenTextError)  # noqa: S101
+    if isinstance(error, ForbiddenAgentError):  # no slip of the pen: that way lies running code
+        note_refusal(request, http.HTTPStatus.FORBIDDEN, "agent_not_allowed")
     location = ["body", *error.field.split(".")]
     return problem(invalid([{"loc": location, "msg": error.rule, "type": error.code}]))
 

@@ -9,14 +9,17 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from thalovant_server.control.denied import DenialWriter
 from thalovant_server.control.grace import GraceKeeper
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.throttle import GuessThrottle, LoginThrottle
 from thalovant_server.control.token_use import TokenUse
 from thalovant_server.daily_usage import DailyUsage
+from thalovant_server.denials import Denials
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.hub.presence_watch import PresenceWatch
+from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub_spec import Agents
 from thalovant_server.last_use import LastUses
 from thalovant_server.store.database import Database
@@ -44,6 +47,9 @@ class Services:
         token_seconds: how long a token is good.
         usage: asks of this day, which the hub counts; one of its own when there is no hub.
 
+    `denials` is where the control plane notes what it denies, once it is started; `denied` writes that, and what the
+    data plane denied, into the audit log.
+
     `uses`: when each credential was used last; the hub tells it. `grace`: ends credentials in their time.
     """
 
@@ -62,14 +68,19 @@ class Services:
     token_use: TokenUse = field(init=False)
     uses: LastUses = field(init=False)
     grace: GraceKeeper = field(init=False)
+    denied: DenialWriter = field(init=False)
+    denials: Denials = field(init=False)
 
     def __post_init__(self) -> None:
         self.token_use = TokenUse(self.database)
         self.uses = LastUses(self.database, self.clock)
         self.grace = GraceKeeper(self.database, self.directory, self.clock)
+        self.denied = DenialWriter(self.database, self.clock)
 
     def start(self) -> None:
         """Start the work behind the API; call on the running loop."""
+        self.denials = Denials(LoopClock(), self.denied.put)
+        self.denied.start()
         self.directory.start()
         self.token_use.start()
         self.uses.start()
@@ -79,6 +90,8 @@ class Services:
         """End that work. The database stays open: it belongs to the caller."""
         await self.grace.stop()
         await self.uses.stop()
+        self.denials.close()
+        await self.denied.stop()
         await self.directory.stop()
         await self.token_use.stop()
         await asyncio.to_thread(self.hasher.close)

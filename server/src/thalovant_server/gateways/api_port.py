@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -25,7 +24,6 @@ from thalovant_server.gateways.https import HttpsGateway
 from thalovant_server.gateways.listener import ContextFor, Listener, bind
 from thalovant_server.gateways.mqtt.websocket import PATH as MQTT
 from thalovant_server.gateways.mqtt.websocket import MqttWebSocket
-from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.wss import WssGateway
 from thalovant_server.hub import refusal
 
@@ -33,13 +31,14 @@ if TYPE_CHECKING:
     from thalovant_server.gateways.call import Call
     from thalovant_server.gateways.mqtt.endpoint import MqttGateway
     from thalovant_server.hub.limits import Limits
+    from thalovant_server.hub.refusal import Refusal
 
 log = structlog.get_logger("thalovant.api")
 
 CONTROL = "/v1/"
 NOWHERE = "Nothing is served here: the API is below /v1, a hub's data plane below /hubs/<hub-id>."
 ONLY_MQTT = "This is MQTT over WebSocket: connect with an MQTT client to wss://…/mqtt, not with a plain request."
-# uvicorn has a line for each of these, as often as a stranger likes; `RefusalLog` tells the first instead.
+# uvicorn has a line for each of these, as often as a stranger likes; `refused` tells the first instead.
 UVICORN_SAYS = "Invalid HTTP request received."
 # A client that takes nothing of its answer for so long is gone; it would hold a socket and an answer for ever.
 STALL_SECONDS = 30.0
@@ -71,7 +70,6 @@ class ApiPort:
         self.stall_seconds = stall_seconds
         self.state = ServerState()
         self.sockets = 0
-        self.refusals = RefusalLog("api", time.monotonic)
         self._config = _config(self._dispatch, limits)
         self._listener: Listener | None = None
         self._port: int | None = None
@@ -123,6 +121,10 @@ class ApiPort:
         self._wss.abort_all()
         self._https.close()
         await self._emptied(asyncio.get_running_loop().time() + 1.0)
+
+    def refused(self, why: Refusal, remote: str) -> None:
+        """A socket was refused before it was known what it is for."""
+        self._wss.hub.denials.refused(why, "api", remote)
 
     def opened(self) -> bool:
         """Count a socket; False when there are too many."""

@@ -83,7 +83,7 @@ class ApiProtocol(HttpToolsProtocol):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self._owner.opened():
             peer = transport.get_extra_info("peername")
-            self._owner.refusals.note(refusal.TOO_MANY_CONNECTIONS, peer[0] if peer else "")
+            self._owner.refused(refusal.TOO_MANY_CONNECTIONS, peer[0] if peer else "")
             transport.abort()
             return
         self._begin_head()
@@ -316,7 +316,7 @@ class ApiProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Whatever the parser did not like; the text says nothing of what was sent."""
         self._end_head()
-        self._owner.refusals.note(NO_HTTP, self.client[0] if self.client else "")
+        self._owner.refused(NO_HTTP, self.client[0] if self.client else "")
         if self._fields + len(self.url or b"") > self._owner.limits.head_bytes:
             self._refuse_head()
         else:

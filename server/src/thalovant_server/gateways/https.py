@@ -29,7 +29,6 @@ from thalovant_server.gateways.http_exchange import exchange
 from thalovant_server.gateways.http_session import CARRIER, HttpSession
 from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
-from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
 from thalovant_server.hub.presence import DISCONNECTED, NO_SIGN_OF_LIFE, TAKEN_OVER
@@ -80,7 +79,6 @@ class HttpsGateway:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._refusals = RefusalLog(CARRIER, hub.clock.now)
         self._limits = hub.limits
         self._lanes = Lanes()
         self._strangers = strangers_of(hub.budget)
@@ -140,7 +138,7 @@ class HttpsGateway:
         try:
             user_agent, access_key = read_authorization(call.query)
         except AuthorizationError as error:
-            self._refusals.note(refusal.INVALID_AUTHORIZATION, call.remote)
+            self._hub.denials.refused(refusal.INVALID_AUTHORIZATION, CARRIER, call.remote)
             status, text = (400, "Missing authorization") if error.missing else (500, "Connection failed")
             call.answer_json(status, {"error": text})
             return None
@@ -152,7 +150,7 @@ class HttpsGateway:
             new = call.name == "connect"
             return self._hub.admit(caller.access_key, call.hub_id, CARRIER, call.remote, new=new)
         except Refused as refused:
-            self._refusals.note(refused.refusal, call.remote, caller.access_key)
+            self._hub.denials.refused(refused.refusal, CARRIER, call.remote, caller.access_key)
             _answer_refusal(call, refused.refusal)
             return None
 
@@ -176,7 +174,7 @@ class HttpsGateway:
 
     def _reconnect(self, call: Call, caller: Caller, credential: CredentialEntry, session: HttpSession | None) -> None:
         if self._too_fast(caller.access_key, call.remote):
-            self._refusals.note(TOO_FAST, call.remote, caller.access_key)
+            self._hub.denials.refused(TOO_FAST, CARRIER, call.remote, caller.access_key)
             _answer_refusal(call, TOO_FAST)
             return
         if session is not None:  # whoever holds its cookie may end it: the new session takes its place
@@ -188,7 +186,7 @@ class HttpsGateway:
         session = self._new_session(credential, call.remote)
         why = self._begin(session, credential, caller.user_agent)
         if why is not None:
-            self._refusals.note(why, call.remote, credential.access_key)
+            self._hub.denials.refused(why, CARRIER, call.remote, credential.access_key)
             self._drop(session)
             _answer_refusal(call, why)
             return

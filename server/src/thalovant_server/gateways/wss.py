@@ -23,7 +23,6 @@ from thalovant_server.gateways.authorization import AuthorizationError, read_aut
 from thalovant_server.gateways.intake import Intake
 from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.paths import split_path
-from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import Share, strangers_of
 from thalovant_server.gateways.silent_log import SILENT
 from thalovant_server.hub import refusal
@@ -58,7 +57,6 @@ class WssGateway:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.lanes = Lanes()
-        self.refusals = RefusalLog(CARRIER, hub.clock.now)
         self.strangers = strangers_of(hub.budget)
         self._open: set[WssProtocol] = set()
 
@@ -322,7 +320,7 @@ class WssProtocol(asyncio.Protocol):
         self._outward, self._inward = Share(account), Share(account)
 
     def _refuse(self, why: Refusal, access_key: str) -> None:
-        self._gateway.refusals.note(why, self.remote, access_key)
+        self._hub.denials.refused(why, CARRIER, self.remote, access_key)
         self.close(why)
 
     def _frame(self, frame: Frame) -> None:

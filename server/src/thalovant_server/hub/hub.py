@@ -21,6 +21,7 @@ import structlog
 from thalovant.protocol.messages import HiveMessage
 from thalovant_server.agents.base import Agent, AgentRequest
 from thalovant_server.daily_usage import DailyUsage
+from thalovant_server.denials import Denials
 from thalovant_server.errors import CredentialGone, Overloaded, StorageError
 from thalovant_server.hub import block_lists, policy, refusal
 from thalovant_server.hub.allowance import Allowances, Shortage
@@ -28,7 +29,7 @@ from thalovant_server.hub.ask import Ask, Cancel
 from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import Clock, LoopClock
 from thalovant_server.hub.connection import Connection, Link
-from thalovant_server.hub.denial_log import DenialLog
+from thalovant_server.hub.denied import HubDenials
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.hub.refusal import Refusal, Refused
@@ -68,6 +69,7 @@ class Hub:
         usage: counts the asks of the day; one of its own when none is given.
         uses: hears which credentials are used.
         presence: says which clients are online; one of its own when none is given.
+        denials: where denied attempts are noted; without it they are in the log alone.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Hub:
         usage: DailyUsage | None = None,
         uses: Uses | None = None,
         presence: PresenceWatch | None = None,
+        denials: Denials | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.clock: Clock = clock or LoopClock()
@@ -104,8 +107,8 @@ class Hub:
         self._by_client: dict[str, set[Connection]] = {}
         self._by_hub: dict[str, set[Connection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._denials = DenialLog()
         self._allowances = Allowances(usage or DailyUsage())
+        self.denials = HubDenials(directory, denials or Denials(self.clock))
         self._stopping = False
         self._unsubscribe = directory.subscribe(self._changed)
 
@@ -175,7 +178,7 @@ class Hub:
             connection.end(refusal.RESTARTING)
         self.presence.stop()
         self._unsubscribe()
-        self._denials.close()
+        self.denials.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -234,7 +237,7 @@ class Hub:
                 if connection.hears_denials:
                     self._deny(connection, denial)
                 else:  # the contract's words for everybody else
-                    log.warning("refused", code="not_granted", client_id=credential.client_id, frame=frame_type)
+                    self.denials.message(connection, refusal.NOT_ALLOWED.code, frame_type)
                     connection.end(refusal.not_allowed(frame_type))
             case policy.NoRendezvous():
                 answer = {"status": "error", "reason": "not_a_rendezvous_node", "mailbox_node": self.node_id}
@@ -258,6 +261,7 @@ class Hub:
 
     def ended(self, connection: Connection) -> None:
         """Forget a connection."""
+        self.denials.ended(connection)
         credential = connection.credential
         if connection.ready:
             self.presence.ended(connection)
@@ -411,7 +415,7 @@ class Hub:
 
     def _deny(self, connection: Connection, denial: policy.Deny) -> None:
         """Contract section 9.4, with the request id, so that it ends the right ask."""
-        self._denials.note(self.clock.now(), connection.credential.client_id, denial.code, denial.denied_type)
+        self.denials.message(connection, denial.code, denial.denied_type)
         connection.send(denied(connection, denial))
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

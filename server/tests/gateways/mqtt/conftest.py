@@ -6,6 +6,7 @@ it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import Iterable
@@ -20,11 +21,13 @@ from thalovant.protocol.mqtt.framing import PacketReader
 from thalovant.protocol.mqtt.packets import Codec
 from thalovant.protocol.mqtt.v311 import V311
 from thalovant.protocol.mqtt.versions import CODECS
+from thalovant_server.denials import Denials
 from thalovant_server.directory import CredentialEntry, HubEntry
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import LoopClock
+from thalovant_server.hub.denied import HubDenials
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refusal, Refused
 from thalovant_server.testing.directory import directory_of, mqtt_password_hash
@@ -77,6 +80,10 @@ class FakeHub:
         self.sessions: list[FakeConnection] = []
         self.refusal: Refusal | None = None
         self.directory: Any = None
+
+    @functools.cached_property
+    def denials(self) -> HubDenials:
+        return HubDenials(self.directory, Denials(self.clock))
 
     def admit(self, access_key: str, hub_id: str | None, carrier: str, remote: str = "") -> CredentialEntry:
         hub = self.directory.hub(hub_id)
@@ -193,6 +200,7 @@ class Endpoint:
         for client in self.clients:
             client.abort()
         await self.gateway.close(5)
+        self.hub.denials.close()
         await self.server.wait_closed()
         await asyncio.sleep(0)
         assert self.gateway.connections == 0

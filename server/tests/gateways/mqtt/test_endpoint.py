@@ -737,8 +737,10 @@ def test_a_client_that_asks_for_what_it_may_not_have_is_one_warning_of_a_kind(ri
         run(main())
     warned = [each for each in logs if each["log_level"] == "warning"]
     assert [(each["event"], each["code"]) for each in warned] == [
-        ("refused", "denied_subscribe"),
-        ("refused", "denied_publish"),
+        ("denied", "denied_subscribe"),
+        ("denied", "denied_publish"),
+        ("denied_again", "denied_subscribe"),
+        ("denied_again", "denied_publish"),
     ]
     over = [each for each in logs if each["event"] == "mqtt_over"]
     assert all(("client_id" in each) == (each["log_level"] == "info") for each in over)

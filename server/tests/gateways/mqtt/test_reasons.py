@@ -17,7 +17,7 @@ REFUSALS = [
     if isinstance(each, Refusal)
 ]
 # The ends that are MQTT's own, and not of a refusal.
-ENDS = ["taken_over", "silent", "stalled", "not_binary"]
+ENDS = ["denied_publish", "taken_over", "silent", "stalled", "not_binary"]
 
 
 @pytest.mark.parametrize("why", REFUSALS, ids=lambda why: why.code)

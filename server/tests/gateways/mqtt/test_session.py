@@ -173,7 +173,8 @@ def test_unreleased_publishes_are_bounded() -> None:
 )
 def test_a_denied_publish_is_not_acknowledged_and_ends_the_connection(packet: mqtt.Publish) -> None:
     outputs = opened().receive(packet)
-    assert len(outputs) == 1 and code(outputs) == "denied_publish"
+    assert outputs[0] == Denied("denied_publish", packet.topic)
+    assert len(outputs) == 2 and code(outputs[1:]) == "denied_publish"
 
 
 @pytest.mark.parametrize("retain", [True, False])
@@ -186,7 +187,12 @@ def test_subscriptions_are_granted_one_by_one() -> None:
     session = opened()
     filters = ((b"p/s2c", 2), (b"p/in", 1), (b"p/out", 0), (b"#", 2), (b"p/s2c", 0))
     outputs = session.receive(mqtt.Subscribe(3, filters))
-    expected = [*sent(mqtt.Suback(3, (1, 0x80, 0, 0x80, 0))), Denied(2), Granted("s2c"), Granted("out")]
+    expected = [
+        *sent(mqtt.Suback(3, (1, 0x80, 0, 0x80, 0))),
+        Denied("denied_subscribe", b"p/in"),
+        Granted("s2c"),
+        Granted("out"),
+    ]
     assert outputs == expected
     assert session.hears("s2c") and session.hears("out") and not session.hears("status")
     assert session.publish("s2c", b"x") == sent(mqtt.Publish(b"p/s2c", b"x"))

@@ -20,7 +20,6 @@ from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.endpoint import BAD_LOGIN, BAD_WILL
 from thalovant_server.gateways.mqtt.session import (
     Denied,
-    DeniedPublish,
     Granted,
     Inbound,
     Left,
@@ -204,7 +203,7 @@ def test_a_denied_publish_leaves_the_connection_standing_if_its_client_can_be_to
     session = opened(will=WILL)
     for qos, kind in ((1, mqtt.Puback), (2, mqtt.Pubrec)):
         outputs = session.receive(mqtt.Publish(packet.topic, packet.payload, qos, 7, packet.retain))
-        assert bare(outputs) == [kind(7, code), DeniedPublish()]
+        assert bare(outputs) == [kind(7, code), Denied("denied_publish", packet.topic)]
         assert advice(outputs)
     assert said(session.receive(mqtt.Pubrel(7))) == [mqtt.Pubcomp(7, 0x92)]
     assert session.open and session.end() is WILL
@@ -214,7 +213,7 @@ def test_a_denied_publish_leaves_the_connection_standing_if_its_client_can_be_to
 def test_a_denied_publish_without_acknowledgement_ends_it_with_the_reason(packet: mqtt.Publish, code: int) -> None:
     session = opened(will=WILL)
     outputs = session.receive(packet)
-    assert bare(outputs) == [mqtt.Disconnect(code), "denied_publish"]
+    assert bare(outputs) == [Denied("denied_publish", packet.topic), mqtt.Disconnect(code), "denied_publish"]
     assert advice(outputs) and session.end() is WILL
 
 
@@ -223,7 +222,10 @@ def test_a_denied_identifier_is_free_again() -> None:
     session.receive(mqtt.Publish(b"p/in", b"1", 2, 7))
     session.receive(mqtt.Publish(b"q", b"1", 1, 7))  # not that exchange
     assert said(session.receive(mqtt.Publish(b"p/in", b"1", 2, 7))) == [mqtt.Pubrec(7)]
-    assert bare(session.receive(mqtt.Publish(b"q", b"1", 2, 7))) == [mqtt.Pubrec(7, 0x87), DeniedPublish()]
+    assert bare(session.receive(mqtt.Publish(b"q", b"1", 2, 7))) == [
+        mqtt.Pubrec(7, 0x87),
+        Denied("denied_publish", b"q"),
+    ]
     assert said(session.receive(mqtt.Publish(b"p/in", b"2", 2, 7))) == [mqtt.Pubrec(7), Inbound("in", b"2")]
 
 
@@ -292,7 +294,7 @@ def test_each_filter_has_its_own_reason() -> None:
     session = opened()
     outputs = session.receive(mqtt.Subscribe(3, tuple((each, 2) for each in asked)))
     codes = (1, 0x8F, 0xA2, 0xA2, 0x9E, 0x87, 1)
-    assert bare(outputs) == [mqtt.Suback(3, codes), Denied(5), Granted("s2c"), Granted("out")]
+    assert bare(outputs) == [mqtt.Suback(3, codes), Denied("denied_subscribe", b"p/in"), Granted("s2c"), Granted("out")]
     assert advice(outputs).startswith("The hub hears this topic")
 
 

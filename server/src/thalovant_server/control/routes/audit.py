@@ -33,6 +33,7 @@ async def list_audit_entries(
     outcome: Outcome | None = None,
 ) -> Response:
     """List who did what, and what was denied, newest first: of the caller's account and hubs; an admin sees all."""
+    await audit.catch_up(services)
     limit, wanted = rows_on_a_page(limit), Wanted(hub_id=hub_id, client_id=client_id, action=action, outcome=outcome)
     async with services.database.read() as connection:
         found = await rows.newest_first(

@@ -24,7 +24,6 @@ from thalovant.protocol.topics import STATUS
 from thalovant_server.gateways.intake import Intake
 from thalovant_server.gateways.mqtt.session import (
     Denied,
-    DeniedPublish,
     Granted,
     Inbound,
     Left,
@@ -285,10 +284,8 @@ class MqttConnection(asyncio.Protocol):
                     self._gateway.granted(self, segment)
                 case Left(segment=segment) if self.place is not None:
                     self.place.dialogue.left(segment)
-                case Denied(filters=filters):
-                    self._gateway.denied(self, filters)
-                case DeniedPublish():
-                    self._gateway.denied_publish(self)
+                case Denied(code=code, topic=topic):
+                    self._gateway.denied(self, code, topic)
                 case Over(code=code, reason=reason):
                     self.end(code, reason)
 

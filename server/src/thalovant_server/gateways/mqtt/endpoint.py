@@ -25,7 +25,6 @@ from thalovant_server.gateways.mqtt.dialogue import Dialogue
 from thalovant_server.gateways.mqtt.presence import PresenceBoard
 from thalovant_server.gateways.mqtt.roster import Roster
 from thalovant_server.gateways.mqtt.session import MqttSession, Output
-from thalovant_server.gateways.refusal_log import RefusalLog
 from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
 from thalovant_server.hub.presence import (
@@ -37,6 +36,7 @@ from thalovant_server.hub.presence import (
     TAKEN_OVER,
 )
 from thalovant_server.hub.refusal import CONNACK_NOT_AUTHORIZED, CREDENTIAL, Refusal, Refused
+from thalovant_server.repeats import Line, Repeats, RepeatWindow, Told
 
 if TYPE_CHECKING:
     from thalovant_server.directory import Change, Directory
@@ -53,9 +53,9 @@ BAD_LOGIN = Refusal("bad_login", "the broker's user name or password is wrong", 
 BAD_WILL = Refusal(
     "bad_will", "a will says offline on the client's own status topic", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
 )
-# What a client was refused that is logged in: never said on the wire in these words, but worth a line in the log.
-DENIED_SUBSCRIBE = Refusal("denied_subscribe", "a filter that the client does not have", CREDENTIAL, 403)
-DENIED_PUBLISH = Refusal("denied_publish", "a PUBLISH that the client may not send", CREDENTIAL, 403)
+CARRIER = "mqtt"
+COMINGS = 120  # lines a minute of one credential's logins, and of their ends; the others are a number
+TOPIC_BYTES = 800  # of a denied topic: as many as its first 200 characters can have
 
 # Why a client is offline whose connection ended with that code. The others are for what it sent.
 WHY_OVER = {
@@ -109,7 +109,8 @@ class MqttGateway:
         self._roster = Roster()
         self._open: set[MqttConnection] = set()
         self._closing = False
-        self._refusals = RefusalLog("mqtt", hub.clock.now)
+        self._comings: Repeats[tuple[str, dict[str, object]]]
+        self._comings = Repeats(hub.clock, _tell, RepeatWindow(each=COMINGS))
         self._unsubscribe = directory.subscribe(self._changed)
 
     # -- what the app calls -----------------------------------------------------------------------------------
@@ -146,6 +147,7 @@ class MqttGateway:
         for connection in self._open:
             connection.abort()
         await self._gone(connections, deadline)
+        self._comings.close()
 
     async def _gone(self, connections: list[MqttConnection], seconds: float) -> None:
         if connections:
@@ -156,7 +158,7 @@ class MqttGateway:
     def opened(self, connection: MqttConnection) -> bool:
         """A socket was accepted; False when there are too many already."""
         if len(self._open) >= self.limits.connections:
-            self._refusals.note(refusal.TOO_MANY_CONNECTIONS, connection.host)
+            self._hub.denials.refused(refusal.TOO_MANY_CONNECTIONS, CARRIER, connection.host)
             return False
         self._open.add(connection)
         return True
@@ -173,7 +175,7 @@ class MqttGateway:
             if connect.will is not None and not fitting(connect.will, topics):
                 raise Refused(BAD_WILL)
         except Refused as refused:
-            self._refusals.note(refused.refusal, connection.host, connect.username or "")
+            self._hub.denials.refused(refused.refusal, CARRIER, connection.host, connect.username or "")
             return session.refuse(refused.refusal)
         place = self._enter(connection, admitted, connect)
         connection.watch_keepalive(session.terms.keepalive * self.bounds.keepalive_factor)
@@ -194,15 +196,11 @@ class MqttGateway:
         if status is not None and not self._its_own(connection):
             connection.tell_retained(status)
 
-    def denied(self, connection: MqttConnection, filters: int) -> None:
-        """Filters were asked for that the client does not have."""
-        self._note(DENIED_SUBSCRIBE, connection)
-        log.debug("denied", what="subscribe", filters=filters, remote=connection.remote)
-
-    def denied_publish(self, connection: MqttConnection) -> None:
-        """A PUBLISH was denied, and the client told so."""
-        self._note(DENIED_PUBLISH, connection)
-        log.debug("denied", what="publish", remote=connection.remote)
+    def denied(self, connection: MqttConnection, code: str, topic: bytes) -> None:
+        """A client asked for a filter that it does not have, or published what it may not."""
+        if connection.place is not None:
+            named = topic[:TOPIC_BYTES].decode("utf-8", "replace")
+            self._hub.denials.topic(connection.place.credential, code, connection.host, named)
 
     def left(self, connection: MqttConnection, will: Will | None, code: str, reason: str) -> None:
         """A connection is over: its hub session ends, its will is published, its `online` no longer counts."""
@@ -211,9 +209,7 @@ class MqttGateway:
             log.debug("mqtt_over", code=code, reason=reason, remote=connection.remote)
             return
         credential = place.credential
-        if code == DENIED_PUBLISH.code:
-            self._refusals.note(DENIED_PUBLISH, connection.host, credential.access_key)
-        log.info("mqtt_over", code=code, reason=reason, client_id=credential.client_id, remote=connection.remote)
+        self._say("mqtt_over", credential, code=code, reason=reason, remote=connection.remote)
         self._roster.remove(connection, credential.id, credential.hub_id, place.client_id)
         place.dialogue.stop(WHY_OVER.get(code, PROTOCOL_ERROR))
         changed = self._presence.leave(credential.id, connection, place.client_id if will else None)
@@ -232,7 +228,7 @@ class MqttGateway:
         matches = self._directory.check_mqtt_password(found or _NOBODY, connect.password or b"")
         if found is None or not matches or not connect.password or not found.active:
             raise Refused(BAD_LOGIN)
-        credential = self._hub.admit(found.access_key, found.hub_id, "mqtt", remote)
+        credential = self._hub.admit(found.access_key, found.hub_id, CARRIER, remote)
         again = self._roster.find(credential.id, connect.client_id) is not None
         if self._roster.count(credential.id) - again >= self.limits.sessions_per_credential:
             raise Refused(refusal.TOO_MANY_CONNECTIONS)
@@ -247,14 +243,13 @@ class MqttGateway:
         connection.place = place = Place(credential, client_id, dialogue)
         self._roster.add(connection, credential.id, credential.hub_id, client_id)
         connection.belongs_to(self.lanes.of(credential.id), self._hub.budget_of(credential))
-        log.info(
-            "mqtt_login",
-            client_id=credential.client_id,
-            hub_id=credential.hub_id,
-            level=connect.level,
-            remote=connection.remote,
-        )
+        self._say("mqtt_login", credential, level=connect.level, remote=connection.remote)
         return place
+
+    def _say(self, event: str, credential: CredentialEntry, **more: object) -> None:
+        """One line of somebody's coming and going, which may be as often as it likes."""
+        who = {"client_id": credential.client_id, "hub_id": credential.hub_id}
+        self._comings.note((event, credential.id), str(credential.id), (event, {**who, **more}))
 
     def _publish_status(self, credential_id: int, retain: bool) -> None:
         """Tell it to whoever hears it. `retain` is the flag that it was published with; our own word has it."""
@@ -271,10 +266,6 @@ class MqttGateway:
         if place is None or not connection.no_local:
             return False
         return self._presence.author(place.credential.id) == place.client_id
-
-    def _note(self, why: Refusal, connection: MqttConnection) -> None:
-        """For the log: a client that is logged in did what it may not."""
-        self._refusals.note(why, connection.host, connection.place.credential.access_key if connection.place else "")
 
     def _changed(self, change: Change) -> None:
         """A change was committed: whoever may no longer be here is cut now."""
@@ -295,6 +286,15 @@ class MqttGateway:
     def _serves(self, hub_id: str) -> bool:
         hub = self._directory.hub(hub_id)
         return hub is not None and hub.active and "mqtt" in hub.protocols
+
+
+def _tell(line: Line[tuple[str, dict[str, object]]]) -> None:
+    event, named = line.item
+    if line.told is Told.ONCE:
+        log.info(event, **named)
+    else:
+        who = named if line.told is Told.AGAIN else {}
+        log.info(f"{event}_again", client_id=who.get("client_id"), times=line.times)
 
 
 def segments(prefix: str) -> Mapping[bytes, str]:

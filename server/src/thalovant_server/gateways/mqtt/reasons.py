@@ -99,7 +99,6 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         ),
         "small_packets": _both(Code.PACKET_TOO_LARGE),
         "bad_will": _both(Code.NOT_AUTHORIZED, "A will says offline on the client's own status topic, nothing else."),
-        "denied_subscribe": _both(Code.NOT_AUTHORIZED),
         "denied_publish": _both(Code.NOT_AUTHORIZED),
         "taken_over": Reason(
             Code.UNSPECIFIED_ERROR,

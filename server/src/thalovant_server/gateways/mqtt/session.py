@@ -42,6 +42,9 @@ SMALL_PACKETS = Refusal(
     "small_packets", f"Allow packets of {LEAST_PACKET} bytes and more: a hub's answers are larger.", PROTOCOL, 500
 )
 
+DENIED_SUBSCRIBE = "denied_subscribe"
+DENIED_PUBLISH = "denied_publish"
+
 _PINGRESP = V311.encode(mqtt.Pingresp())  # the same in both versions
 _PRIVATE = 0x80  # from this protocol level on: 3.1 and 3.1.1 between brokers
 _ONLY_WHEN_NEW = 0x10  # retain handling 1 (MQTT 5, 3.8.3.1)
@@ -93,14 +96,10 @@ class Left:
 
 @dataclass(slots=True)
 class Denied:
-    """So many filters of a SUBSCRIBE were not granted: something for the audit log."""
+    """A filter of a SUBSCRIBE was not granted, or a PUBLISH was denied: something for the audit log."""
 
-    filters: int
-
-
-@dataclass(slots=True)
-class DeniedPublish:
-    """A PUBLISH was denied and the connection stands: something for the audit log."""
+    code: str
+    topic: bytes
 
 
 @dataclass(slots=True)
@@ -111,7 +110,7 @@ class Over:
     reason: str
 
 
-Output: TypeAlias = Send | Login | Inbound | StatusSaid | Granted | Left | Denied | DeniedPublish | Over
+Output: TypeAlias = Send | Login | Inbound | StatusSaid | Granted | Left | Denied | Over
 
 
 class Phase(Enum):
@@ -290,13 +289,14 @@ class MqttSession:
 
     def _denied(self, packet: mqtt.Publish, denial: Denial) -> list[Output]:
         """3.1.1 can only close. 5 says it in the acknowledgement; where there is none it ends, or nobody would know."""
+        denied = Denied(DENIED_PUBLISH, packet.topic)
         if packet.packet_id is None or not self.terms.five:
-            return self._over("denied_publish", denial.advice, denial.code)
+            return [denied, *self._over(DENIED_PUBLISH, denial.advice, denial.code)]
         answer: Answer = mqtt.Puback(packet.packet_id, denial.code)
         if packet.qos == 2:
             self._unreleased.discard(packet.packet_id)  # MQTT-4.3.3-9: after this PUBREC the identifier is free
             answer = mqtt.Pubrec(packet.packet_id, denial.code)
-        return [*self._say(answer, denial.advice), DeniedPublish()]
+        return [*self._say(answer, denial.advice), denied]
 
     def _answered(self, packet: mqtt.Publish, arrived: Output) -> list[Output]:
         """Acknowledge first: whoever waits for it to go on need not wait for the hub."""
@@ -341,19 +341,21 @@ class MqttSession:
         codes: list[int] = []
         denials: list[Denial] = []
         due: list[str] = []
+        refused = b""  # the first of them
         for topic_filter, options in packet.filters:
             segment = self._segments.get(topic_filter, "")
             denial = filter_denial(segment, topic_filter)
             if denial is not None:
                 codes.append(denial.code if self.terms.five else mqtt.REFUSED)
                 denials.append(denial)
+                refused = refused or topic_filter
                 continue
             if self._grant(segment, options):
                 due.append(segment)
             codes.append(self._granted[segment])
         answer = self._say(mqtt.Suback(packet.packet_id, tuple(codes)), denials[0].advice if denials else "")
         if denials:
-            answer.append(Denied(len(denials)))
+            answer.append(Denied(DENIED_SUBSCRIBE, refused))
         return answer + [Granted(segment) for segment in dict.fromkeys(due)]
 
     def _grant(self, segment: str, options: int) -> bool:
