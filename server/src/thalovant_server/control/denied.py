@@ -120,11 +120,12 @@ def _number(at: int, action: str, times: int) -> AuditEntry:
 
 async def _entries(connection: AsyncConnection, batch: Collection[Waiting]) -> list[AuditEntry]:
     denials = [line.item for _, line in batch]
-    hubs = {each.hub_id for each in denials if each.hub_id} | _targets(denials, "hub")
-    clients = {each.client_id for each in denials if each.client_id} | _targets(denials, "client")
+    client_ids = {each.client_id for each in denials if each.client_id} | _targets(denials, "client")
+    clients = await owners.clients_named(connection, client_ids)
+    hub_ids = {each.hub_id for each in (*denials, *clients.values()) if each.hub_id}
     found: Found = {
-        "hub": await owners.hubs_named(connection, hubs),
-        "client": await owners.clients_named(connection, clients),
+        "hub": await owners.hubs_named(connection, hub_ids | _targets(denials, "hub")),
+        "client": clients,
         "token": await owners.tokens_named(connection, _targets(denials, "token")),
         "account": await owners.accounts_with(connection, _targets(denials, "account")),
     }

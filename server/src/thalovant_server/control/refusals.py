@@ -29,7 +29,7 @@ def note_refusal(request: Request, status: int, code: str) -> None:
     """Take note of a refused request, if it is to be noted."""
     if code in LOGIN_CODES:
         return
-    target = _target(request)
+    target = None if status == http.HTTPStatus.UNAUTHORIZED else _target(request)  # a stranger may name anything
     hides = status == http.HTTPStatus.NOT_FOUND and target is not None and code == f"{target[0]}_not_found"
     if hides or status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
         request.app.state.services.denials.note(_denial(request, code, target, hides))
