@@ -122,9 +122,10 @@ async def _entries(connection: AsyncConnection, batch: Collection[Waiting]) -> l
     denials = [line.item for _, line in batch]
     client_ids = {each.client_id for each in denials if each.client_id} | _targets(denials, "client")
     clients = await owners.clients_named(connection, client_ids)
-    hub_ids = {each.hub_id for each in (*denials, *clients.values()) if each.hub_id}
+    hubs = _targets(denials, "hub") | {each.hub_id for each in denials if each.hub_id}
+    hubs |= {each.hub_id for each in clients.values() if each.hub_id}
     found: Found = {
-        "hub": await owners.hubs_named(connection, hub_ids | _targets(denials, "hub")),
+        "hub": await owners.hubs_named(connection, hubs),
         "client": clients,
         "token": await owners.tokens_named(connection, _targets(denials, "token")),
         "account": await owners.accounts_with(connection, _targets(denials, "account")),

@@ -74,8 +74,9 @@ async def account_of(services: Services, email: str, password: str, address: str
     try:
         return await _judged(services, email, password, address)
     except ApiError as error:
-        named = "account", email
-        services.denials.note(Denial(action="login.refused", code=error.code, address=address, target=named))
+        services.denials.note(
+            Denial(action="login.refused", code=error.code, address=address, target=("account", email))
+        )
         raise
 
 
