@@ -18,8 +18,8 @@ from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.denials import Denials
 from thalovant_server.directory import Directory
 from thalovant_server.endpoints import Endpoints
-from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.hub.clock import LoopClock
+from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.hub_spec import Agents
 from thalovant_server.last_use import LastUses
 from thalovant_server.store.database import Database
