@@ -118,7 +118,9 @@ def test_the_whole_life_of_a_client(shell: Shell) -> None:
 
     shell("clients pause lamp")
     for carrier in CARRIERS:
-        assert "(hub_refused)" in shell.refused(f"ask paused {new} --protocol {carrier}")
+        assert "paused" in shell.refused(f"ask paused {new} --protocol {carrier}")
+    code, told, _ = shell.run(f"doctor {new}")
+    assert (code, "thalovant clients resume lamp" in told) == (1, True)
     shell("clients resume lamp")
     assert shell(f"ask again {new}") == "again\n"
     shell("clients rename lamp lantern")

@@ -91,15 +91,15 @@ def _certificates(root: str, env: Mapping[str, str], login: Login | None) -> str
 def read_ca_file(path: str | Path) -> str:
     """The PEM text of a file of certificates; they are public, so its permissions do not matter.
 
-    Raises ThalovantAPIError: unreadable, too large, or no certificate in it.
+    Raises ThalovantAPIError with code `unreadable`, or `no_certificate` (also for a file that is too large).
     """
     try:
         with Path(path).expanduser().open(encoding="ascii", errors="replace") as stream:
             text = stream.read(_MAX_CA_FILE + 1)
     except OSError as error:
-        raise ThalovantAPIError(f"Unable to read the CA file {path}: {error.strerror}.") from error
+        raise ThalovantAPIError(f"Unable to read the CA file {path}: {error.strerror}.", code="unreadable") from error
     if len(text) > _MAX_CA_FILE or "-----BEGIN CERTIFICATE-----" not in text:
-        raise ThalovantAPIError(f"The CA file {path} holds no PEM certificate.")
+        raise ThalovantAPIError(f"The CA file {path} holds no PEM certificate.", code="no_certificate")
     return text
 
 

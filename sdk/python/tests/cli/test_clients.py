@@ -345,7 +345,7 @@ class TestChanging:
 class TestPolicy:
     def test_shown(self, signed_in: Typed) -> None:
         out = done(signed_in("clients", "policy", "lamp"))
-        said = ("preset developer", "speak", "escalate", "s1", "60 messages in 60 s", "7 of 500 messages")
+        said = ("preset developer", "speak", "escalate", "s1", "60 messages in 60 s", "7 of 500 asks")
         assert all(word in out for word in said)
         assert json.loads(done(signed_in("clients", "policy", "lamp", "--json")))["daily_quota"] == 500
 

@@ -19,14 +19,20 @@ __all__ = ["COMMANDS"]
 
 
 def pause(client: ClientName, hub: HubName = None, as_json: AsJson = False) -> None:
-    """Cut a client off until it is resumed: its connections end at once, its credentials stay."""
+    """Cut a client off until it is resumed.
+
+    Its connections end at once; its credentials and topics stay.
+    """
     with waiting("pausing the client"), ThalovantControlPlane() as api:
         changed = api.pause_client(client_called(api, client, hub)["id"])
     _tell(changed, f"{label(changed)} is paused: it is cut off and refused until `thalovant clients resume`.", as_json)
 
 
 def resume(client: ClientName, hub: HubName = None, as_json: AsJson = False) -> None:
-    """Let a paused client in again, with the credentials and topics that it had."""
+    """Let a paused client in again.
+
+    With the credentials and topics that it had.
+    """
     with waiting("resuming the client"), ThalovantControlPlane() as api:
         changed = api.resume_client(client_called(api, client, hub)["id"])
     _tell(changed, f"{label(changed)} may connect again.", as_json)
@@ -51,7 +57,10 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a client for good: its connections end at once, its identity never works again."""
+    """Remove a client for good.
+
+    Its connections end at once, and its identity never works again. Asks first.
+    """
     with ThalovantControlPlane() as api:
         with waiting("asking for the client"):
             known = client_called(api, client, hub)
@@ -73,7 +82,10 @@ def reset_key(
     hub: HubName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a client in with a new Noise key, after its device was wiped or lost the folder of the one it had."""
+    """Let a client in with a new Noise key.
+
+    After its device was wiped, or lost the folder with the key that it had.
+    """
     with waiting("resetting the key"), ThalovantControlPlane() as api:
         known = client_called(api, client, hub)
         number = _number(known) if number is None else number

@@ -39,10 +39,10 @@ def rotate(
     hub: HubName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new identity for a client; the old one works on for the time of --grace.
+    """Make a new identity for a client.
 
-    In a file (mode 0600), or as a profile of the configuration. For the identity that this machine itself uses, type
-    `thalovant identity rotate`.
+    The old one works on for the time of --grace. The new one goes into a file (mode 0600), or into a profile of the
+    configuration. For the identity that this machine itself uses, type `thalovant identity rotate`.
     """
     seconds = seconds_of(grace)
     with ThalovantControlPlane() as api:
@@ -65,7 +65,10 @@ def finish(
     hub: HubName = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a client's old credential now, and not when its time is over."""
+    """End a client's old credential now.
+
+    Otherwise it ends when its time is over. Refused while the new one has never connected.
+    """
     with waiting("ending the old credential"), ThalovantControlPlane() as api:
         known = client_called(api, client, hub)
         with rotation_advice(str(known.get("name"))):

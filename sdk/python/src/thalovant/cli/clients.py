@@ -70,7 +70,10 @@ def list_clients(
 
 @app.command("show", epilog=examples("thalovant clients show kitchen-light"))
 def show_client(client: ClientName, hub: HubName = None, as_json: AsJson = False) -> None:
-    """Show one client: whether it is online, its credentials and when each was last used."""
+    """Show one client and its credentials.
+
+    Whether it is online, and when, over what and from where each credential was last used.
+    """
     with waiting("asking for the client"), ThalovantControlPlane() as api:
         found = api.get_client(client_called(api, client, hub)["id"])
         present = next((one for one in api.presence(found["hub_id"]) if one.client_id == found["id"]), None)

@@ -42,10 +42,10 @@ def rotate_identity(
     grace: Grace = "24h",
     as_json: AsJson = False,
 ) -> None:
-    """Rotate the identity that this machine uses: a new one takes its place once it has connected.
+    """Rotate the identity that this machine uses.
 
-    Needs a sign-in that may change the client (`thalovant login`). Programs that run go on with the old one for the
-    time of --grace; restart them within it.
+    A new one takes its place once it has connected. Needs a sign-in that may change the client (`thalovant login`).
+    Programs that run go on with the old one for the time of --grace; restart them within it.
     """
     seconds = seconds_of(grace)
     place = chosen_place(identity, profile, config)

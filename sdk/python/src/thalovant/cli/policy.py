@@ -41,7 +41,7 @@ def policy(
     unblock_intent: Annotated[Words, typer.Option(help="No longer.", metavar="INTENT")] = None,
     rate: Annotated[str | None, typer.Option(help="Messages in a time, like 60/60s.", metavar="NUMBER/TIME")] = None,
     no_rate: Annotated[bool, typer.Option("--no-rate", help="The rate of its preset.")] = False,
-    quota: Annotated[int | None, typer.Option(help="Messages a day.", min=0, metavar="NUMBER")] = None,
+    quota: Annotated[int | None, typer.Option(help="Asks a day.", min=0, metavar="NUMBER")] = None,
     no_quota: Annotated[bool, typer.Option("--no-quota", help="The quota of its preset.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="All as its preset has it.")] = False,
     hub: HubName = None,
@@ -160,7 +160,7 @@ def _rate_text(rate: Any) -> str:
 
 def _usage_text(policy: dict[str, Any]) -> str:
     used, quota = (policy.get("usage") or {}).get("used", 0), policy.get("daily_quota")
-    return f"{used} of {quota} messages" if quota is not None else f"{used} messages, no quota"
+    return f"{used} of {quota} asks" if quota is not None else f"{used} asked, no quota"
 
 
 COMMANDS = (

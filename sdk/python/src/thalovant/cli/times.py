@@ -25,10 +25,8 @@ def seconds_of(text: str) -> int:
 
 def span(seconds: float) -> str:
     """Return a span as people say it, in one unit: 3 min, 23 h."""
-    for size, name in _NAMES:
-        if seconds >= 2 * size or (seconds >= size and name != "s"):
-            return f"{int(seconds // size)} {name}"
-    return f"{max(int(seconds), 0)} s"
+    size, name = next(((size, name) for size, name in _NAMES if seconds >= 2 * size), (1, "s"))
+    return f"{max(int(seconds // size), 0)} {name}"
 
 
 def ago(time: object) -> str:
