@@ -45,6 +45,7 @@ from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.presence_watch import PresenceWatch
+from thalovant_server.presence_keeper import PresenceKeeper
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.server_tls import ServerTls
 from thalovant_server.service_manager import ServiceManager
@@ -137,6 +138,7 @@ class Server:
         usage = DailyUsage(self._clock)
         await self._keep_usage(UsageKeeper(usage, database))
         presence = PresenceWatch(directory, LoopClock(), self._clock)
+        await self._keep_presence(PresenceKeeper(presence, database))
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
         services = Services(
             database,
@@ -201,6 +203,18 @@ class Server:
             await keeper.write()
 
         self._shutdown.at_end("usage keeper", end)
+
+    async def _keep_presence(self, keeper: PresenceKeeper) -> None:
+        """Read who was online, and write who is until the end, which is after the last session."""
+        await keeper.load()
+        task = asyncio.create_task(keeper.run(), name="presence-keeper")
+
+        async def end(_: Drain) -> None:
+            task.cancel()
+            await asyncio.wait([task])
+            await keeper.write()
+
+        self._shutdown.at_end("presence keeper", end)
 
     def _open_catalog(self) -> Catalog:
         catalog = Catalog.from_options(self._settings.agent)
