@@ -70,8 +70,9 @@ def sentence_of(answer: Mapping[str, Any]) -> str:
 
 def _ended(answer: Mapping[str, Any], name: str) -> list[Diagnosis]:
     why, when = str(answer.get("why") or "ended"), str(answer.get("ended_at") or "an unknown day")
-    if why == "rotated":
-        return [diagnose("credential_rotated", when=when, client=name or "the client")]
+    if why in ("rotated", "replaced"):
+        code = "credential_rotated" if why == "rotated" else "credential_rotated/replaced"
+        return [diagnose(code, when=when, client=name or "the client")]
     if why == "removed":
         return [diagnose("client_removed", when=when)]
     if why == "hub_removed":

@@ -59,7 +59,8 @@ _OTHER_NAMES = (
     "for this one, too."
 )
 
-# code: (step, what happened, what to do); in braces the facts that whoever sees it names.
+# code: (step, what happened, what to do); in braces the facts that whoever sees it names. What is behind a slash is no
+# part of the code: another sentence for the same thing.
 _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     # The identity file
     "identity_unreadable": ("identity", "{said}", _ANOTHER_FILE),
@@ -134,7 +135,7 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "Correct it or unset it.",
     ),
     "ca_unknown": ("tls", "The certificate of {where} is not trusted: {said}.", _TRUST),
-    "other_ca": (
+    "ca_unknown/own": (
         "tls",
         "The certificate of {where} is not trusted: {said}. This identity trusts another authority (ca_pem) than the "
         "one that signed the server's certificate; was the server's data directory made anew?",
@@ -249,7 +250,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     ),
     "credential_rotated": (
         "credential",
-        "This credential was rotated, and its grace ended on {when}.",
+        "This credential was rotated; its grace ended on {when}.",
+        "Use the newest identity file of {client}; if it is lost, rotate again.",
+    ),
+    "credential_rotated/replaced": (
+        "credential",
+        "This credential was rotated on {when}: a new one took its place at once.",
         "Use the newest identity file of {client}; if it is lost, rotate again.",
     ),
     "credential_ended": (
@@ -295,12 +301,13 @@ class _Facts(dict[str, str]):
 
 def codes() -> tuple[str, ...]:
     """Every code of the catalogue."""
-    return tuple(_CATALOGUE)
+    return tuple(code for code in _CATALOGUE if "/" not in code)
 
 
 def diagnose(code: str, **facts: object) -> Diagnosis:
     """Make the diagnosis of that code; `facts` fill its sentences. Raises KeyError for a code that is none."""
     step, happened, advice = _CATALOGUE[code]
+    code, _, _ = code.partition("/")
     told = _Facts({name: str(fact) for name, fact in facts.items()})
     return Diagnosis(code, step, _filled(happened, told), _filled(advice, told))
 
@@ -327,6 +334,7 @@ _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("this protocol is turned off", "protocol_off"),
     ("MQTT for this hub, is turned off", "protocol_off"),
     ("wrong password or altered offer", "wrong_password"),
+    ("A will says offline on the client's own status topic", "topics_overridden"),
 )
 
 

@@ -159,7 +159,7 @@ def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: b
         return diagnose("certificate_misnamed", where=where, said=said)
     if not is_other_authority(error):
         return diagnose("certificate_rejected", where=where, said=said, bundle=bundle_advice())
-    return diagnose("other_ca" if own_authority else "ca_unknown", where=where, said=said, bundle=bundle_advice())
+    return diagnose("ca_unknown/own" if own_authority else "ca_unknown", where=where, said=said, bundle=bundle_advice())
 
 
 def _is_no_tls(error: ssl.SSLError) -> bool:
