@@ -8,7 +8,18 @@ from fastapi import FastAPI
 from thalovant_server.control import openapi, problems, reference
 from thalovant_server.control.bodies import BodyBounds
 from thalovant_server.control.faults import FaultBarrier
-from thalovant_server.control.routes import audit, auth, clients, hubs, policy, presence, server, users
+from thalovant_server.control.routes import (
+    audit,
+    auth,
+    clients,
+    device,
+    device_page,
+    hubs,
+    policy,
+    presence,
+    server,
+    users,
+)
 from thalovant_server.control.services import Services
 
 
@@ -28,7 +39,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    parts = (auth, users, hubs, clients, audit, policy, presence, server)
+    parts = (auth, device, device_page, users, hubs, clients, audit, policy, presence, server)
     problems.install(app, [route for part in parts for route in part.router.routes])
     for part in parts:
         app.include_router(part.router)

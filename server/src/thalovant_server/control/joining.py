@@ -20,7 +20,7 @@ from thalovant_server.control.schemas import Acceptance, PasswordChange
 from thalovant_server.control.services import Services
 from thalovant_server.denials import source_of
 from thalovant_server.errors import ApiError, ForbiddenTextError, Overloaded
-from thalovant_server.store import accounts, invitations, tokens
+from thalovant_server.store import accounts, device_logins, invitations, tokens
 from thalovant_server.store.accounts import AccountRecord
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.invitations import Invitation
@@ -65,12 +65,17 @@ async def _join(
         values["display_name"] = body.display_name
     account = await accounts.change(connection, found.account.id, values)
     await invitations.remove(connection, account.id)
-    await tokens.revoke_all(connection, account.id, services.clock(), kinds=(SESSION, DEVICE))
+    await _end_sign_ins(services, connection, account.id)
     by = Caller(account, "", frozenset(), address)
     await record(
         connection, by, "account.joined", account_target(account), at=services.clock(), after=users.shown(account)
     )
     return {"data": users.shown(account)}
+
+
+async def _end_sign_ins(services: Services, connection: AsyncConnection, account_id: str, *, but: str = "") -> None:
+    await tokens.revoke_all(connection, account_id, services.clock(), kinds=(SESSION, DEVICE), but=but)
+    await device_logins.remove_of_account(connection, account_id)
 
 
 async def _good(services: Services, connection: AsyncConnection, token: str) -> Invitation | None:
@@ -116,7 +121,7 @@ async def change_password(services: Services, caller: Caller, body: PasswordChan
             detail = "The password was changed at the same time: try again with the present one"
             raise ApiError(409, detail, "password_changed_meanwhile")
         account = await accounts.change(connection, caller.id, {"password_phc": phc})
-        await tokens.revoke_all(connection, caller.id, now, kinds=(SESSION, DEVICE), but=caller.token_id)
+        await _end_sign_ins(services, connection, caller.id, but=caller.token_id)
         await invitations.remove(connection, caller.id)
         await record(connection, caller, "account.password_changed", account_target(account), at=now)
 

@@ -40,16 +40,20 @@ TAGS = [
 ]
 # What each refusal means, and the codes that it may have.
 REFUSALS = {
-    400: ("The request cannot be carried out as it is.", "bad_request immutable_field"),
+    400: (
+        "The request cannot be carried out as it is.",
+        "bad_request immutable_field unknown_client authorization_pending slow_down access_denied expired_token",
+    ),
     401: ("Nobody is signed in, or the login failed.", "invalid_token invalid_credentials"),
     403: (
         "The token may not do this.",
-        "insufficient_scopes ownership_required token_limited_to_hubs admin_required session_required wrong_password",
+        "insufficient_scopes ownership_required token_limited_to_hubs admin_required session_required "
+        "wrong_password other_site",
     ),
     404: (
         "There is no such thing, or not for this caller.",
         "hub_not_found client_not_found credential_not_found token_not_found user_not_found "
-        "invitation_not_found operation_not_found no_own_authority "
+        "invitation_not_found device_code_not_found operation_not_found no_own_authority "
         "not_found",
     ),
     408: ("The body did not arrive in time.", "body_timeout"),
@@ -64,7 +68,10 @@ REFUSALS = {
         "The request is not of the right shape; `errors` says where.",
         "validation_failed malformed_json body_too_complex invalid_cursor invalid_scope invalid_idempotency_key",
     ),
-    429: ("Too much at once: wait for `retry_after_seconds`.", "login_rate_limited too_many_watchers"),
+    429: (
+        "Too much at once: wait for `retry_after_seconds`.",
+        "login_rate_limited too_many_watchers device_login_rate_limited",
+    ),
     503: (
         "The server is busy or going down: try again in a moment.",
         "overloaded storage_unavailable too_many_watchers",

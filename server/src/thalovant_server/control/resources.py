@@ -66,6 +66,37 @@ class Account(Resource):
     role: Annotated[str, Field(examples=["admin"])]
 
 
+class DeviceAuthorization(Resource):
+    """A device login that began: show the user code and the address, keep the device code."""
+
+    device_code: Annotated[str, Field(description="Secret.", examples=["example"])]
+    user_code: Annotated[str, Field(examples=["BCDF-GHJK"])]
+    verification_uri: Annotated[str, Field(examples=["https://hub.example.test:8443/v1/device"])]
+    verification_uri_complete: str
+    interval: Annotated[float, Field(description="Seconds between two questions, at least.")]
+    expires_in: Annotated[int, Field(description="Seconds.")]
+
+
+class DeviceLogin(Resource):
+    """Who asks for what. Nothing of it is verified: anybody may call itself anything."""
+
+    user_code: Annotated[str, Field(examples=["BCDF-GHJK"])]
+    scopes: Annotated[list[str], Field(examples=[["hubs:read", "clients:write"]])]
+    client_name: Annotated[str | None, Field(examples=["kitchen-pi"])]
+    client_id: None
+    client_verified: Literal[False]
+    device_name: None
+    address: Annotated[str, Field(description="Where it was asked for.", examples=["192.0.2.7"])]
+    created_at: Time
+    expires_at: Time
+
+
+class ApprovedDeviceLogin(DeviceLogin):
+    """What the program will get."""
+
+    hub_ids: list[str] | None
+
+
 class User(Account):
     """An account as admins see it. `invited`: nobody has chosen its password yet."""
 

@@ -56,6 +56,33 @@ Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Role = Literal["admin", "user"]
 
 
+class DeviceRequest(Body):
+    """A program that asks to be signed in. Without scopes: hubs:read and clients:write."""
+
+    model_config = _example(scopes=["hubs:read", "clients:write"], client_name="kitchen-pi")
+
+    scopes: Annotated[list[str], Field(max_length=32)] | None = None
+    client_name: Annotated[str, StringConstraints(max_length=200)] | None = None
+    client_id: Id | None = None
+
+
+class DeviceCode(Body):
+    """The code that the program was given."""
+
+    model_config = _example(device_code="example")
+
+    device_code: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class DeviceApproval(Body):
+    """What to grant. Without scopes: all that was asked for and that the caller has; without hubs: all of them."""
+
+    model_config = _example(scopes=["hubs:read"])
+
+    scopes: Annotated[list[str], Field(min_length=1, max_length=32)] | None = None
+    hub_ids: Annotated[list[Id], Field(min_length=1, max_length=100)] | None = None
+
+
 class NewUser(Body):
     """Somebody to invite."""
 

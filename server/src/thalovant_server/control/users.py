@@ -20,7 +20,7 @@ from thalovant_server.control.schemas import NewUser, UserChange
 from thalovant_server.control.services import Services
 from thalovant_server.errors import ApiError, ForbiddenTextError
 from thalovant_server.identifiers import NAME_LENGTH, new_id, new_secret
-from thalovant_server.store import accounts, invitations, tokens
+from thalovant_server.store import accounts, device_logins, invitations, tokens
 from thalovant_server.store.accounts import ADMIN, AccountRecord, fold_email
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.tokens import API, DEVICE, SESSION
@@ -169,6 +169,7 @@ async def _follow_up(
     if not after.active:
         await tokens.revoke_all(connection, after.id, services.clock(), kinds=(SESSION, API, DEVICE))
         await invitations.remove(connection, after.id)
+        await device_logins.remove_of_account(connection, after.id)
 
 
 def _action(before: AccountRecord, after: AccountRecord) -> str:

@@ -92,9 +92,10 @@ device_logins = Table(
     Column("client_name", String(200)),
     Column("client_id", String(64)),
     Column("address", String(64), nullable=False),  # where it was asked for: shown to whoever approves
-    Column("state", String(16), nullable=False),  # pending, approved, denied or taken
+    Column("state", String(16), nullable=False),  # pending, approved or denied; taken: the row goes
     Column("account_id", ForeignKey("accounts.id", ondelete="CASCADE")),  # who approved
     Column("hub_ids", JSON(none_as_null=True)),
+    Column("token_expires_at", BigInteger),  # of the token to come; null: good until it is revoked
     Column("polled_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),

@@ -65,6 +65,7 @@ def _device_logins() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("account_id", sa.String(length=64), nullable=True),
         sa.Column("hub_ids", sa.JSON(), nullable=True),
+        sa.Column("token_expires_at", sa.BigInteger(), nullable=True),
         sa.Column("polled_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
