@@ -18,8 +18,8 @@ from thalovant_server.control.auditing import Target, record
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.schemas import DeviceApproval, DeviceRequest
 from thalovant_server.control.services import Services
-from thalovant_server.control.throttle import source_of
 from thalovant_server.control.users import check_display_name
+from thalovant_server.denials import source_of
 from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.identifiers import new_id, new_secret
 from thalovant_server.store import accounts, device_logins
