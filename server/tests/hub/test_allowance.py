@@ -171,15 +171,18 @@ def test_every_session_and_credential_of_a_client_draws_from_one_bucket_and_one_
 
 def test_denied_messages_count_against_the_rate_and_cancels_and_pings_do_not(run_rig):
     async def main(rig):
-        rig.credential(permissions=limited(rate_limit=RateLimit(2, 10)))
+        rig.credential(permissions=limited(rate_limit=RateLimit(3, 10)))
         device = await rig.device().open().ready()
         for _ in range(5):
             device.send(HiveMessage("ping", {}))
             device.send(bus("thalovant.ask.cancel", {"request_id": "nothing"}, {}))
-        device.send(bus("not.allowed", {}, {}))
-        device.send(bus("not.allowed", {}, {}))
         device.ask("hello", "r1")
-        await device.hears(3)
+        await device.hears(2)
+        device.send(bus("not.allowed", {}, {}))
+        device.send(bus("not.allowed", {}, {}))
+        device.ask("hello", "r2")
+        await device.hears(5)
+        assert device.said == ["hello"]
         codes = [payload["data"]["code"] for payload in denials(device)]
         assert codes == ["acl_disallowed_type", "acl_disallowed_type", "rate_limited"]
 
