@@ -310,6 +310,15 @@ def test_a_refusal_is_read_from_its_event() -> None:
     assert ThalovantPolicyDeniedError.from_event(data).quota == error.quota
 
 
+@pytest.mark.parametrize(("limit", "words"), [(1, "1 message"), (60, "60 messages")])
+def test_a_rate_limit_says_how_long_to_wait(limit: int, words: str) -> None:
+    quota = {"period": "10s", "limit": limit, "used": limit, "reset_after": 3}
+    data = {"denied_type": "recognizer_loop:utterance", "code": "rate_limited", "reason": "too fast", "data": quota}
+    error = ThalovantPolicyDeniedError.from_event(data)
+    assert error.quota == ThalovantQuota("10s", limit, limit, 3)
+    assert str(error) == f"{REFUSED}: this client may send {words} in 10s; wait 3s."
+
+
 @settings(deadline=None)
 @given(st.none() | JSON | st.builds(SimpleNamespace, data=JSON))
 def test_a_malformed_refusal_never_raises(event: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server.directory import Permissions, RateLimit
+from thalovant_server.hub.limits import Limits
 from thalovant_server.wall_clock import SECOND
 
 ASK = "recognizer_loop:utterance"
@@ -83,6 +84,23 @@ def test_the_same_request_again_costs_nothing_and_is_answered_over_both_limits(r
         assert last_denial(device)[0]["code"] == "rate_limited"
 
     run_rig(main)
+
+
+def test_a_connection_that_repeats_more_than_can_have_been_under_way_is_held_to_its_rate(run_rig):
+    async def main(rig):
+        rig.credential(permissions=limited(daily_quota=1, rate_limit=RateLimit(2, 3600)))
+        device = await rig.device(key=(key := generate_private_key())).open().ready()
+        for times in range(4):
+            device.ask("hello", "r1")
+            await device.until(lambda device, times=times: len(device.said) > times)
+        device.ask("hello", "r1")
+        await device.until(denials)
+        assert last_denial(device)[0]["code"] == "rate_limited"
+        again = await rig.device(key=key, session_id="s2").open().ready()
+        again.ask("hello", "r1")
+        await again.until(lambda device: device.said == ["hello"])
+
+    run_rig(main, limits=Limits(turns_running=1, turns_waiting=1))
 
 
 def test_a_query_counts_and_is_denied_in_a_frame_that_ends_it(run_rig):

@@ -117,7 +117,7 @@ def test_quota_and_rate_limit_say_how_much_and_until_when(carrier: str, ruled: A
             assert error.quota is not None
             assert 900 < error.quota.reset_after <= 1000
             assert error.quota == ThalovantQuota("1000s", 1, 1, error.quota.reset_after)
-            assert "1 messages in 1000s" in str(error)
+            assert "may send 1 message in 1000s; wait" in str(error)
             await one.change(rate_limit=None)
             assert (await one.client.ask("four")).text == "four"
 

@@ -530,7 +530,8 @@ def _denial_message(denied_type: str, code: str, reason: str, quota: ThalovantQu
         return f"The hub could not reach its assistant{because}. Try again shortly."
     refused = f"The hub refused '{_one_line(denied_type)}'"
     if quota is not None and code == "rate_limited":
-        return f"{refused}: it may send {quota.limit} messages in {_one_line(quota.period)}; wait {quota.reset_after}s."
+        messages = "1 message" if quota.limit == 1 else f"{quota.limit} messages"
+        return f"{refused}: this client may send {messages} in {_one_line(quota.period)}; wait {quota.reset_after}s."
     if quota is not None:
         used = f"{quota.used} of {quota.limit} {_one_line(quota.period)} questions used"
         return f"{refused}: {used}; it resets in {quota.reset_after}s."

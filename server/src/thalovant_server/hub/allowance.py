@@ -80,5 +80,5 @@ class Allowances:
 
 def _too_fast(limit: RateLimit, wait: float) -> Shortage:
     period = f"{limit.per_seconds}s"
-    reason = f"more than {limit.messages} messages in {period}"
+    reason = f"more than {limit.messages} message{'' if limit.messages == 1 else 's'} in {period}"
     return Shortage("rate_limited", reason, period, limit.messages, limit.messages, math.ceil(wait))

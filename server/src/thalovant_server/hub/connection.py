@@ -138,6 +138,7 @@ class Connection:
         "peer",
         "ready",
         "refusal",
+        "repeats",
         "session_id",
         "site_id",
         "streams",
@@ -162,6 +163,7 @@ class Connection:
         self.why = ""
         self.pattern = ""
         self.streams = self.hears_denials = False
+        self.repeats = 0  # asks that the hub knew already
         self.on_ready: Callable[[], None] | None = None
         self._session: HubSession
         self._timer: Timer | None = None

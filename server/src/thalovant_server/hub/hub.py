@@ -225,10 +225,11 @@ class Hub:
             return
         credential, hub = standing
         decision = policy.decide(credential.permissions, message, self.limits)
-        short = None if policy.is_free(decision) else self._spend(credential)
+        if not isinstance(decision, policy.Allow | policy.Ignore):
+            self._spend(credential)  # of what is allowed, cancellations are free, and asks counted when they are new
         match decision:
             case policy.Allow(ask=Ask() as ask):
-                self._ask(connection, credential, hub, ask, short)
+                self._ask(connection, credential, hub, ask)
             case policy.Allow(ask=Cancel(request_id=request_id)):
                 self.runtime.cancel(connection, credential.client_id, request_id)
             case policy.Deny() as denial:
@@ -365,18 +366,16 @@ class Hub:
     def _spend(self, credential: CredentialEntry) -> Shortage | None:
         return self._allowances.spend(credential.client_id, credential.permissions, self.clock.now())
 
-    def _ask(
-        self, connection: Connection, credential: CredentialEntry, hub: HubEntry, ask: Ask, short: Shortage | None
-    ) -> None:
-        """Run an ask that is within its client's limits; one that is answered from memory is within them."""
+    def _ask(self, connection: Connection, credential: CredentialEntry, hub: HubEntry, ask: Ask) -> None:
+        """Run an ask that is within its client's limits, or join the one that is the same."""
         agent = self._agents.get(hub.agent)
         if agent is None:
             reason = f"this hub's agent {hub.agent!r} is not one of this server's"
             self._refuse(connection, ask, "backend_unavailable", reason)
             return
         client_id, is_new = credential.client_id, not self.runtime.knows(credential.client_id, ask)
-        short = short or self._allowances.quota_left(client_id, credential.permissions)
-        if short is not None and is_new:
+        short = self._short(connection, credential, is_new)
+        if short is not None:
             self._refuse(connection, ask, short.code, short.reason, short.data)
             return
         request = self._request(connection, credential, ask)
@@ -385,6 +384,18 @@ class Hub:
             self._refuse(connection, ask, *refused)
         elif is_new:
             self._allowances.count(client_id)
+
+    def _short(self, connection: Connection, credential: CredentialEntry, is_new: bool) -> Shortage | None:
+        """What keeps a client from asking now.
+
+        What it asks again after a lost link is within its limits: as much as may have been under way. One that repeats
+        more than that on one connection does something else.
+        """
+        if is_new:
+            return self._spend(credential) or self._allowances.quota_left(credential.client_id, credential.permissions)
+        connection.repeats += 1
+        under_way = self.limits.turns_running + self.limits.turns_waiting
+        return None if connection.repeats <= under_way else self._spend(credential)
 
     def _request(self, connection: Connection, credential: CredentialEntry, ask: Ask) -> AgentRequest:
         blocked = block_lists.for_agent(credential.permissions, ask.context)

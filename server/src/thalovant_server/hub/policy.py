@@ -91,11 +91,6 @@ def decide(permissions: Permissions, message: HiveMessage, limits: Limits) -> De
     return unsupported_frame(kind)
 
 
-def is_free(decision: Decision) -> bool:
-    """Whether a message does not count against its client's rate: it asks for nothing, or takes back what it asked."""
-    return isinstance(decision, Ignore) or (isinstance(decision, Allow) and isinstance(decision.ask, Cancel))
-
-
 def unsupported_frame(kind: str, request_id: str | None = None) -> Deny:
     """The denial of a kind of frame that this hub does not serve to anybody."""
     return Deny(kind, "unsupported_frame", f"this hub does not take '{kind}' frames", request_id=request_id)
