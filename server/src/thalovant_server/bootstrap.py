@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from thalovant.protocol.noise import generate_private_key
-from thalovant_server import hub_spec
+from thalovant_server import audit_export, hub_spec
 from thalovant_server.control import auditing
 from thalovant_server.control.hubs import audited
 from thalovant_server.control.passwords import PasswordHasher
@@ -54,7 +54,10 @@ async def ensure_first_start(
     """
     async with database.read() as connection:
         found = await server_row.find(connection, database.sealer, database.path)
+        has_audit_key = found is not None and await server_row.audit_key(connection, database.sealer) is not None
     if found is not None:
+        if not has_audit_key:  # a version before this one made the database
+            await database.write(partial(_make_audit_key, database=database))
         return FirstStart(found, is_new=False)
     phc = await asyncio.to_thread(hasher.derive, admin_password())
     identity = ServerIdentity(secrets.token_urlsafe(NODE_ID_BYTES), generate_private_key())
@@ -66,11 +69,16 @@ async def _make(transaction: Transaction, *, database: Database, identity: Serve
     connection, time = transaction.connection, now()
     admin = AccountRecord(new_id("user"), ADMIN_EMAIL, phc, "Administrator", ADMIN, True, time)
     await server_row.add(connection, database.sealer, identity, time)
+    await _make_audit_key(transaction, database=database)
     await accounts.add(connection, admin)
     hub = await hubs.add(connection, _demo_hub(admin.id, time))
     made = auditing.account_target(admin), {"email": admin.email, "role": admin.role}
     await auditing.record_own(connection, "account.created", made[0], at=time, after=made[1])
     await auditing.record_own(connection, "hub.created", auditing.hub_target(hub), at=time, after=audited(hub))
+
+
+async def _make_audit_key(transaction: Transaction, *, database: Database) -> None:
+    await server_row.set_audit_key(transaction.connection, database.sealer, audit_export.new_key())
 
 
 def _demo_hub(owner_id: str, time: int) -> dict[str, object]:

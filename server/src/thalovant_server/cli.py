@@ -12,7 +12,7 @@ import typer
 
 from thalovant_server import __version__, service_installing, settings_shown
 from thalovant_server.cli_options import Typed, takes_settings
-from thalovant_server.errors import ThalovantServerError
+from thalovant_server.errors import SettingsError, ThalovantServerError
 from thalovant_server.health import check_health
 
 app = typer.Typer(
@@ -91,6 +91,24 @@ def prove_isolation(
     typer.echo(table.as_json(outcomes) if as_json else table.as_text(outcomes))
     if not table.proven(outcomes):
         raise typer.Exit(1)
+
+
+@app.command("verify-audit", short_help="Check an export of the audit log, offline.")
+def verify_audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="As `thalovant audit export` wrote it.")],
+    public_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Must have signed it; /v1/audit/key of the server has it.")
+    ] = None,
+) -> None:
+    """Check that an export of the audit log is as the server wrote it; exit code 1 if anything was changed in it."""
+    from thalovant_server import audit_export
+
+    try:
+        with file.open("rb") as lines:
+            found = audit_export.verify(lines, public_key)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
+    typer.echo(audit_export.sentence(found, compared=public_key is not None))
 
 
 @app.command("install-service", short_help="Make a systemd service of the server.")

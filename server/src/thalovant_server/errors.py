@@ -16,6 +16,7 @@
     ├── CredentialGone              the credential was removed while somebody waited for it
     ├── ForbiddenTextError          an identifier or a name holds what it may not (`.field`)
     │   └── ForbiddenAgentError     a spec names code, a command or an address as the hub's agent
+    ├── AuditExportError            a file is not the export of an audit log as a server wrote it (`.fault`)
     └── ApiError                    a request to the control plane is refused (`.status`, `.detail`)
 
 Each class has a stable `code` for programs; its text is a sentence for people: what happened, what to do.
@@ -29,6 +30,7 @@ from pathlib import Path
 
 __all__ = [
     "ApiError",
+    "AuditExportError",
     "CertificateError",
     "CredentialGone",
     "DataDamagedError",
@@ -223,6 +225,20 @@ class ForbiddenTextError(ThalovantServerError, ValueError):
 
 class ForbiddenAgentError(ForbiddenTextError):
     """A spec names code, a command or an address as the hub's agent: only the operator declares agents."""
+
+
+class AuditExportError(ThalovantServerError):
+    """A file is not the export of an audit log as a server wrote it.
+
+    Args:
+        fault: what is wrong, as the rest of a sentence about it.
+    """
+
+    code = "audit_export_invalid"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"This export is not as the server wrote it: {fault}.")
+        self.fault = fault
 
 
 class ApiError(ThalovantServerError):

@@ -4,19 +4,50 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
+from thalovant_server.audit_export import ExportWriter
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.services import Services
 from thalovant_server.errors import StorageError
-from thalovant_server.store.audit import Reader, WrittenEntry
+from thalovant_server.store import audit as rows
+from thalovant_server.store import server_row
+from thalovant_server.store.audit import Reader, Wanted, WrittenEntry
+
+BATCH = 200  # entries of an export in memory at once
 
 
 async def catch_up(services: Services) -> None:
     """Write what was denied a moment ago: whoever reads the log looks for it."""
     with contextlib.suppress(StorageError):  # what is there can be read all the same
         await services.denied.flush()
+
+
+async def signing_key(services: Services) -> bytes:
+    """Return the private key that signs exports; every start sees that there is one."""
+    database = services.database
+    async with database.read() as connection:
+        key = await server_row.audit_key(connection, database.sealer)
+    assert key is not None  # noqa: S101 - as the start left it
+    return key
+
+
+async def export(services: Services, caller: Caller, wanted: Wanted, writer: ExportWriter) -> AsyncIterator[bytes]:
+    """Yield the lines of an export, oldest first, some at a time; what is written meanwhile is in the next export."""
+    last = 0
+    async with services.database.read() as connection:
+        newest = await rows.newest_seq(connection)
+    while last < newest:
+        async with services.database.read() as connection:
+            found = await rows.oldest_first(connection, reader(caller), wanted, after=last, limit=BATCH)
+        found = [entry for entry in found if entry.seq <= newest]
+        if not found:
+            break
+        last = found[-1].seq
+        yield b"".join([writer.entry(shown(entry)) for entry in found])
+    yield writer.end(time_text(services.clock()))
 
 
 def reader(caller: Caller) -> Reader:

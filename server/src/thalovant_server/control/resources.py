@@ -338,6 +338,13 @@ class CredentialFate(Resource):
     hub: HubOfCredential | None
 
 
+class AuditKey(Resource):
+    """What exports of the audit log are signed with."""
+
+    algorithm: Literal["Ed25519"]
+    public_key: Annotated[str, Field(description="32 bytes, base64.")]
+
+
 class PageMeta(Resource):
     """How many there are on this page, and the cursor of the next."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, column, exists, insert, or_, select, union, values
+from sqlalchemy import ColumnElement, Select, and_, column, exists, func, insert, or_, select, union, values
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.store.rows import records_of
@@ -106,6 +106,11 @@ async def oldest_first(
     query = _visible(reader, [*_conditions(wanted), audit.c.seq > after], limit, newest=False)
     rows = await connection.execute(query.order_by(audit.c.seq).limit(limit))
     return records_of(WrittenEntry, list(rows.all()))
+
+
+async def newest_seq(connection: AsyncConnection) -> int:
+    """Return the `seq` of the newest entry, 0 when there is none."""
+    return (await connection.execute(select(func.max(audit.c.seq)))).scalar() or 0
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one row about this server: its Noise static key and node id, made once and never changed (decision 5).
+"""The one row about this server: its keys and node id, made once and never changed (decision 5).
 
 It also holds the canary by which a wrong server key is noticed at start.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.errors import WrongServerKeyError
@@ -17,6 +17,7 @@ from thalovant_server.store.sealing import SealBrokenError, Sealer
 from thalovant_server.store.tables import SERVER_ROW, server
 
 _KEY_CONTEXT = "server static key"
+_AUDIT_CONTEXT = "server audit key"
 _CANARY_CONTEXT = "server canary"
 _CANARY = b"thalovant"
 
@@ -55,3 +56,15 @@ async def add(connection: AsyncConnection, sealer: Sealer, identity: ServerIdent
         "created_at": now,
     }
     await connection.execute(insert(server).values(values))
+
+
+async def audit_key(connection: AsyncConnection, sealer: Sealer) -> bytes | None:
+    """Return the private key that signs exports of the audit log; None before the start that makes it."""
+    sealed = (await connection.execute(select(server.c.sealed_audit_key).where(server.c.id == SERVER_ROW))).scalar()
+    return None if sealed is None else sealer.open(sealed, _AUDIT_CONTEXT)
+
+
+async def set_audit_key(connection: AsyncConnection, sealer: Sealer, key: bytes) -> None:
+    """Write the key that signs exports of the audit log, once."""
+    change = update(server).where(server.c.id == SERVER_ROW, server.c.sealed_audit_key.is_(None))
+    await connection.execute(change.values(sealed_audit_key=sealer.seal(key, _AUDIT_CONTEXT)))
