@@ -226,6 +226,11 @@ class TestPresence:
         assert [(one.name, one.state) for one in found] == [("a", "online"), ("b", "offline")]
         assert [seen.query.get("cursor") for seen in api_server.seen] == [None, "2"]
 
+    def test_of_one_client(self, call: Call, api_server: ScriptedServer) -> None:
+        api_server.will(200, row("a", "online"))
+        assert call(lambda api: api.get_client_presence("client-a")).name == "a"
+        assert asked(api_server) == ["GET /v1/clients/client-a/presence"]
+
 
 class TestWatching:
     @pytest.fixture(autouse=True)

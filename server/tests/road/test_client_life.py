@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantIdentity
+from thalovant import ClientPresence, ThalovantAuthError, ThalovantClient, ThalovantControlPlane, ThalovantIdentity
 from thalovant.cli import main
 from thalovant.protocol import noise
 from thalovant_server.testing.directory import cheap_stretch
@@ -59,10 +60,15 @@ class Shell:
         return left.value.code, out, err
 
 
+def signed_in(server: InProcessServer, token: str | None) -> ThalovantControlPlane:
+    ca_pem = Path(server.ready["ca_file"]).read_text()
+    return ThalovantControlPlane(server.ready["api_url"], access_token=token, ca_pem=ca_pem)
+
+
 @pytest.fixture(scope="module")
 def token(server: InProcessServer) -> str:
     """A sign-in for the file, as signing in takes a while."""
-    with ThalovantControlPlane(server.ready["api_url"], ca_pem=Path(server.ready["ca_file"]).read_text()) as api:
+    with signed_in(server, None) as api:
         return str(api.login(*server.admin)["access_token"])
 
 
@@ -199,3 +205,54 @@ def test_a_policy_as_typed_is_what_the_hub_holds(shell: Shell) -> None:
     assert "quota" in shell.refused("ask hello")
     assert json.loads(shell("clients policy sensor --reset --json"))["daily_quota"] is None
     assert shell("ask hello") == "hello\n"
+
+
+class TestPresence:
+    def test_the_table_tells_who_is_online_and_why_not(self, shell: Shell) -> None:
+        shell("identity create demo --name porch")
+        assert "Never seen." in shell("clients show porch")
+        with ThalovantClient.from_identity_file("porch.identity.json", protocol="mqtt") as connected:
+            connected.connect()
+            (row,) = [line for line in shell("clients demo").splitlines() if line.startswith("porch ")]
+            assert all(word in row for word in ("online", "mqtt", "127.0.0.1"))
+            shown = json.loads(shell("clients show porch --json"))
+            assert (shown["presence"]["state"], shown["credentials"][0]["last_used"]["carrier"]) == ("online", "mqtt")
+        assert "Offline since" in shell("clients show porch") and "disconnected" in shell("clients show porch")
+
+    def test_a_watch_goes_on_over_a_restart(self, server: InProcessServer, token: str) -> None:
+        """What changed while the server was down comes once it is back; who is as before is not told again."""
+        with contextlib.ExitStack() as stack:
+            api = stack.enter_context(signed_in(server, token))
+            made = [api.create_client_identity("demo", name=name) for name in ("fan", "fire")]
+            ids = [one.client_id or "" for one in made]
+            watch = (one for one in stack.enter_context(contextlib.closing(api.watch_presence("demo"))))
+
+            def following(client_id: str, state: str) -> ClientPresence:
+                return next(one for one in watch if (one.client_id, one.state) == (client_id, state))
+
+            for client_id in ids:
+                following(client_id, "never_seen")
+            client = stack.enter_context(ThalovantClient(made[0].identity, protocol="wss", auto_reconnect=False))
+            client.connect()
+            assert following(ids[0], "online").carrier == "wss"
+            server.stop()
+            server.start()
+            assert following(ids[0], "offline").why == "server_stopped"
+            api.pause_client(ids[1])
+            assert following(ids[1], "revoked").why == "paused"
+            api.delete_client(ids[1])
+            assert following(ids[1], "revoked").why == "removed"
+
+    def test_who_may_not_watch_is_told(self, server: InProcessServer) -> None:
+        with signed_in(server, "tvpat_wrong") as api, pytest.raises(ThalovantAuthError):
+            next(api.watch_presence("demo"))
+
+
+def test_a_rotation_that_is_asked_for_again_is_the_same(server: InProcessServer, token: str) -> None:
+    with signed_in(server, token) as api:
+        made = api.create_client_identity("demo", name="twice").client_id or ""
+        first, again = (api.rotate_client_identity(made, idempotency_key="rotation-1") for _ in range(2))
+        assert first.identity == again.identity
+        assert len(api.get_client(made)["credentials"]) == 2
+        found = api.lookup_credential(first.identity.access_key)
+        assert (found["status"], found["credential"]["number"]) == ("live", 2)

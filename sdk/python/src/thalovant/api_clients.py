@@ -104,6 +104,11 @@ def presence(hub_id: str) -> Call[list[ClientPresence]]:
         cursor = following
 
 
+def get_client_presence(client_id: str) -> Call[ClientPresence]:
+    """Whether one client is online."""
+    return ClientPresence.from_dict((yield ApiRequest("GET", f"/v1/clients/{path_segment(client_id)}/presence")))
+
+
 def presence_events(hub_id: str) -> ApiRequest:
     """The same as events, and then each change; the body is read part by part."""
     path = f"/v1/hubs/{path_segment(hub_id)}/presence/events"

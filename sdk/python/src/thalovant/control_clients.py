@@ -136,6 +136,10 @@ class AsyncControlClients(AsyncCalls):
         """Whether each client of a hub is online, since when, over which carrier, and why not."""
         return await self._run(api_clients.presence(hub_id))
 
+    async def get_client_presence(self, client_id: str) -> ClientPresence:
+        """Whether one client is online, since when, over which carrier, and why not."""
+        return await self._run(api_clients.get_client_presence(client_id))
+
     async def watch_presence(self, hub_id: str) -> AsyncGenerator[ClientPresence]:
         """Each client of a hub as it is now, then every change, until you stop: leave the loop and close it.
 
@@ -266,6 +270,10 @@ class ControlClients(BlockingCalls):
     def presence(self, hub_id: str) -> list[ClientPresence]:
         """Whether each client of a hub is online, since when, over which carrier, and why not."""
         return self._run(api_clients.presence(hub_id))
+
+    def get_client_presence(self, client_id: str) -> ClientPresence:
+        """Whether one client is online, since when, over which carrier, and why not."""
+        return self._run(api_clients.get_client_presence(client_id))
 
     def watch_presence(self, hub_id: str) -> Generator[ClientPresence]:
         """Each client of a hub as it is now, then every change, until you stop: leave the loop and close it.

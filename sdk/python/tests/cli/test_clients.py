@@ -72,7 +72,7 @@ PRESENCE = [
     },
     {
         "client_id": "client-2", "hub_id": "hub-1", "name": "door", "state": "offline", "since": time(hours=3),
-        "why": "connection lost",
+        "why": "connection_lost",
     },
 ]  # fmt: skip
 
@@ -122,6 +122,8 @@ class Account:
                 if seen.headers["if-match"] != self.policy_etags[-1]:
                     return 412, {"detail": "ETag mismatch"}
                 return 200, {**POLICY, **seen.json}
+            case "GET", ["presence"]:
+                return 200, next(row for row in self.presence if row["client_id"] == one["id"])
             case "GET", ["policy"]:
                 return 200, {**POLICY, "etag": self.policy_etags.pop(0) if len(self.policy_etags) > 1 else "p1"}
             case "POST", ["rotate"]:
@@ -236,7 +238,7 @@ class TestTable:
 class TestWhichClient:
     def test_by_id_or_name_or_name_in_a_hub(self, signed_in: Typed) -> None:
         for words in (("client-4",), ("twin", "--hub", "garden")):
-            assert json.loads(done(signed_in("clients", "show", *words, "--json")))["id"] == "client-4"
+            assert json.loads(done(signed_in("clients", "resume", *words, "--json")))["id"] == "client-4"
 
     def test_a_name_that_two_have(self, signed_in: Typed) -> None:
         said = error(signed_in("clients", "pause", "twin"))

@@ -76,9 +76,9 @@ def show_client(client: ClientName, hub: HubName = None, as_json: AsJson = False
     """
     with waiting("asking for the client"), ThalovantControlPlane() as api:
         found = api.get_client(client_called(api, client, hub)["id"])
-        present = next((one for one in api.presence(found["hub_id"]) if one.client_id == found["id"]), None)
+        present = api.get_client_presence(found["id"])
     if as_json:
-        print_json({**found, "presence": present.as_dict() if present else None})
+        print_json({**found, "presence": present.as_dict()})
         return
     spec = found.get("spec") or {}
     say(f"{label(found)}, hub {printable(str(found.get('hub_id')))}, site {printable(str(spec.get('siteId') or '-'))}")
@@ -138,28 +138,31 @@ def _as_dict(one: ClientPresence | None) -> dict[str, Any] | None:
 
 
 def _row(client: dict[str, Any], one: ClientPresence | None) -> tuple[str, ...]:
-    state = (one.state.replace("_", " "), _since(one), one.carrier or "", one.address or "") if one else ("",) * 4
+    state = (_words(one.state), _since(one), one.carrier or "", one.address or "") if one else ("",) * 4
     return str(client.get("name") or ""), *state, _credential_count(client), str(client.get("id"))
 
 
 def _since(one: ClientPresence) -> str:
-    return ": ".join(filter(None, (ago(one.since), one.why)))
+    return ": ".join(filter(None, (ago(one.since), _words(one.why))))
 
 
 def _state(one: ClientPresence) -> str:
     over = " ".join(filter(None, (one.carrier, one.address)))
-    return "  ".join(filter(None, (one.state.replace("_", " "), over, one.why)))
+    return "  ".join(filter(None, (_words(one.state), over, _words(one.why))))
 
 
-def _state_sentence(one: ClientPresence | None) -> str:
-    if one is None:
-        return "Nothing is known of its presence."
+def _state_sentence(one: ClientPresence) -> str:
     if one.state == "online":
         many = f", {one.sessions} connections" if one.sessions > 1 else ""
         return f"Online since {local_time(one.since)} over {one.carrier} from {one.address}{many}."
-    why = f": {one.why}" if one.why else ""
+    why = f": {_words(one.why)}" if one.why else ""
     since = f" since {local_time(one.since)}" if one.since else ""
-    return f"{one.state.replace('_', ' ').capitalize()}{since}{why}."
+    return f"{_words(one.state).capitalize()}{since}{why}."
+
+
+def _words(word: str | None) -> str:
+    """A word of the API as people say it."""
+    return (word or "").replace("_", " ")
 
 
 def _credentials(client: dict[str, Any]) -> list[dict[str, Any]]:
