@@ -154,6 +154,7 @@ class Rig:
 
     def __init__(self, agents=(), *, agent=None, limits=None, max_message=4 << 20):
         self.store = NumberedStore()
+        self.uses = []  # credential id, carrier and address, each time
         self.directory = Directory(self.store, node_id="node-1", stretch=cheap_stretch)
         self.put_hub("h1", agent=agent, max_message=max_message)
         self.directory.start()
@@ -169,7 +170,11 @@ class Rig:
             limits=limits or Limits(),
             clock=self.clock,
             usage=self.usage,
+            uses=self,
         )
+
+    def note(self, *use):
+        self.uses.append(use)
 
     def put_hub(self, hub_id, *, agent=None, protocols=CARRIERS, active=True, max_message=4 << 20):
         self.directory.put_hub(HubEntry(hub_id, hub_id, hub_id, agent, frozenset(protocols), active, max_message))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 
 import pytest
 from structlog.testing import capture_logs
@@ -35,6 +36,26 @@ class Waiting:
         finally:
             self.cancelled.set()
         yield "never"
+
+    async def close(self):
+        pass
+
+
+class Counting:
+    """An agent that says which of its runs for a client this is; the first client's wait at the gate."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.begun, self.gate, self.runs = asyncio.Event(), asyncio.Event(), Counter()
+
+    async def answer(self, request):
+        self.runs[request.client_id] += 1
+        run = self.runs[request.client_id]
+        if request.client_id == "client-1":
+            self.begun.set()
+            await self.gate.wait()
+        yield f"run {run} of {request.client_id}"
 
     async def close(self):
         pass
@@ -249,6 +270,42 @@ def test_a_client_whose_removal_is_committed_but_not_told_yet_is_revoked_and_no_
         rig.store.pin_key = gone
         why = await rig.device().open().ends()
         assert why.code == "revoked"
+
+    run_rig(main)
+
+
+def test_a_turn_is_one_for_both_credentials_of_a_client(run_rig):
+    async def main(rig):
+        old, new = (rig.device(number=rig.credential(number, client_id="client-1").id) for number in (1, 2))
+        other = await rig.device(3).open().ready()
+        await old.open().ready()
+        old.ask("hello", "r1")
+        await agent.begun.wait()
+        await new.open().ready()
+        new.ask("hello", "r1")
+        other.ask("hello", "r1")
+        await other.hears(2)
+        rig.directory.remove_credential(1)  # the grace is over in the middle of the turn
+        assert (await old.ends()).code == "revoked"
+        agent.gate.set()
+        await new.hears(2)
+        assert new.said == ["run 1 of client-1"] and not old.said
+
+    agent = Counting()
+    run_rig(main, agent, agent="counting")
+
+
+def test_what_is_used_is_noted_at_the_begin_and_the_end_of_ready_sessions(run_rig):
+    async def main(rig):
+        noted = rig.uses
+        first = rig.device(1, carrier="mqtt").open()
+        assert not noted
+        await first.ready()
+        assert noted == [(1, "mqtt", "192.0.2.1")]
+        unfinished = rig.device(2, carrier="https").open()
+        unfinished.connection.lost()
+        first.connection.lost()
+        assert noted == [(1, "mqtt", "192.0.2.1")] * 2
 
     run_rig(main)
 
