@@ -33,6 +33,7 @@ class TlsFront:
         self._target = host, port
         self._context = _context_of(shown)
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda *_: None)  # clients that do not trust it hang up on it
         self._thread = threading.Thread(target=self._loop.run_forever, name="tls-front", daemon=True)
         self._passing: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None

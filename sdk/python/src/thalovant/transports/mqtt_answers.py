@@ -168,7 +168,7 @@ class Answers:
         """`(CONNACK 0x87, not authorized).`, and the broker's own words behind it, if any."""
         number = f"0x{code:02x}, {_name(packet, code)}" if self._is_5 else str(code)
         words = self._clean(said)
-        return f"({packet} {number})." + (f' It said: "{words}".' if words else "")
+        return f"({packet} {number})." + (f' It said: "{words.rstrip(". ")}".' if words else "")
 
     def _clean(self, said: str) -> str:
         """A broker's words, folded to one printable line; what is private hidden first."""
