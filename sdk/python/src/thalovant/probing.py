@@ -34,7 +34,7 @@ from thalovant.errors import (
 )
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.mqtt_topics import overridden_topics, topics_of
-from thalovant.transports.base import why_unreachable
+from thalovant.transports.base import reason_of, why_unreachable
 from thalovant.transports.http_proxy import HttpProxy, authority, find_proxy, open_tunnel
 from thalovant.transports.tls import BUNDLE_VARIABLES, client_context
 
@@ -430,4 +430,4 @@ def _is_address(host: str) -> bool:
 def _reason(error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens"
-    return (error.strerror or str(error) or type(error).__name__).rstrip(". ")
+    return reason_of(error)

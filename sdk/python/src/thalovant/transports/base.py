@@ -8,6 +8,9 @@ what is in a frame, what an ask is, or when to dial again.
 from __future__ import annotations
 
 import datetime
+import errno
+import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -19,11 +22,23 @@ from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.transports.tls import bundle_advice, is_expired, is_not_yet_valid, is_other_authority, is_other_name
 
-__all__ = ["SLOWEST", "Loss", "OnFrame", "OnLost", "Transport", "set_nodelay", "unreachable", "why_unreachable"]
+__all__ = [
+    "SLOWEST",
+    "Loss",
+    "OnFrame",
+    "OnLost",
+    "Transport",
+    "reason_of",
+    "set_nodelay",
+    "unreachable",
+    "why_unreachable",
+]
 
 
 # What OpenSSL calls an answer that is no TLS record.
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+
+_ERRNO = re.compile(r"\[Errno ([0-9]{1,5})\]")
 
 SLOWEST = 32_768  # bytes a second that a line is trusted to take, when a sign of life is waited for
 
@@ -141,13 +156,27 @@ def why_unreachable(where: str, error: BaseException, seconds: float, *, own_aut
         return diagnose("port_silent", where=where, seconds=f"{seconds:g}")
     if isinstance(error, socket.gaierror):
         return diagnose("name_unresolved", where=where, said=_bare(error.strerror))
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError) or errno.ECONNREFUSED in _numbers(error):
         return diagnose("port_refused", where=where)
     if isinstance(error, ssl.SSLError):
-        reason = _bare(error.reason or str(error)).lower().replace("_", " ")
+        reason = _bare(getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
         return diagnose("not_tls" if _is_no_tls(error) else "tls_failed", where=where, said=reason)
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return diagnose("unreachable", where=where, said=_bare(reason))
+    return diagnose("unreachable", where=where, said=reason_of(error))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, in the system's words, without a number and without a full stop of its own."""
+    numbers = _numbers(error)
+    said = os.strerror(numbers[0]) if numbers else getattr(error, "strerror", None)
+    return _bare(said or str(error) or type(error).__name__)
+
+
+def _numbers(error: BaseException) -> list[int]:
+    """The system's error numbers in an error; asyncio puts those of several addresses into one sentence."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, ssl.SSLError | socket.gaierror) or (number and "Connect call failed" not in str(error)):
+        return []
+    return [number] if number else [int(found) for found in _ERRNO.findall(str(error))]
 
 
 def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: bool) -> Diagnosis:
@@ -164,7 +193,7 @@ def _untrusted(where: str, error: ssl.SSLCertVerificationError, own_authority: b
 
 def _is_no_tls(error: ssl.SSLError) -> bool:
     """Whether the other side answered, and not in TLS; or hung up on our first words, as plain services do."""
-    return (error.reason or "") in _NO_TLS or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return getattr(error, "reason", None) in _NO_TLS or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def _bare(reason: str | None) -> str:

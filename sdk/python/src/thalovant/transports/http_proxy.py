@@ -19,7 +19,7 @@ from websockets.proxy import Proxy, parse_proxy
 
 from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError
-from thalovant.transports.base import set_nodelay
+from thalovant.transports.base import reason_of, set_nodelay
 from thalovant.transports.http11 import Answer, AnswerReader
 from thalovant.transports.tls import client_context
 
@@ -93,8 +93,7 @@ async def _asked(proxy: HttpProxy, request: bytes) -> asyncio.Transport:
         if transport is not None:
             transport.abort()
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-            reason = error.strerror or str(error) or type(error).__name__
-            raise _in_the_way(f"The proxy {proxy.where} could not be reached: {reason.rstrip('. ')}.") from None
+            raise _in_the_way(f"The proxy {proxy.where} could not be reached: {reason_of(error)}.") from None
         raise
 
 

@@ -27,7 +27,7 @@ from thalovant.protocol.mqtt.packets import Codec, Connect, Will
 from thalovant.protocol.mqtt.v5 import V5
 from thalovant.protocol.mqtt.v311 import V311
 from thalovant.protocol.topics import OFFLINE, ONLINE
-from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, set_nodelay, unreachable
+from thalovant.transports.base import SLOWEST, Loss, OnFrame, OnLost, reason_of, set_nodelay, unreachable
 from thalovant.transports.mqtt_answers import Answers, at_login
 from thalovant.transports.tls import client_context
 
@@ -258,7 +258,7 @@ class _Connection(asyncio.Protocol):
         session = self._session
         if not session.heard and session.codec.level == V5.level:
             self._ended(VersionRefused())  # hung up on the CONNECT without a word: it may know only 3.1.1
-        text = "The broker closed the connection." if exc is None else f"The connection broke: {str(exc).rstrip('. ')}."
+        text = "The broker closed the connection." if exc is None else f"The connection broke: {reason_of(exc)}."
         self._lost(Loss(text, hung_up=exc is None))
         if not self._closed.done():
             self._closed.set_result(None)
