@@ -344,8 +344,13 @@ class TestExporting:
     def test_into_a_stream(self, call: Call, api_server: ScriptedServer) -> None:
         api_server.will(200, raw=EXPORT)
         out = io.BytesIO()
-        assert call(lambda api: api.export_audit(out)) == 1
+        assert call(lambda api: api.export_audit(out, since="2026-11-01", client_id="c")) == 1
         assert out.getvalue() == EXPORT
+        assert api_server.seen[-1].query == {"since": "2026-11-01", "client_id": "c"}
+
+    def test_the_key_that_signs(self, call: Call, api_server: ScriptedServer) -> None:
+        api_server.will(200, {"algorithm": "Ed25519", "public_key": "a="})
+        assert call(lambda api: api.get_audit_key()) == "a="
 
     def test_a_refusal_and_half_an_export_leave_no_file(
         self, call: Call, api_server: ScriptedServer, tmp_path: Path

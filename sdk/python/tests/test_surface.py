@@ -67,7 +67,7 @@ FIELDS = {
 _NO_DASHBOARD = "a self-hosted server has no dashboard to do it in"
 _CLIENTS = dict.fromkeys(
     (
-        *("cancel_rotation", "export_audit", "finish_rotation", "get_client_policy"),
+        *("cancel_rotation", "export_audit", "finish_rotation", "get_audit_key", "get_client_policy"),
         *("get_client_presence", "list_audit"),
         *("lookup_credential", "pause_client", "presence", "reset_client_key", "resume_client"),
         *("rotate_client_identity", "update_client", "update_client_policy", "watch_presence"),

@@ -17,6 +17,8 @@ import structlog
 from thalovant import ClientPresence, ThalovantAuthError, ThalovantClient, ThalovantControlPlane, ThalovantIdentity
 from thalovant.cli import main
 from thalovant.protocol import noise
+from thalovant_server import audit_export
+from thalovant_server.errors import AuditExportError
 from thalovant_server.testing.directory import cheap_stretch
 from thalovant_server.testing.in_process import InProcessServer
 
@@ -256,3 +258,19 @@ def test_a_rotation_that_is_asked_for_again_is_the_same(server: InProcessServer,
         assert len(api.get_client(made)["credentials"]) == 2
         found = api.lookup_credential(first.identity.access_key)
         assert (found["status"], found["credential"]["number"]) == ("live", 2)
+
+
+def test_the_audit_log_as_typed(shell: Shell) -> None:
+    shell("identity create demo --name watched")
+    shell("clients pause watched")
+    _, paused, made = shell("audit --client watched").splitlines()
+    assert "client.paused" in paused and "admin@" in paused and "client.created" in made
+    shell("audit export audit.jsonl --client watched")
+    check = shell("audit export all.jsonl").splitlines()[1].partition("thalovant-server ")[2].split()
+    assert check[:2] == ["verify-audit", "all.jsonl"]
+    key = check[3]
+    with Path("audit.jsonl").open("rb") as lines:
+        assert audit_export.verify(lines, key).entries == 2
+    Path("audit.jsonl").write_text(Path("audit.jsonl").read_text().replace("client.paused", "client.healed"))
+    with Path("audit.jsonl").open("rb") as lines, pytest.raises(AuditExportError):
+        audit_export.verify(lines, key)

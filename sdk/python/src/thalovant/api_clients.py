@@ -86,9 +86,15 @@ def list_audit(filters: Mapping[str, str | None], limit: int, cursor: str | None
     return one(ApiRequest("GET", "/v1/audit", {"limit": limit, "cursor": cursor, **filters}))
 
 
-def export_audit() -> ApiRequest:
-    """The whole audit log as JSON lines; the body is read part by part."""
-    return ApiRequest("GET", "/v1/audit/export", headers={"accept": "application/x-ndjson"})
+def export_audit(filters: Mapping[str, str | None]) -> ApiRequest:
+    """The audit log as JSON lines; the body is read part by part."""
+    return ApiRequest("GET", "/v1/audit/export", filters, headers={"accept": "application/x-ndjson"})
+
+
+def get_audit_key() -> Call[str]:
+    """The public key that exports are signed with."""
+    answer = yield ApiRequest("GET", "/v1/audit/key", signed=False)
+    return str(answer.get("public_key") or "")
 
 
 def presence(hub_id: str) -> Call[list[ClientPresence]]:

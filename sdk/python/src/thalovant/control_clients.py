@@ -117,20 +117,37 @@ class AsyncControlClients(AsyncCalls):
         filters = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
         return await self._run(api_clients.list_audit(filters, limit, cursor))
 
-    async def export_audit(self, target: ExportTarget) -> int:
-        """Write the whole audit log as JSON lines, the last of them the server's signature; returns how many entries.
+    async def export_audit(
+        self,
+        target: ExportTarget,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        hub_id: str | None = None,
+        client_id: str | None = None,
+        action: str | None = None,
+        outcome: str | None = None,
+    ) -> int:
+        """Write the audit log as JSON lines, the last of them the server's signature; returns how many entries.
 
-        `target` is the path of a new file (mode 0600), or something to write bytes to. Needs the scope `audit:read`.
-        Raises ThalovantAPIError with code `exists` or `unwritable` for a file that cannot be made, and when the
-        export breaks off; then no file is left.
+        `target` is the path of a new file (mode 0600), or something to write bytes to; `since` (inclusive) and `until`
+        are ISO 8601 texts. Needs the scope `audit:read`. `thalovant-server verify-audit` checks it offline. Raises
+        ThalovantAPIError with code `exists` or `unwritable` for a file that cannot be made, and when the export breaks
+        off; then no file is left.
         """
+        filters = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
+        request = api_clients.export_audit({"since": since, "until": until, **filters})
         export = AuditExport()
         with export_target(target) as out:
-            async with contextlib.aclosing(self._parts(api_clients.export_audit(), lambda _: None)) as parts:
+            async with contextlib.aclosing(self._parts(request, lambda _: None)) as parts:
                 async for part in parts:
                     export.feed(part)
                     await asyncio.to_thread(out.write, part)
             return export.entries()
+
+    async def get_audit_key(self) -> str:
+        """The public key, base64 of 32 bytes (Ed25519), that this server signs exports of its audit log with."""
+        return await self._run(api_clients.get_audit_key())
 
     async def presence(self, hub_id: str) -> list[ClientPresence]:
         """Whether each client of a hub is online, since when, over which carrier, and why not."""
@@ -252,20 +269,37 @@ class ControlClients(BlockingCalls):
         filters = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
         return self._run(api_clients.list_audit(filters, limit, cursor))
 
-    def export_audit(self, target: ExportTarget) -> int:
-        """Write the whole audit log as JSON lines, the last of them the server's signature; returns how many entries.
+    def export_audit(
+        self,
+        target: ExportTarget,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        hub_id: str | None = None,
+        client_id: str | None = None,
+        action: str | None = None,
+        outcome: str | None = None,
+    ) -> int:
+        """Write the audit log as JSON lines, the last of them the server's signature; returns how many entries.
 
-        `target` is the path of a new file (mode 0600), or something to write bytes to. Needs the scope `audit:read`.
-        Raises ThalovantAPIError with code `exists` or `unwritable` for a file that cannot be made, and when the
-        export breaks off; then no file is left.
+        `target` is the path of a new file (mode 0600), or something to write bytes to; `since` (inclusive) and `until`
+        are ISO 8601 texts. Needs the scope `audit:read`. `thalovant-server verify-audit` checks it offline. Raises
+        ThalovantAPIError with code `exists` or `unwritable` for a file that cannot be made, and when the export breaks
+        off; then no file is left.
         """
+        filters = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
+        request = api_clients.export_audit({"since": since, "until": until, **filters})
         export = AuditExport()
         with export_target(target) as out:
-            with contextlib.closing(self._parts(api_clients.export_audit(), lambda _: None)) as parts:
+            with contextlib.closing(self._parts(request, lambda _: None)) as parts:
                 for part in parts:
                     export.feed(part)
                     out.write(part)
             return export.entries()
+
+    def get_audit_key(self) -> str:
+        """The public key, base64 of 32 bytes (Ed25519), that this server signs exports of its audit log with."""
+        return self._run(api_clients.get_audit_key())
 
     def presence(self, hub_id: str) -> list[ClientPresence]:
         """Whether each client of a hub is online, since when, over which carrier, and why not."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,7 +50,7 @@ def audit(
     with waiting("asking for the audit log"), ThalovantControlPlane() as api:
         filters: dict[str, Any] = {"action": action, "outcome": "denied" if denied else None}
         filters["client_id"] = _client_id(api, client, hub) if client else None
-        filters["hub_id"] = hub_called(api, hub)["id"] if hub else None
+        filters["hub_id"] = _hub_id(api, hub)
         pages = every_row(lambda cursor: api.list_audit(**filters, limit=min(limit, 100), cursor=cursor))
         found = list(islice(pages, limit))
     if as_json:
@@ -60,17 +61,35 @@ def audit(
         say("Nothing of that kind is in the audit log.")
 
 
-@app.command("export", epilog=examples("thalovant audit export audit.jsonl"))
+@app.command(
+    "export",
+    epilog=examples("thalovant audit export audit.jsonl", "thalovant audit export november.jsonl --since 2026-11-01"),
+)
 def export(
-    file: Annotated[Path, typer.Argument(help="File to write (mode 0600).", metavar="FILE")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="File to write (mode 0600).", metavar="FILE")],
+    since: Annotated[str | None, typer.Option(help="From then on, like 2026-11-01.", metavar="TIME")] = None,
+    until: Annotated[str | None, typer.Option(help="Until just before.", metavar="TIME")] = None,
+    hub: HubName = None,
+    client: Annotated[str | None, typer.Option(help="Of this client: its name or id.", metavar="CLIENT")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the whole audit log as JSON lines, signed by the server."""
+    """Write the audit log as JSON lines, signed by the server.
+
+    `thalovant-server verify-audit` checks such a file, also on a machine without a server.
+    """
     with waiting("exporting the audit log"), ThalovantControlPlane() as api:
-        count = api.export_audit(file)
+        which = {"client_id": _client_id(api, client, hub) if client else None, "hub_id": _hub_id(api, hub)}
+        count = api.export_audit(file, since=since, until=until, **which)
+        key = api.get_audit_key()
     if as_json:
-        print_json({"file": str(file), "entries": count})
+        print_json({"file": str(file), "entries": count, "public_key": key})
         return
-    say(f"{count} entries are in {file}; its last line is the server's signature.")
+    say(f"{count} entries are in {file}, signed by the server.")
+    say(f"To check it: thalovant-server verify-audit {shlex.quote(str(file))} --public-key {key}")
+
+
+def _hub_id(api: ThalovantControlPlane, hub: str | None) -> str | None:
+    return str(hub_called(api, hub)["id"]) if hub else None
 
 
 def _client_id(api: ThalovantControlPlane, client: str, hub: str | None) -> str:
