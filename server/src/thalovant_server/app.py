@@ -104,7 +104,7 @@ async def _serve(settings: Settings) -> None:
 class Server:
     """The parts of one server and the order in which they start; `shutdown` learns how each of them ends.
 
-    Tests bring another `stretch` (decision 7) and a `clock` that they move.
+    Tests bring another `stretch` (decision 7), a `clock` that they move, and `limits`.
     """
 
     def __init__(
@@ -115,12 +115,14 @@ class Server:
         *,
         stretch: Stretch = stretch,
         clock: Clock = now,
+        limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self._settings = settings
         self._shutdown = shutdown
         self._ready_file = ready_file
         self._stretch = stretch
         self._clock = clock
+        self._limits = limits
 
     async def start(self) -> dict[str, str]:
         """Start everything; return how the server is reached, as the ready file has it."""
@@ -137,7 +139,8 @@ class Server:
         _warn_of_absent_agents(directory, catalog)
         usage = DailyUsage(self._clock)
         await self._keep_usage(UsageKeeper(usage, database))
-        presence = PresenceWatch(directory, LoopClock(), self._clock)
+        limits = self._limits
+        presence = PresenceWatch(directory, LoopClock(), self._clock, look_seconds=limits.presence_look_seconds)
         await self._keep_presence(PresenceKeeper(presence, database))
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
         services = Services(
@@ -157,7 +160,7 @@ class Server:
             static_private=identity.static_private,
             node_id=identity.node_id,
             version=__version__,
-            limits=Limits(connections=connections_per_port(Limits().connections)),
+            limits=replace(limits, connections=connections_per_port(limits.connections)),
             presence=presence,
             usage=usage,
             uses=services.uses,

@@ -74,6 +74,8 @@ class Limits:
     http_body_seconds: float = 20.0
     # Signs of life: a client that answers pings or asks again is this much late at most; later, it is stale.
     late_seconds: float = 10.0
+    # So soon a silence is noticed, and that it is over.
+    presence_look_seconds: float = 1.0
 
     # Turns. A request may ask for its own deadline within these.
     turn_seconds: float = 120.0

@@ -19,6 +19,7 @@ from typing import Any, Self
 import uvloop
 
 from thalovant_server.app import Server
+from thalovant_server.hub.limits import Limits
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.settings import Settings
 from thalovant_server.shutdown import Shutdown
@@ -43,12 +44,14 @@ class InProcessServer:
     Args:
         data: its data directory.
         clock: of everything that it stores or lets expire.
+        limits: of its data plane.
     """
 
-    def __init__(self, data: Path, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, data: Path, *, clock: Callable[[], int] | None = None, limits: Limits | None = None) -> None:
         self.data = data
         self.ready: dict[str, str] = {}
         self.clock = clock or MovedClock()
+        self._limits = limits or Limits()
         self._ports = (0, 0)
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], object] = lambda: None
@@ -87,7 +90,9 @@ class InProcessServer:
         self._stop = lambda: loop.call_soon_threadsafe(shutdown.request)
         ports = {"api_port": self._ports[0], "mqtt_port": self._ports[1]}
         settings = Settings.model_validate({"data": self.data, **ports})
-        server = Server(settings, shutdown, ReadyFile(None), stretch=cheap_stretch, clock=self.clock)
+        server = Server(
+            settings, shutdown, ReadyFile(None), stretch=cheap_stretch, clock=self.clock, limits=self._limits
+        )
         try:
             started.set_result(await server.start())
             await shutdown.wait()
