@@ -117,7 +117,23 @@ def test_every_other_route_refuses_without_a_token(in_world: InWorld, name: str,
     in_world(scenario)
 
 
-@pytest.mark.parametrize("name", ["Login", "NewToken", "NewHub", "HubChange", "NewClient"])
+async def of_a_client(world: World, name: str, example: Any) -> Any:
+    """Send the example of a body that is about a client."""
+    client = await world.make_client()
+    path = f"/v1/clients/{client['id']}"
+    if name == "ClientChange":
+        return await world.call("PATCH", path, example, if_match=client["etag"])
+    rotated = await world.call("POST", f"{path}/rotate", example if name == "Rotation" else {})
+    if name == "Rotation":
+        return rotated
+    (_, new) = world.services.directory.credentials_of(client["id"])
+    world.services.uses.note(new.id, "wss", "192.0.2.1")
+    return await world.call("POST", f"{path}/rotate/finish", example)
+
+
+@pytest.mark.parametrize(
+    "name", ["Login", "NewToken", "NewHub", "HubChange", "NewClient", "ClientChange", "Rotation", "RotationEnd"]
+)
 def test_the_example_of_a_body_is_taken(in_world: InWorld, name: str) -> None:
     (example,) = DOCUMENT["components"]["schemas"][name]["examples"]
 
@@ -131,8 +147,10 @@ def test_the_example_of_a_body_is_taken(in_world: InWorld, name: str) -> None:
             answer = await world.call("POST", "/v1/hubs", example)
         elif name == "HubChange":
             answer = await world.call("PATCH", f"/v1/hubs/{demo['id']}", example, if_match=demo["etag"])
-        else:
+        elif name == "NewClient":
             answer = await world.call("POST", "/v1/clients", {**example, "hub_id": demo["id"]})
+        else:
+            answer = await of_a_client(world, name, example)
         assert answer.is_success, answer.text
 
     in_world(scenario)

@@ -11,7 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from thalovant_server.control import grace
 from thalovant_server.directory_loading import open_directory
+from thalovant_server.errors import StorageError
 from thalovant_server.testing.control import World
 from thalovant_server.testing.directory import cheap_stretch
 
@@ -217,6 +219,43 @@ def test_the_keeper_ends_a_grace_by_itself_when_the_clock_jumps(in_world: Run) -
         world.clock.seconds += 31 * DAY
         await asyncio.wait_for(over.wait(), 10)
         assert len(world.services.directory.credentials_of(client["id"])) == 1
+
+    in_world(scenario)
+
+
+def test_the_keeper_tries_again_when_the_database_fails(in_world: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        client, database = await world.make_client(), world.services.database
+        await rotate(world, client, {"grace_seconds": 1})
+        real, failed, over = database.write, [], asyncio.Event()
+
+        async def write(work: Any) -> Any:
+            if not failed:
+                failed.append(work)
+                raise StorageError("the disk is full")
+            return await real(work)
+
+        world.services.directory.subscribe(lambda change: over.set() if change.action == "removed" else None)
+        monkeypatch.setattr(grace, "AGAIN_SECONDS", 0)
+        monkeypatch.setattr(database, "write", write)
+        world.clock.seconds += 1
+        await asyncio.wait_for(over.wait(), 10)
+        assert failed and len(await audited(world, "credential.expired")) == 1
+
+    in_world(scenario)
+
+
+def test_the_pinned_key_of_one_credential_is_reset_and_not_the_others(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        directory, client = world.services.directory, await world.make_client()
+        await rotate(world, client)
+        for entry, key in zip(directory.credentials_of(client["id"]), (b"a" * 32, b"b" * 32), strict=True):
+            assert await directory.pin_key(entry.id, key)
+        assert (await world.call("POST", f"/v1/clients/{client['id']}/credentials/2/reset-key")).status_code == 204
+        assert [each["key_pinned"] for each in (await shown(world, client))["credentials"]] == [True, False]
+        await finish(world, client, force=True)
+        gone = await world.call("POST", f"/v1/clients/{client['id']}/credentials/1/reset-key")
+        refused(gone, 404, "credential_not_found")
 
     in_world(scenario)
 
