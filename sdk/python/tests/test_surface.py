@@ -78,20 +78,27 @@ _WRITING = dict.fromkeys(
     ("save", "save_to_config", "as_env", "env_lines"),
     "an identity is shown once; the published SDK leaves keeping it to you",
 )
+_ACCOUNTS = dict.fromkeys(
+    (
+        *("accept_invitation", "approve_device_login", "change_password", "create_api_token", "deny_device_login"),
+        *("invite_user", "invite_user_again", "list_api_tokens", "list_users", "update_user"),
+    ),
+    _NO_DASHBOARD,
+)
 OWN_METHODS = {
-    "ThalovantControlPlane": _CLIENTS,
-    "AsyncThalovantControlPlane": _CLIENTS,
+    "ThalovantControlPlane": _CLIENTS | _ACCOUNTS,
+    "AsyncThalovantControlPlane": _CLIENTS | _ACCOUNTS,
     "ThalovantIdentity": _WRITING,
 }
 _LATER_CLIENT = {"describe_intent", "intents", "list_intents"}
 _LATER_CONTROL = {
-    *("begin_device_login", "clear_hub_rating", "complete_native_sign_in", "create_memory_item"),
-    *("create_runtime_group", "delete_hub", "delete_memory_item", "delete_runtime_group", "describe_device_login"),
+    *("clear_hub_rating", "complete_native_sign_in", "create_memory_item"),
+    *("create_runtime_group", "delete_hub", "delete_memory_item", "delete_runtime_group"),
     *("get_analytics_overview", "get_hub_runtime_capabilities", "get_memory_item", "get_memory_summary"),
     *("get_runtime_group", "get_runtime_group_config", "install_hub_skill", "install_runtime_group_skill"),
     *("list_hub_skill_history", "list_hub_skills", "list_marketplace_skills", "list_memory_items"),
     *("list_runtime_group_inventory", "list_runtime_group_marketplace", "list_runtime_groups"),
-    *("login_with_browser", "poll_device_login", "release_hub", "release_runtime_group", "remove_hub_skill"),
+    *("release_hub", "release_runtime_group", "remove_hub_skill"),
     *("set_hub_rating", "uninstall_runtime_group_skill", "update_hub_skill", "update_memory_item"),
     *("update_runtime_group", "update_runtime_group_config"),
 }

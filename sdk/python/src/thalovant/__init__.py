@@ -10,6 +10,7 @@ from thalovant.client import AsyncThalovantClient
 from thalovant.client_context import build_client_context, build_location, request_context
 from thalovant.control_plane import AsyncThalovantControlPlane, BootstrapIdentityResult, ThalovantControlPlane
 from thalovant.conversation import AsyncThalovantConversation
+from thalovant.device_login import ApiToken, DeviceAuthorization, DeviceLoginRequest
 from thalovant.display import ThalovantDisplayItem
 from thalovant.doctor import ThalovantDoctorCheck, ThalovantDoctorReport
 from thalovant.errors import (
@@ -105,11 +106,14 @@ __all__ = [
     "HIVE_PROPAGATE",
     "HIVE_RENDEZVOUS",
     "THALOVANT_CLAIMED_META_KEY",
+    "ApiToken",
     "AsyncThalovantClient",
     "AsyncThalovantControlPlane",
     "AsyncThalovantConversation",
     "BootstrapIdentityResult",
     "ClientPresence",
+    "DeviceAuthorization",
+    "DeviceLoginRequest",
     "EventHandler",
     "EventPredicate",
     "HubDataPlaneEndpoints",

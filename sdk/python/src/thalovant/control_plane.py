@@ -15,6 +15,7 @@ from typing import Any, Self
 from thalovant import api_calls
 from thalovant.api_calls import OperationReference
 from thalovant.bootstrap import BootstrapIdentityResult
+from thalovant.control_accounts import AsyncControlAccounts, ControlAccounts
 from thalovant.control_clients import AsyncControlClients, ControlClients
 from thalovant.http_client import AsyncHttpClient, HttpClient
 from thalovant.hub_endpoints import DEFAULT_PROTOCOL_PREFERENCE, HubProtocol
@@ -24,7 +25,7 @@ from thalovant.version import USER_AGENT
 __all__ = ["AsyncThalovantControlPlane", "BootstrapIdentityResult", "ThalovantControlPlane"]
 
 
-class AsyncThalovantControlPlane(AsyncControlClients):
+class AsyncThalovantControlPlane(AsyncControlClients, AsyncControlAccounts):
     """The control plane for asyncio.
 
     `api_url` None finds the server: `THALOVANT_API_URL`, the login of `thalovant login`,
@@ -209,7 +210,7 @@ class AsyncThalovantControlPlane(AsyncControlClients):
         await self._run(api_calls.wait_for_admission(self.api_url, connection, timeout, poll_interval, time.monotonic))
 
 
-class ThalovantControlPlane(ControlClients):
+class ThalovantControlPlane(ControlClients, ControlAccounts):
     """The control plane for code that blocks: calls, parameters and errors of AsyncThalovantControlPlane.
 
     `session` may be your own `httpx2.Client`.
