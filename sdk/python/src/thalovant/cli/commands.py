@@ -11,7 +11,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from thalovant.cli import audit, clients, config, doctor, health, hubs, identities, listen, login, talk
+from thalovant.cli import (
+    audit,
+    clients,
+    config,
+    device,
+    doctor,
+    health,
+    hubs,
+    identities,
+    joining,
+    listen,
+    login,
+    talk,
+    tokens,
+    users,
+)
 from thalovant.cli.errors import run
 from thalovant.cli.identity import ORDER
 from thalovant.cli.output import examples, help_without_a_command, say
@@ -29,10 +44,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=login.EPILOG)(login.login)
+app.command(epilog=joining.JOIN_EXAMPLES)(joining.join)
+app.command(epilog=joining.PASSWORD_EXAMPLES)(joining.password)
 app.add_typer(hubs.app, name="hubs")
 app.add_typer(identities.app, name="identity")
 app.add_typer(clients.app, name="clients")
 app.add_typer(audit.app, name="audit")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(users.app, name="users")
+app.add_typer(device.app, name="device")
 app.add_typer(config.app, name="config")
 app.command(epilog=f"{ORDER}\n\n{talk.ASK_EXAMPLES}")(talk.ask)
 app.command(epilog=f"{ORDER}\n\n{listen.LISTEN_EXAMPLES}")(listen.listen)
