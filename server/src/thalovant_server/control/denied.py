@@ -171,11 +171,17 @@ def _entry(at: int, line: Line[Denial], found: Found) -> AuditEntry | None:
 
 def _target(denial: Denial, found: Found) -> tuple[TargetKind | None, Owned | None]:
     if denial.client_id is not None:
-        return "client", found["client"].get(denial.client_id)
+        return "client", found["client"].get(denial.client_id) or _gone(denial, denial.client_id, found)
     if denial.target is None:
         return None, None
     kind, name = denial.target
     return kind, found[kind].get(name)
+
+
+def _gone(denial: Denial, client_id: str, found: Found) -> Owned:
+    """A client that was removed since: the hub's owner may still see what it was denied."""
+    hub = found["hub"].get(denial.hub_id or "")
+    return Owned(client_id, denial.client_name or "", hub.owner_id if hub else None, denial.hub_id)
 
 
 def _actor(denial: Denial) -> tuple[ActorKind, str | None, str | None]:

@@ -47,6 +47,9 @@ EXCHANGES = {"error": "This session uses /exchange, whose frames are numbered; i
 TEMPORARY = frozenset({refusal.BUSY, refusal.RESTARTING})
 RETRY_AFTER = ((b"retry-after", b"5"),)
 
+# Never said: whoever has no session of its own hears what everybody hears who has none.
+WRONG_SESSION = Refusal("wrong_session", "there is a session of this key, and this is not its client", 1008, 409)
+
 # Each /connect of a key from an address costs a session, and may cost another its place. So many in a window that do
 # not lead to a handshake are a fault or an attack; whoever proves the password may come as often as it likes.
 CONNECTS = 10
@@ -106,6 +109,7 @@ class HttpsGateway:
         session = self._find(caller.access_key, call.cookie(COOKIE))
         call.paid_by(session.account if session is not None and session.ready else self._strangers)
         if session is None:
+            self._note_stranger(call, caller)
             self._act(call, caller, credential, None)
         elif session.lane.busy or not session.lane.allowance():
             session.lane.wait(partial(self._act, call, caller, credential, session))
@@ -153,6 +157,12 @@ class HttpsGateway:
             self._hub.denials.refused(refused.refusal, CARRIER, call.remote, caller.access_key)
             _answer_refusal(call, refused.refusal)
             return None
+
+    def _note_stranger(self, call: Call, caller: Caller) -> None:
+        """Somebody knows the key of a session that is up, but is not its client: they have no cookie of it."""
+        others = self._sessions.get(caller.access_key, {}).values()
+        if call.name != "connect" and any(each.ready and each.ended is None for each in others):
+            self._hub.denials.refused(WRONG_SESSION, CARRIER, call.remote, caller.access_key)
 
     def _act(self, call: Call, caller: Caller, credential: CredentialEntry, session: HttpSession | None) -> None:
         """Do what was asked; its client's turn has come."""

@@ -19,7 +19,7 @@ class Owned:
 
     id: str
     name: str
-    owner_id: str
+    owner_id: str | None
     hub_id: str | None
 
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the data plane notes of a denial: of whom, as far as that is known; and which ends of sessions are none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from thalovant_server.denials import LONGEST_WHAT, Denial, Denials
+from thalovant_server.directory import CredentialEntry
+from thalovant_server.hub import refusal
+from thalovant_server.hub.denied import ATTEMPTS, HubDenials
+from thalovant_server.hub.refusal import Refusal
+from thalovant_server.repeats import Line
+from thalovant_server.testing.clock import StandingClock
+
+KNOWN = CredentialEntry(7, "client-a", "hub-a", "the-key-of-a", "lamp", "site", "hubs/hub-a/clients/client-a")
+EVERY = [each for each in vars(refusal).values() if isinstance(each, Refusal)]
+
+
+class Directory:
+    """Knows one credential."""
+
+    def credential(self, access_key: str) -> CredentialEntry | None:
+        return KNOWN if access_key == KNOWN.access_key else None
+
+
+def noted() -> tuple[HubDenials, list[Denial]]:
+    found: list[Denial] = []
+
+    def sink(line: Line[Denial]) -> None:
+        found.append(line.item)
+
+    directory: Any = Directory()
+    return HubDenials(directory, Denials(StandingClock(), sink)), found
+
+
+def connection(why: Refusal | None, *, ready: bool = False) -> Any:
+    return SimpleNamespace(refusal=why, credential=KNOWN, carrier="wss", remote="192.0.2.1", ready=ready)
+
+
+def test_a_known_key_names_its_client_but_proves_nothing() -> None:
+    denials, found = noted()
+    denials.refused(refusal.REVOKED, "wss", "192.0.2.1", KNOWN.access_key)
+    [one] = found
+    assert (one.action, one.code, one.carrier, one.address) == ("session.refused", "revoked", "wss", "192.0.2.1")
+    assert (one.client_id, one.client_name, one.hub_id, one.proven) == ("client-a", "lamp", "hub-a", False)
+    assert one.fingerprint == ""
+
+
+def test_an_unknown_key_is_a_fingerprint() -> None:
+    denials, found = noted()
+    denials.refused(refusal.UNKNOWN_KEY, "wss", "192.0.2.1", "the-key-of-nobody")
+    denials.refused(refusal.INVALID_AUTHORIZATION, "wss", "192.0.2.1")
+    assert found[0].client_id is None and len(found[0].fingerprint) == 8
+    assert found[1].fingerprint == ""
+    assert "the-key" not in repr(found)
+
+
+@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("why", EVERY, ids=lambda why: why.code)
+def test_a_session_that_ended_over_what_its_client_tried_is_noted(why: Refusal, ready: bool) -> None:
+    denials, found = noted()
+    denials.ended(connection(why, ready=ready))
+    assert [(each.code, each.client_id, each.proven) for each in found] == (
+        [(why.code, "client-a", ready)] if why.code in ATTEMPTS else []
+    )
+
+
+def test_a_session_that_its_client_ended_is_not() -> None:
+    denials, found = noted()
+    denials.ended(connection(None))
+    assert found == []
+
+
+@pytest.mark.parametrize("why", [refusal.RESTARTING, refusal.BUSY, refusal.INTERNAL], ids=lambda why: why.code)
+def test_the_servers_own_state_is_not_for_the_audit_log(why: Refusal) -> None:
+    denials, found = noted()
+    denials.refused(why, "wss", "192.0.2.1", KNOWN.access_key)
+    assert found == []
+
+
+def test_what_a_proven_client_chose_is_cut_and_fit_for_a_log() -> None:
+    denials, found = noted()
+    denials.message(connection(None), "acl_disallowed_type", "x\n" * 1000)
+    denials.topic(KNOWN, "denied_publish", "192.0.2.1", "hubs/\x00/c2s")
+    message, topic = found
+    assert (message.action, len(message.what)) == ("message.denied", LONGEST_WHAT)
+    assert "\n" not in message.what
+    assert (topic.action, topic.what, topic.carrier) == ("topic.denied", "hubs/\ufffd/c2s", "mqtt")
+    assert message.proven and topic.proven and topic.hub_id == "hub-a"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an attacker is denied on the data plane is in the audit log, on each carrier, and the neighbour is not in it."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+import uvloop
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as connect_websocket
+
+from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantError, ThalovantIdentity
+from thalovant_server.isolation.moves import moves
+from thalovant_server.isolation.proof import prove
+from thalovant_server.isolation.throwaway import Throwaway, scene_of
+from thalovant_server.testing.in_process import InProcessServer
+
+PLANTED = "planted-access-key-that-nobody-has-000000"
+Identify = Callable[[str], tuple[str, ThalovantIdentity]]
+Entry = dict[str, Any]
+
+
+@pytest.fixture
+def identify(plane: ThalovantControlPlane, running: InProcessServer) -> Identify:
+    """Make a client on the hub `demo`: its id and its identity."""
+
+    def make(name: str) -> tuple[str, ThalovantIdentity]:
+        made = plane.create_client_identity(running.ready["hub_id"], name=name)
+        return made.client_id or "", made.identity
+
+    return make
+
+
+@pytest.fixture
+def tls(running: InProcessServer) -> ssl.SSLContext:
+    """Trusts the server."""
+    return ssl.create_default_context(cafile=running.ready["ca_bundle"])
+
+
+def denied(plane: ThalovantControlPlane, **filters: str) -> list[Entry]:
+    return list(plane.list_audit(outcome="denied", limit=1000, **filters)["data"])
+
+
+def test_every_kind_of_move_over_mqtt_is_there_and_the_neighbour_is_not(
+    plane: ThalovantControlPlane, identify: Identify, running: InProcessServer
+) -> None:
+    attacker, neighbour = (Throwaway(*identify(name)) for name in ("attacker", "neighbour"))
+    uvloop.run(prove(scene_of(attacker, neighbour), attacker.dial, moves()))
+    entries = denied(plane, client_id=attacker.client_id)
+    assert {each["action"] for each in entries} == {"topic.denied", "session.refused"}
+    assert {each["code"] for each in entries} >= {"denied_subscribe", "denied_publish", "bad_login", "bad_will"}
+    assert {each["target"]["name"] for each in entries} == {"attacker"}
+    assert {(each["hub_id"], each["address"]) for each in entries} == {(running.ready["hub_id"], "127.0.0.1")}
+    assert {each["actor"]["kind"] for each in entries if each["action"] == "topic.denied"} == {"client"}
+    assert all(each["after"]["carrier"] == "mqtt" for each in entries)
+    named = [each["after"]["what"] for each in entries if each["action"] == "topic.denied"]
+    assert named and all(what.isprintable() for what in named)
+    assert {each["code"] for each in denied(plane, client_id=neighbour.client_id)} <= {"bad_login"}
+
+
+def test_a_key_that_nobody_has_is_there_as_a_fingerprint(
+    plane: ThalovantControlPlane, running: InProcessServer, tls: ssl.SSLContext
+) -> None:
+    query = base64.b64encode(f"tests/1:{PLANTED}".encode()).decode()
+    url = f"{running.ready['wss_endpoint']}?authorization={query}"
+    with connect_websocket(url, ssl=tls, proxy=None) as socket, pytest.raises(ConnectionClosed):
+        socket.recv()
+    url = f"{running.ready['https_endpoint']}/connect?authorization={query}"
+    assert httpx2.post(url, verify=tls).status_code == 403
+    entries = [each for each in denied(plane, action="session.refused") if each["code"] == "unknown_key"]
+    assert {each["after"]["carrier"] for each in entries} == {"wss", "https"}
+    assert {(each["actor"]["kind"], each["client_id"], each["hub_id"]) for each in entries} == {("nobody", None, None)}
+    assert len({each["after"]["key"] for each in entries}) == 1
+    assert PLANTED not in repr(entries)
+
+
+def test_a_message_that_a_client_may_not_send_is_there_with_its_type(
+    plane: ThalovantControlPlane, identify: Identify
+) -> None:
+    client_id, identity = identify("talkative")
+    with ThalovantClient(identity, protocol="wss") as client:
+        for _ in range(3):
+            with pytest.raises(ThalovantError):
+                client.propagate("dinner", {"at": 7})
+    [entry] = denied(plane, client_id=client_id)
+    assert (entry["action"], entry["after"]["what"]) == ("message.denied", "propagate")
+    assert entry["actor"]["id"] == client_id
+
+
+def test_whoever_knows_the_key_but_not_the_cookie_of_a_session_over_https_is_there(
+    plane: ThalovantControlPlane, identify: Identify, running: InProcessServer, tls: ssl.SSLContext
+) -> None:
+    client_id, identity = identify("polled")
+    query = base64.b64encode(f"tests/1:{identity.access_key}".encode()).decode()
+    with ThalovantClient(identity, protocol="https") as client:
+        client.ask("hello")
+        for method, name in (("GET", "get_messages"), ("POST", "send_message"), ("POST", "disconnect")):
+            url = f"{running.ready['https_endpoint']}/{name}?authorization={query}"
+            httpx2.request(method, url, verify=tls)
+        assert client.ask("hello again").text  # it notices nothing
+    [entry] = denied(plane, client_id=client_id)
+    assert (entry["code"], entry["actor"]["kind"]) == ("wrong_session", "nobody")
