@@ -98,7 +98,12 @@ def test_errors_and_their_places_are_bounded() -> None:
 
 def test_a_method_that_is_not_taken_is_told_all_that_are(in_world: Any) -> None:
     async def scenario(world: Any) -> None:
-        for path, methods in (("/v1/hubs", "GET, POST"), ("/v1/hubs/x", "DELETE, GET, PATCH"), ("/v1/health", "GET")):
+        for path, methods in (
+            ("/v1/hubs", "GET, POST"),
+            ("/v1/hubs/x", "DELETE, GET, PATCH"),
+            ("/v1/health", "GET"),
+            ("/v1/clients/lookup", "POST"),
+        ):
             answer = await world.call("OPTIONS", path)
             assert (answer.status_code, answer.headers["allow"]) == (405, methods)
 

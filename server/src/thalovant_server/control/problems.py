@@ -126,6 +126,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> dict[str, str]:
-    """Every method that the address takes (RFC 9110, 10.2.1); the framework names those of one route alone."""
-    matching = (route for route in request.app.state.routes if route.matches(request.scope)[0] is Match.PARTIAL)
-    return {"allow": ", ".join(sorted({method for route in matching for method in route.methods or ()}))}
+    """Every method that the address takes (RFC 9110, 10.2.1); the framework names those of one route alone.
+
+    An address that has a route to itself, such as ``/v1/clients/lookup``, is no client's.
+    """
+    matching = [route for route in request.app.state.routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    own = [route for route in matching if route.path == request.url.path] or matching
+    return {"allow": ", ".join(sorted({method for route in own for method in route.methods or ()}))}
