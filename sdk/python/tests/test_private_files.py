@@ -144,3 +144,10 @@ def test_a_lock_that_cannot_be_made_has_its_code(tmp_path: Path) -> None:
             raise AssertionError("must not be reached")
         assert caught.value.code == code
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_name_that_leaves_no_room_for_the_file_beside_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PrivateFileError) as caught:
+        write_private_text(tmp_path / ("n" * 250), SECRET)
+    assert caught.value.code == "unwritable"
+    assert list(tmp_path.iterdir()) == []

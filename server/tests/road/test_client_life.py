@@ -164,6 +164,25 @@ def test_a_machine_rotates_its_own_identity_file(shell: Shell) -> None:
     assert shell("ask hello") == "hello\n"
 
 
+def test_a_try_that_was_interrupted_is_taken_up(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power fails before the new identity has connected; the file is behind a link."""
+    shell("identity create demo --name mast --out kept.json")
+    Path("mast.identity.json").symlink_to("kept.json")
+    before = key_of("kept.json")
+    with monkeypatch.context() as patch:
+        patch.setattr("thalovant.cli.identity_rotation._connect", interrupted)
+        assert shell.run("identity rotate")[0] == 130
+    made = key_of("kept.json.new")
+    assert key_of("kept.json") == before != made
+    shell("identity rotate")
+    assert (key_of("kept.json"), here()) == (made, ["kept.json", "mast.identity.json"])
+    assert shell("ask hello") == "hello\n"
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_machine_rotates_its_own_profile(shell: Shell) -> None:
     shell("identity create demo --name pump --profile pump")
     assert "the profile pump holds the new identity" in shell("identity rotate --profile pump")

@@ -187,16 +187,17 @@ def _reserve(target: Path, *, overwrite: bool) -> None:
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[IO[bytes]]:
     beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE_FILE_MODE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with os.fdopen(os.open(beside, flags, PRIVATE_FILE_MODE), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(target)
     except BaseException:
-        beside.unlink(missing_ok=True)
         _drop_if_empty(target)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise
     _sync_folder(target.parent)
 

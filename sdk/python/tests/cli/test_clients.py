@@ -282,11 +282,19 @@ class TestRotating:
         assert "exists already" in error(signed_in("clients", "rotate", "lamp", "--out", "kept"))
         assert all(seen.method == "GET" for seen in api_server.seen)
 
+    def test_a_folder_that_is_not_there_is_seen_before_anything_is_made(
+        self, signed_in: Typed, api_server: ScriptedServer
+    ) -> None:
+        assert "no/such" in error(signed_in("clients", "rotate", "lamp", "--out", "no/such/folder"))
+        assert all(seen.method == "GET" for seen in api_server.seen)
+
     def test_a_file_that_cannot_be_written_undoes_it(self, signed_in: Typed, api_server: ScriptedServer) -> None:
-        assert "Unable to write" in error(signed_in("clients", "rotate", "lamp", "--out", "no/such/folder"))
+        """The name leaves no room for the file that is written first."""
+        assert "Unable to write" in signed_in("clients", "rotate", "lamp", "--out", "n" * 250).err
         assert api_server.seen[-1].path == "/v1/clients/client-1/rotate/cancel"
-        ran = signed_in("clients", "rotate", "lamp", "--out", "no/such/folder", "--grace", "0")
+        ran = signed_in("clients", "rotate", "lamp", "--out", "n" * 250, "--grace", "0")
         assert "rotate again" in ran.err and ran.code == 1
+        assert list(Path.cwd().iterdir()) == []
 
     def test_finish_and_cancel(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         assert "has ended" in done(signed_in("clients", "finish", "lamp", "--force"))

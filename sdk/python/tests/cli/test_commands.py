@@ -486,7 +486,7 @@ class TestIdentities:
         assert "Enable MQTT on the hub and create a fresh identity" in ran.err
         assert (api_server.seen[-1].method, api_server.seen[-1].path) == ("DELETE", "/v1/clients/client-1")
         assert not Path("x.identity.json").exists()
-        ran = signed_in("identity", "create", "--name", "x", "--out", "no/such/folder.json")
+        ran = signed_in("identity", "create", "--name", "x", "--out", "n" * 250)
         assert "not saved" in ran.err
         assert api_server.seen[-1].method == "DELETE"
 

@@ -8,6 +8,7 @@ taken up by the next try, or undone: a machine is never left without an identity
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from dataclasses import dataclass, replace
@@ -28,10 +29,12 @@ from thalovant.cli.times import local_time, seconds_of
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantConnectionError, ThalovantError, ThalovantTimeoutError
 from thalovant.identity import ThalovantIdentity
+from thalovant.profiles import read_profiles
 
 __all__ = ["rotate_identity"]
 
 PATIENCE = 24.0  # seconds for the new identity to connect
+MEANWHILE = 600  # seconds of grace, until the new one has taken the old one's place
 LOOK_EVERY = 0.1  # seconds between two questions whether it has
 
 
@@ -57,14 +60,12 @@ def rotate_identity(
         )
     holder = _Holder(place, place.read())
     with ThalovantControlPlane() as api:
-        client, new = holder.left_over(api) or _rotated(api, holder, seconds)
-        if seconds:
-            with _undone_on_failure(api, client, holder):
-                _connect(api, client, new)
-            holder.replace(new)
-        else:
-            holder.replace(new)
+        client, new = _rotated(api, holder, seconds)
+        with _undone_on_failure(api, client, holder):
             _connect(api, client, new)
+        holder.replace(new)
+        if not seconds:
+            api.finish_rotation(client["id"], force=True)
     _tell(client, holder, seconds, as_json=as_json)
 
 
@@ -77,11 +78,17 @@ class _Holder:
 
     @property
     def path(self) -> Path:
-        return config_path(self.place.config) if self.place.file is None else self.place.file.expanduser()
+        """The file itself, also where a link leads to it."""
+        return (self.place.file.expanduser() if self.place.file else config_path(self.place.config)).resolve()
+
+    @property
+    def profile(self) -> str | None:
+        """The name of the profile, None for a file."""
+        return None if self.place.file else self.place.profile or read_profiles(self.path).in_use
 
     @property
     def beside(self) -> Path:
-        what = "" if self.place.file else f".{self.place.profile or 'default'}"
+        what = "" if self.profile is None else re.sub(r"[^\w-]+", "-", f".{self.profile}")
         return self.path.with_name(f"{self.path.name}{what}.new")
 
     def keep(self, new: ThalovantIdentity) -> ThalovantIdentity:
@@ -90,31 +97,26 @@ class _Holder:
         whole = replace(new, ca_pem=new.ca_pem or self.old.ca_pem, metadata=metadata)
         return replace(whole, source_path=str(whole.save(self.beside, overwrite=True)))
 
-    def left_over(self, api: ThalovantControlPlane) -> tuple[dict[str, Any], ThalovantIdentity] | None:
-        """What an earlier try has left beside, if it still works."""
+    def left_over(self, api: ThalovantControlPlane, client_id: str) -> ThalovantIdentity | None:
+        """What an earlier try has left beside, if it is this client's and still works."""
         if not self.beside.exists():
             return None
         new = ThalovantIdentity.from_file(self.beside)
-        if new.access_key == self.old.access_key:  # it had taken its place already
-            self.drop()
-            return None
         try:
             found = api.lookup_credential(new.access_key)
         except ThalovantAPIError as error:
             if error.status_code != 404:
                 raise
-            found = {}
-        if found.get("status") == "live":
-            return found["client"], new
-        self.drop()
-        return None
+            return None
+        is_ours = found.get("status") == "live" and found["client"]["id"] == client_id
+        return new if is_ours and new.access_key != self.old.access_key else None
 
     def replace(self, new: ThalovantIdentity) -> None:
         """Put the new one in the old one's place, at once or not at all."""
-        if self.place.file is not None:
+        if self.profile is None:
             new.save(self.path, overwrite=True)
         else:
-            new.save_to_config(self.place.config, profile=self.place.profile, overwrite=True)
+            new.save_to_config(self.path, profile=self.profile, overwrite=True)
         self.drop()
 
     def drop(self) -> None:
@@ -123,11 +125,21 @@ class _Holder:
 
 
 def _rotated(api: ThalovantControlPlane, holder: _Holder, seconds: int) -> tuple[dict[str, Any], ThalovantIdentity]:
+    """The client and its new identity, which is in the file beside: made now, or by a try that was interrupted.
+
+    Where the old one is to end at once it has a grace all the same, until the new one has taken its place.
+    """
     with waiting("asking for the client"), advised(credential_not_found=_NOT_FOUND):
         found = api.lookup_credential(holder.old.access_key)
+    known = found.get("client") or {}
+    if (new := holder.left_over(api, str(known.get("id")))) is not None:
+        return known, new
     client = _current(found)
+    if not seconds:
+        with contextlib.suppress(ThalovantAPIError):  # a still older one makes room
+            api.finish_rotation(client["id"], force=True)
     with waiting("rotating"), rotation_advice(str(client.get("name"))):
-        result = api.rotate_client_identity(client["id"], grace_seconds=seconds)
+        result = api.rotate_client_identity(client["id"], grace_seconds=seconds or MEANWHILE)
     try:
         return result.client, holder.keep(result.identity)
     except ThalovantError:
@@ -213,10 +225,10 @@ def _cancel(api: ThalovantControlPlane, client: dict[str, Any]) -> None:
 
 def _tell(client: dict[str, Any], holder: _Holder, seconds: int, *, as_json: bool) -> None:
     if as_json:
-        place = {"file": str(holder.path)} if holder.place.file else {"profile": holder.place.profile}
+        place = {"file": str(holder.path)} if holder.profile is None else {"profile": holder.profile}
         print_json({"client_id": client.get("id"), "name": client.get("name"), "grace_seconds": seconds, **place})
         return
-    where = str(holder.path) if holder.place.file else f"the profile {holder.place.profile or 'in use'}"
+    where = str(holder.path) if holder.profile is None else f"the profile {holder.profile}"
     say(f"Rotated {label(client)}: {where} holds the new identity, and {old_credential_ends(client, seconds)}.")
     name = shlex.quote(str(client.get("name")))
     if seconds:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -77,3 +78,7 @@ class Keeping:
                 raise CommandError(f"There is a profile {self.profile!r} already; choose another name.", code="exists")
         elif self.file.exists() or self.file.is_symlink():
             raise CommandError(f"{self.file} exists already; choose another --out (or --name).", code="exists")
+        elif not os.access(self.file.parent, os.W_OK | os.X_OK):
+            raise CommandError(
+                f"{self.file} cannot be made: nobody may write in {self.file.parent}.", code="unwritable"
+            )
