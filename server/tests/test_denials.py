@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from thalovant_server.denials import LONGEST_WHAT, MORE, Denial, Denials, fingerprint, plain, source_of
+from thalovant_server.denials import LONGEST_WHAT, MORE, Denial, Denials, fingerprint, plain
 from thalovant_server.repeats import KINDS_PER_SOURCE, SECONDS, Line
+from thalovant_server.source_address import source_of
 from thalovant_server.testing.clock import StandingClock
 
 REFUSED = Denial(action="session.refused", code="unknown_key", address="192.0.2.1", carrier="wss")

@@ -11,7 +11,6 @@ outside this process.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import secrets
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import structlog
 
 from thalovant_server.hub.clock import Clock
 from thalovant_server.repeats import Line, Repeats, Told
+from thalovant_server.source_address import source_of
 
 log = structlog.get_logger("thalovant.denials")
 
@@ -121,17 +121,6 @@ class Denials:
             _log(line)
         if self._sink is not None and line.item.audited:
             self._sink(line)
-
-
-def source_of(address: str) -> str:
-    """Return what counts as one source: an IPv4 address, or the /64 that one IPv6 customer has."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def fingerprint(access_key: str) -> str:

@@ -337,9 +337,25 @@ def test_a_connect_that_comes_too_soon_costs_no_session(run_port):
             await owner.ready()
             for _ in range(10):
                 await stranger.connect()
-            assert (await owner.call("POST", "connect")).status_code == 503
+            assert (await stranger.call("POST", "connect")).status_code == 503
             owner.device.ask("still here")
             await owner.hears(2)
+
+    run_port(main, standing=True)
+
+
+def test_who_proved_the_password_comes_back_with_its_cookie_whatever_strangers_did_at_its_address(run_port):
+    async def main(port):
+        key = generate_private_key()
+        async with Https(port, port.device(key=key)) as owner, Https(port, port.device()) as stranger:
+            await owner.ready()
+            assert (await owner.call("POST", "disconnect")).status_code == 200
+            for _ in range(11):
+                last = await stranger.call("POST", "connect")
+            assert last.status_code == 503
+            owner.device = port.device(key=key)
+            await owner.ready()
+            assert (await stranger.call("POST", "connect")).status_code == 503
 
     run_port(main, standing=True)
 

@@ -19,9 +19,9 @@ from thalovant_server.control.callers import Caller
 from thalovant_server.control.schemas import DeviceApproval, DeviceRequest
 from thalovant_server.control.services import Services
 from thalovant_server.control.users import check_display_name
-from thalovant_server.denials import source_of
 from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.identifiers import new_id, new_secret
+from thalovant_server.source_address import source_of
 from thalovant_server.store import accounts, device_logins
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.device_logins import APPROVED, DENIED, PENDING, DeviceLogin

@@ -18,8 +18,8 @@ from thalovant_server.control.callers import Caller
 from thalovant_server.control.password_rules import check_password
 from thalovant_server.control.schemas import Acceptance, PasswordChange
 from thalovant_server.control.services import Services
-from thalovant_server.denials import source_of
 from thalovant_server.errors import ApiError, ForbiddenTextError, Overloaded
+from thalovant_server.source_address import source_of
 from thalovant_server.store import accounts, device_logins, invitations, tokens
 from thalovant_server.store.accounts import AccountRecord
 from thalovant_server.store.database import Transaction

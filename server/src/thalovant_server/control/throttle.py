@@ -11,15 +11,14 @@ account and no password.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 
-from thalovant_server.denials import source_of
 from thalovant_server.errors import ApiError, Overloaded
+from thalovant_server.source_address import is_this_machine, source_of
 
 MOST_REMEMBERED = 10_000
 MOST_WAITING = 64
@@ -87,7 +86,7 @@ class LoginThrottle:
         now = self._clock()
         mine = self._concerning(address, email)
         waits = [buckets.wait(key, now) for buckets, key in mine]
-        if waits[0] > 0 and not _is_this_machine(address):
+        if waits[0] > 0 and not is_this_machine(address):
             raise _refusal(math.ceil(waits[0]))
         # An empty bucket goes no deeper: nobody could wait until it is paid back.
         taken = tuple(one for one, wait in zip(mine, waits, strict=True) if wait == 0)
@@ -212,17 +211,3 @@ class _Buckets:
 def _refusal(seconds: int) -> ApiError:
     detail = f"Too many login attempts. Try again in {seconds} s."
     return ApiError(429, detail, "login_rate_limited", retry_after_seconds=seconds)
-
-
-def _is_this_machine(address: str) -> bool:
-    parsed = _parsed(address)
-    return parsed is not None and parsed.is_loopback
-
-
-def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return parsed if mapped is None else mapped

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import hmac
-from collections import Counter
+import secrets
+from collections import Counter, OrderedDict
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -54,6 +56,9 @@ WRONG_SESSION = Refusal("wrong_session", "there is a session of this key, and th
 # not lead to a handshake are a fault or an attack; whoever proves the password may come as often as it likes.
 CONNECTS = 10
 CONNECT_SECONDS = 10.0
+# Cookies of clients that proved it are remembered beyond their sessions: somebody at the same address who knows only
+# the access key cannot use up what its owner needs to come back.
+MOST_OWNERS = 10_000
 TOO_FAST = replace(refusal.BUSY, code="connecting_too_fast", reason="too many sessions begun; try again later")
 
 # A request costs as much of its client's lane as so many packets on the other carriers: that is what it takes.
@@ -67,6 +72,8 @@ METHODS = {
     "exchange": b"POST",
     "disconnect": b"POST",
 }
+
+_SALT = secrets.token_bytes(16)
 
 # What a poller hears nearly always.
 NOTHING_CLEAR = orjson.dumps({"status": "messages retrieved", "messages": []})
@@ -90,6 +97,7 @@ class HttpsGateway:
         self._delivered = asyncio.Event()
         self._connects: Counter[tuple[str, str]] = Counter()
         self._connects_since = hub.clock.now()
+        self._owners: OrderedDict[bytes, str] = OrderedDict()  # access keys by what their proven sessions' cookies were
 
     @property
     def open(self) -> int:
@@ -155,7 +163,10 @@ class HttpsGateway:
             return self._hub.admit(caller.access_key, call.hub_id, CARRIER, call.remote, new=new)
         except Refused as refused:
             self._hub.denials.refused(refused.refusal, CARRIER, call.remote, caller.access_key)
-            _answer_refusal(call, refused.refusal)
+            if refused.hold_back:
+                self._hub.clock.call_later(refused.hold_back, partial(_answer_refusal, call, refused.refusal))
+            else:
+                _answer_refusal(call, refused.refusal)
             return None
 
     def _note_stranger(self, call: Call, caller: Caller) -> None:
@@ -183,7 +194,8 @@ class HttpsGateway:
                 self._poll(call, session)
 
     def _reconnect(self, call: Call, caller: Caller, credential: CredentialEntry, session: HttpSession | None) -> None:
-        if self._too_fast(caller.access_key, call.remote):
+        returning = self._owners.get(_short(call.cookie(COOKIE))) == caller.access_key
+        if self._too_fast(caller.access_key, call.remote, allowed=returning):
             self._hub.denials.refused(TOO_FAST, CARRIER, call.remote, caller.access_key)
             _answer_refusal(call, TOO_FAST)
             return
@@ -312,22 +324,25 @@ class HttpsGateway:
         self._sessions.setdefault(session.access_key, {})[session.cookie] = session
         self._watch(session, self._limits.http_idle_seconds)
 
-    def _too_fast(self, access_key: str, remote: str) -> bool:
+    def _too_fast(self, access_key: str, remote: str, *, allowed: bool) -> bool:
         """Whether that key began too many sessions from that address of late, and finished none of them.
 
-        If not, one more is counted; `_proven` takes it off again.
+        If not, or if it is `allowed` all the same, one more is counted; `_proven` takes it off again.
         """
         now = self._hub.clock.now()
         if now - self._connects_since >= CONNECT_SECONDS:
             self._connects_since = now
             self._connects.clear()
-        if self._connects[access_key, remote] >= CONNECTS:
+        if self._connects[access_key, remote] >= CONNECTS and not allowed:
             return True
         self._connects[access_key, remote] += 1
         return False
 
     def _proven(self, session: HttpSession) -> None:
-        """Its client has the password: its /connect does not count any more."""
+        """Its client has the password: its /connect does not count any more, nor does any that brings its cookie."""
+        self._owners[_short(session.cookie)] = session.access_key
+        if len(self._owners) > MOST_OWNERS:
+            self._owners.popitem(last=False)
         source = session.access_key, session.remote
         left = self._connects[source] - 1
         if left > 0:
@@ -395,6 +410,11 @@ class HttpsGateway:
             self._delivered.set()
 
 
+def _short(cookie: bytes) -> bytes:
+    """Stand in for a cookie, so that looking it up tells nothing about another one."""
+    return hashlib.blake2b(cookie, digest_size=16, key=_SALT).digest()
+
+
 def _displaced(unfinished: list[HttpSession], remote: str) -> HttpSession:
     """Who makes room for a newcomer from the address `remote`: one of the address that has most of them.
 
@@ -438,8 +458,10 @@ def _hand_over(connection: Connection, fields: dict[str, list[str]]) -> tuple[in
 
 
 def _answer_refusal(call: Call, why: Refusal) -> None:
-    """403 for a refusal of the credential; 503 with a time to come back for one that passes."""
-    headers = RETRY_AFTER if why.http_status == 503 else ()
+    """403 for a refusal of the credential; 429 or 503 with a time to come back for one that passes."""
+    if call.over:  # it was held back, and the client did not wait
+        return
+    headers = RETRY_AFTER if why.http_status in (429, 503) else ()
     call.answer_json(why.http_status, {"error": _refusal_text(why)}, headers)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import Frame, Opcode
@@ -309,7 +310,7 @@ class WssProtocol(asyncio.Protocol):
         except AuthorizationError:
             self._refuse(refusal.INVALID_AUTHORIZATION, access_key)
         except Refused as refused:
-            self._refuse(refused.refusal, access_key)
+            self._refuse(refused.refusal, access_key, refused.hold_back)
 
     def _belongs_to(self, credential: CredentialEntry) -> None:
         """The client is known: it takes its turns in its lane, and its account pays for it."""
@@ -319,9 +320,13 @@ class WssProtocol(asyncio.Protocol):
         account = self._hub.budget_of(credential)
         self._outward, self._inward = Share(account), Share(account)
 
-    def _refuse(self, why: Refusal, access_key: str) -> None:
+    def _refuse(self, why: Refusal, access_key: str, hold_back: float = 0.0) -> None:
         self._hub.denials.refused(why, CARRIER, self.remote, access_key)
-        self.close(why)
+        if hold_back:
+            self._stop_timer()
+            self._call_later(hold_back, partial(self.close, why))
+        else:
+            self.close(why)
 
     def _frame(self, frame: Frame) -> None:
         if self._closing:

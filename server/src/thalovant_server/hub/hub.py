@@ -36,6 +36,7 @@ from thalovant_server.hub.refusal import Refusal, Refused
 from thalovant_server.hub.replies import denied
 from thalovant_server.hub.runtime import Runtime
 from thalovant_server.hub.session import HubSession
+from thalovant_server.hub.throttle import ConnectThrottle
 
 if TYPE_CHECKING:
     from thalovant_server.directory import Change, CredentialEntry, Directory, HubEntry
@@ -43,6 +44,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger("thalovant.hub")
 
 SUITES = ["25519_ChaChaPoly_SHA256", "25519_AESGCM_SHA256"]
+# How a session ends whose client does not know the password; beside leaving without a word (contract section 5).
+UNPROVEN = frozenset(
+    {
+        refusal.HANDSHAKE_FAILED, refusal.KEY_MISMATCH, refusal.HANDSHAKE_TIMEOUT, refusal.PROTOCOL_ERROR,
+        refusal.UNDECIPHERABLE,
+    }
+)  # fmt: skip
 CAPABILITIES = ["handled", "poll", "query"]
 
 
@@ -107,6 +115,7 @@ class Hub:
         self._by_client: dict[str, set[Connection]] = {}
         self._by_hub: dict[str, set[Connection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.throttle = ConnectThrottle()
         self._allowances = Allowances(usage or DailyUsage())
         self.denials = HubDenials(directory, denials or Denials(self.clock))
         self._stopping = False
@@ -122,16 +131,38 @@ class Hub:
         `new`: for a new session; False where a carrier asks again for one that it has.
 
         Raises:
-            Refused: the key is unknown or another hub's, the carrier or the hub is off, or the server goes down.
+            Refused: the key is unknown or another hub's, the carrier or the hub is off, or the server goes down; for
+                a new session also where too many attempts have failed.
         """
         try:
-            if new and self._stopping:
-                raise Refused(refusal.RESTARTING)
+            if new:
+                self.check_rate(access_key, remote)
             return self._admit(access_key, hub_id, carrier)
         except Refused as refused:
+            if new and refused.refusal.of_credential:
+                refused.hold_back = self.failed(access_key, remote)
             # Each single one; the gateways warn, and not 18 times a second.
             log.debug("refused", code=refused.code, carrier=carrier, hub_id=hub_id, remote=remote)
             raise
+
+    def check_rate(self, access_key: str, remote: str) -> None:
+        """Look whether somebody at that address may try this access key now.
+
+        Raises:
+            Refused: too many attempts have failed there, or the server goes down.
+        """
+        if self._stopping:
+            raise Refused(refusal.RESTARTING)
+        if self.throttle.wait(remote, access_key, self.clock.now()):
+            raise Refused(refusal.THROTTLED)
+
+    def failed(self, access_key: str, remote: str) -> float:
+        """Take note of an attempt that failed, on whatever carrier; return the seconds after which to say so."""
+        return self.throttle.failed(remote, access_key, self.clock.now())
+
+    def proven(self, access_key: str, remote: str) -> None:
+        """Take note that somebody at that address knows the password of this access key."""
+        self.throttle.succeeded(remote, access_key)
 
     def connect(self, link: Link, credential: CredentialEntry, user_agent: str | None) -> Connection:
         """Begin a session for an admitted credential; HELLO and offer leave through the link at once.
@@ -206,6 +237,7 @@ class Hub:
         if self._standing(connection) is None:
             return
         self.presence.ready(connection)
+        self.proven(connection.credential.access_key, connection.remote)
         self._note_use(connection)
         ready = self._siblings(connection.carrier, connection.credential, ready=True)
         if len(ready) > self.limits.sessions_per_credential:
@@ -267,6 +299,8 @@ class Hub:
         if connection.ready:
             self.presence.ended(connection)
             self._note_use(connection)
+        elif connection.carrier != "mqtt" and (connection.refusal is None or connection.refusal in UNPROVEN):
+            self.failed(credential.access_key, connection.remote)  # it was let in by the access key alone
         for index, key in ((self._by_client, credential.client_id), (self._by_hub, credential.hub_id)):
             group = index.get(key)
             if group is not None:

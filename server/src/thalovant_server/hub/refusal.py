@@ -47,11 +47,12 @@ class Refusal:
 
 
 class Refused(Exception):  # the vocabulary's own exception; carries a Refusal to the gateway
-    """Raised to a gateway that asked to admit somebody; `refusal` says what to answer."""
+    """Raised to a gateway that asked to admit somebody: `refusal` says what to answer, after `hold_back` seconds."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, hold_back: float = 0.0) -> None:
         super().__init__(f"{refusal.code}: {refusal.reason}")
         self.refusal = refusal
+        self.hold_back = hold_back
 
     @property
     def code(self) -> str:
@@ -80,6 +81,8 @@ UNRESPONSIVE = Refusal("unresponsive", "no sign of life", FAULT, 500)
 INTERNAL = Refusal("internal", "the server failed", FAULT, 500)
 RESTARTING = Refusal("restart", "the server is going down", RESTART, 503)
 BUSY = Refusal("busy", "the server is busy, try again later", OVERLOAD, 503)
+# Not of the credential: it was not looked at. Whoever waits is.
+THROTTLED = Refusal("throttled", "too many failed attempts from here, try again later", OVERLOAD, 429)
 TOO_MANY_CONNECTIONS = Refusal("too_many_connections", "too many connections of this credential", OVERLOAD, 503)
 SLOW_READER = Refusal("slow_reader", "answers are not being read", OVERLOAD, 503)
 REPLACED = Refusal("replaced", "a newer session took this one's place", OVERLOAD, 503)

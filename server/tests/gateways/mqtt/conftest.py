@@ -25,11 +25,13 @@ from thalovant_server.denials import Denials
 from thalovant_server.directory import CredentialEntry, HubEntry
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
+from thalovant_server.hub import refusal
 from thalovant_server.hub.budget import Account, ByteBudget
 from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub.denied import HubDenials
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.refusal import Refusal, Refused
+from thalovant_server.hub.throttle import ConnectThrottle
 from thalovant_server.testing.directory import directory_of, mqtt_password_hash
 
 PASSWORD = b"broker-password"
@@ -80,6 +82,17 @@ class FakeHub:
         self.sessions: list[FakeConnection] = []
         self.refusal: Refusal | None = None
         self.directory: Any = None
+        self.throttle = ConnectThrottle()
+
+    def check_rate(self, access_key: str, remote: str) -> None:
+        if self.throttle.wait(remote, access_key, 0.0):
+            raise Refused(refusal.THROTTLED)
+
+    def failed(self, access_key: str, remote: str) -> float:
+        return self.throttle.failed(remote, access_key, 0.0)
+
+    def proven(self, access_key: str, remote: str) -> None:
+        self.throttle.succeeded(remote, access_key)
 
     @functools.cached_property
     def denials(self) -> HubDenials:

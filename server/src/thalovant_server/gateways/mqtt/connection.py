@@ -38,6 +38,8 @@ from thalovant_server.gateways.mqtt.work import work_of
 from thalovant_server.gateways.share import Share
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thalovant_server.gateways.lane import Lane
     from thalovant_server.gateways.mqtt.endpoint import MqttGateway, Place
     from thalovant_server.hub.budget import Account
@@ -388,6 +390,11 @@ class MqttConnection(asyncio.Protocol):
         self._outward.release()
         self._inward.release()
         self._outward, self._inward = Share(account), Share(account)
+
+    def answer_later(self, seconds: float, answer: Callable[[], list[Output]]) -> None:
+        """Hold an answer to CONNECT back; until then nothing else is due."""
+        self._stop_timer()
+        self._timer = self._loop.call_later(seconds, lambda: self._act(answer()))
 
     def watch_keepalive(self, seconds: float) -> None:
         """From now on a client that is silent for that long is gone; 0 is no limit (MQTT 3.1.2.10)."""

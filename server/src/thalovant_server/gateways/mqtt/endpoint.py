@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -176,7 +177,11 @@ class MqttGateway:
                 raise Refused(BAD_WILL)
         except Refused as refused:
             self._hub.denials.refused(refused.refusal, CARRIER, connection.host, connect.username or "")
+            if refused.hold_back:
+                connection.answer_later(refused.hold_back, partial(session.refuse, refused.refusal))
+                return []
             return session.refuse(refused.refusal)
+        self._hub.proven(admitted.access_key, connection.host)
         place = self._enter(connection, admitted, connect)
         connection.watch_keepalive(session.terms.keepalive * self.bounds.keepalive_factor)
         return session.accept(topics, connect.will, None if connect.client_id else place.client_id)
@@ -224,10 +229,12 @@ class MqttGateway:
         """The credential that logs in; raises `Refused`."""
         if self._closing:
             raise Refused(refusal.RESTARTING)
-        found = self._directory.credential(connect.username or "")
+        name = connect.username or ""
+        self._hub.check_rate(name, remote)
+        found = self._directory.credential(name)
         matches = self._directory.check_mqtt_password(found or _NOBODY, connect.password or b"")
         if found is None or not matches or not connect.password or not found.active:
-            raise Refused(BAD_LOGIN)
+            raise Refused(BAD_LOGIN, self._hub.failed(name, remote))
         credential = self._hub.admit(found.access_key, found.hub_id, CARRIER, remote)
         again = self._roster.find(credential.id, connect.client_id) is not None
         if self._roster.count(credential.id) - again >= self.limits.sessions_per_credential:

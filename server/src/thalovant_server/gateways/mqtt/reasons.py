@@ -77,6 +77,10 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "internal": _both(Code.UNSPECIFIED_ERROR, "The server failed. Its log says why."),
         "restart": Reason(Code.SERVER_UNAVAILABLE, Code.SERVER_SHUTTING_DOWN, f"The server is going down. {_LATER}"),
         "busy": _both(Code.SERVER_BUSY, f"The server is busy. {_LATER}"),
+        "throttled": _both(
+            Code.CONNECTION_RATE_EXCEEDED,
+            "Too many attempts from this address have failed: wait some seconds, and check the user name and password.",
+        ),
         "too_many_connections": _both(
             Code.QUOTA_EXCEEDED,
             "Too many connections of this credential: close one, or take its place with its client id.",
