@@ -54,8 +54,10 @@ def run(app: Callable[..., object]) -> int:
 
 
 def error_object(error: Exception) -> dict[str, Any]:
-    """What a program is told of an error: `code`, `message`, and what the control plane said of it."""
+    """What a program is told of an error: `code`, `message`, the `diagnosis`, and what the control plane said of it."""
     told: dict[str, Any] = {"code": _code(error), "message": _sentence(error)}
+    if isinstance(error, ThalovantError) and error.diagnosis is not None:
+        told["diagnosis"] = error.diagnosis.code
     if isinstance(error, ThalovantAPIError):
         more = {"status_code": error.status_code, "retry_after_seconds": error.retry_after_seconds}
         told |= {name: value for name, value in more.items() if value is not None}

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the control plane knows, read as what is wrong; whatever it answers, reading it does no harm."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thalovant.credential_history import known_of, sentence_of, shown_of
+from thalovant.diagnoses import diagnose
+
+REFUSED = diagnose("broker_login_refused", told="No.")
+CLIENT = {"id": "client-1", "name": "kitchen", "active": True, "spec": {"password": "never shown"}}
+HUB = {"id": "hub-1", "slug": "demo", "name": "Demo", "active": True, "protocols": ["wss", "https", "mqtt"]}
+CREDENTIAL = {"number": 1, "state": "current", "expires_at": None, "topic_prefix": "hubs/h/clients/c"}
+LIVE = {"status": "live", "why": None, "ended_at": None, "client": CLIENT, "credential": CREDENTIAL, "hub": HUB}
+
+
+def ended(why: str, **more: Any) -> dict[str, Any]:
+    return {**LIVE, "status": "ended", "why": why, "ended_at": "2026-11-20T10:00:00Z", "credential": None, **more}
+
+
+@pytest.mark.parametrize(
+    ("answer", "failing", "code", "said"),
+    [
+        (ended("rotated"), ["mqtt"], "credential_rotated", "its grace ended on 2026-11-20T10:00:00Z"),
+        (ended("replaced"), ["mqtt"], "credential_rotated", "was rotated on 2026-11-20T10:00:00Z"),
+        (ended("cancelled"), ["mqtt"], "credential_ended", "(cancelled)"),
+        (ended("removed", client=None), ["mqtt"], "client_removed", "removed on 2026-11-20T10:00:00Z"),
+        (ended("hub_removed", client=None, hub=None), ["mqtt"], "hub_removed", "another hub"),
+        ({**LIVE, "client": {**CLIENT, "active": False}}, ["mqtt"], "client_paused", "clients resume kitchen"),
+        ({**LIVE, "hub": {**HUB, "active": False}}, ["mqtt"], "hub_off", "turn it on"),
+        ({**LIVE, "hub": {**HUB, "protocols": ["wss"]}}, ["mqtt"], "protocol_off", "MQTT, or the whole hub, is turned"),
+        (LIVE, ["mqtt"], "broker_login_of_another", "its broker login is another one"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " not in value else None,
+)
+def test_what_explains_a_refused_login(answer: dict[str, Any], failing: Any, code: str, said: str) -> None:
+    known, notes = known_of(answer, [REFUSED], failing, has_mqtt=True)
+    assert [one.code for one in known] == [code]
+    assert said in str(known[0])
+    assert notes == []
+
+
+def test_mqtt_that_was_enabled_later() -> None:
+    asked = [diagnose("mqtt_not_enabled")]
+    known, notes = known_of(LIVE, asked, ["mqtt"], has_mqtt=False)
+    assert ([one.code for one in known], notes) == (["mqtt_enabled_since"], [])
+    known, notes = known_of(LIVE, [], [], has_mqtt=False)
+    assert (known, [one.code for one in notes]) == ([], ["mqtt_enabled_since"]), "worth knowing, and wrong with nothing"
+    without = {**LIVE, "hub": {**HUB, "protocols": ["wss"]}}
+    known, notes = known_of(without, asked, ["mqtt"], has_mqtt=False)
+    assert ([one.code for one in known], notes) == (["protocol_off"], [])
+
+
+def test_a_credential_in_its_grace_is_a_note() -> None:
+    grace = {**LIVE, "status": "grace", "credential": {**CREDENTIAL, "expires_at": "2026-11-23T10:00:00Z"}}
+    known, notes = known_of(grace, [], [], has_mqtt=True)
+    assert (known, [one.code for one in notes]) == ([], ["credential_in_grace"])
+    assert "works until 2026-11-23T10:00:00Z only" in str(notes[0])
+
+
+def test_nothing_is_known_where_all_is_well() -> None:
+    assert known_of(LIVE, [], [], has_mqtt=True) == ([], [])
+
+
+def test_what_is_shown_of_it() -> None:
+    shown = shown_of(LIVE)
+    assert shown["client"] == {"id": "client-1", "name": "kitchen", "active": True}
+    assert "never shown" not in json.dumps(shown) and "topic_prefix" not in json.dumps(shown)
+    assert sentence_of(LIVE) == "the credential is live; client kitchen; hub demo with wss, https, mqtt on"
+    paused = {**LIVE, "client": {**CLIENT, "active": False}, "hub": {**HUB, "active": False}}
+    assert sentence_of(paused).endswith("client kitchen (paused); hub demo (off) with wss, https, mqtt on")
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*LIVE, *CLIENT, *HUB, "x"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*LIVE, "x"]), ANY), st.booleans())
+def test_no_answer_does_harm(answer: dict[str, Any], has_mqtt: bool) -> None:
+    known, notes = known_of(answer, [REFUSED], ["mqtt"], has_mqtt=has_mqtt)
+    assert all(str(one) for one in [*known, *notes])
+    json.dumps(shown_of(answer))
+    assert sentence_of(answer)
