@@ -238,6 +238,28 @@ def test_two_hubs_share_one_state_folder_on_every_carrier(
             published("close", key=f"{hub}-{carrier}")
 
 
+def test_it_asks_with_both_credentials_of_a_rotation_until_it_is_finished(
+    published: Published, make_identity: Callable[..., Path], api: ThalovantControlPlane, tmp_path: Path
+) -> None:
+    old, new = make_identity("rotated"), tmp_path / "new.json"
+    client = api.lookup_credential(json.loads(old.read_text())["access_key"])["client"]["id"]
+    api.rotate_client_identity(client).identity.save(new)
+    noise = str(tmp_path / "one-folder")
+    for carrier in CARRIERS:
+        for file in (old, new):
+            key = f"{file.stem}-{carrier}"
+            published("open_client", key=key, file=str(file), protocol=carrier, noise=noise)
+            assert published("ask", key=key, text=key)["text"] == key
+    api.finish_rotation(client)
+    for carrier in CARRIERS:
+        with pytest.raises(PublishedError) as caught:
+            published("ask", key=f"rotated-{carrier}", text="still there?")
+        assert "ThalovantConnectionError" in caught.value.kinds
+        assert published("ask", key=f"new-{carrier}", text="moved")["text"] == "moved"
+        for name in ("rotated", "new"):
+            published("close", key=f"{name}-{carrier}")
+
+
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_after_a_restart_the_next_session_is_kk(carrier: str, tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data", environment={"PYTHONPATH": str(AGENTS)}, strict=True) as server:

@@ -376,6 +376,19 @@ def test_ready_sessions_are_bounded_and_the_least_recently_polled_goes(run_port)
     run_port(main, limits=Limits(sessions_per_credential=2))
 
 
+def test_whoever_was_cut_can_still_close_its_session(run_port):
+    async def main(port):
+        async with Https(port, port.device(1)) as client:
+            await client.ready()
+            port.directory.remove_client("client-1")
+            for _ in range(2):
+                gone = await client.call("POST", "disconnect")
+                assert (gone.status_code, gone.json()) == (200, {"error": "Already Disconnected"})
+            assert (await client.call("POST", "connect")).status_code == 403
+
+    run_port(main)
+
+
 def test_revoked_wrong_hub_and_carrier_off_are_403(run_port):
     async def main(port):
         port.credential(2, hub_id="h2")

@@ -47,6 +47,7 @@ EXCHANGES = {"error": "This session uses /exchange, whose frames are numbered; i
 
 # Nobody's fault and soon over: whoever asks again later will be let in.
 TEMPORARY = frozenset({refusal.BUSY, refusal.RESTARTING})
+GONE_ALREADY = {"error": "Already Disconnected"}
 RETRY_AFTER = ((b"retry-after", b"5"),)
 
 # Never said: whoever has no session of its own hears what everybody hears who has none.
@@ -162,6 +163,9 @@ class HttpsGateway:
             new = call.name == "connect"
             return self._hub.admit(caller.access_key, call.hub_id, CARRIER, call.remote, new=new)
         except Refused as refused:
+            if call.name == "disconnect":  # it wants to be gone, and is: a refusal would keep a client from closing
+                call.answer_json(200, GONE_ALREADY)
+                return None
             self._hub.denials.refused(refused.refusal, CARRIER, call.remote, caller.access_key)
             if refused.hold_back:
                 self._hub.clock.call_later(refused.hold_back, partial(_answer_refusal, call, refused.refusal))
@@ -305,7 +309,7 @@ class HttpsGateway:
         if session is None or session.ended is not None:
             if session is not None:
                 self._drop(session)
-            call.answer_json(200, {"error": "Already Disconnected"})
+            call.answer_json(200, GONE_ALREADY)
             return
         self._drop(session, DISCONNECTED)
         call.answer_json(200, {"status": "Disconnected"})
