@@ -65,7 +65,9 @@ def test_any_moment_may_be_asked_for(in_world: Run, since: str) -> None:
 
 def test_what_is_no_moment_is_refused(in_world: Run) -> None:
     async def scenario(world: World) -> None:
-        assert (await world.call("GET", "/v1/audit/export?since=yesterday")).status_code == 422
+        for text in ("yesterday", "0.5", "-1", "1790000000", ""):
+            assert (await world.call("GET", f"/v1/audit/export?since={text}")).status_code == 422, text
+        assert (await world.call("GET", "/v1/audit/export?since=2026-11-01")).status_code == 200
 
     in_world(scenario)
 

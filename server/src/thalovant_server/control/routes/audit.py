@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from pydantic import BeforeValidator
 from starlette.responses import StreamingResponse
 
 from thalovant_server.audit_export import ExportWriter, public_key
@@ -29,7 +30,16 @@ _LINES = {
     "content": {JSON_LINES: {"schema": {"type": "string"}}},
 }
 
+
+def _written_out(value: object) -> object:
+    """A date or a time as ISO 8601 has it. The library would take a number, too, for seconds since 1970."""
+    if isinstance(value, str) and value[4:5] != "-":
+        raise ValueError("must be a date or a time such as 2026-11-01T00:00:00Z")
+    return value
+
+
 Id = Annotated[str | None, Query(max_length=64)]
+Moment = Annotated[datetime, BeforeValidator(_written_out)]
 
 
 @router.get("/v1/audit", responses=told(Page[AuditEntry]))
@@ -58,8 +68,8 @@ async def list_audit_entries(
 async def export_audit_log(
     services: GivenServices,
     caller: AuditReader,
-    since: Annotated[datetime | None, Query(description="Entries of this moment and later.")] = None,
-    until: Annotated[datetime | None, Query(description="Entries before this moment.")] = None,
+    since: Annotated[Moment | None, Query(description="Entries of this moment and later.")] = None,
+    until: Annotated[Moment | None, Query(description="Entries before this moment.")] = None,
     hub_id: Id = None,
     client_id: Id = None,
     action: Id = None,
