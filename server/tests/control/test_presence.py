@@ -310,9 +310,34 @@ def test_a_comment_comes_from_time_to_time_and_a_revoked_token_ends_the_stream(
 
 async def ends(stream: Stream) -> None:
     async with asyncio.timeout(5):
-        while (found := await stream.next())[0] == "comment":
+        while (found := await stream.next())[0] in ("comment", "presence"):
             pass
     assert found == ("end", "")
+
+
+def test_a_stream_that_always_has_something_to_tell_ends_with_its_token_too(
+    in_world: InWorld, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(presence, "KEEP_ALIVE_SECONDS", 0.02)
+
+    async def scenario(world: World) -> None:
+        login, client = (await world.log_in()).json(), await world.make_client()
+
+        async def always() -> None:
+            while True:
+                session = FakeConnection(world, client["id"])
+                await asyncio.sleep(0)
+                session.end()
+                await asyncio.sleep(0)
+
+        changing = asyncio.create_task(always())
+        async with watching(world, token=login["access_token"]) as stream:
+            await stream.until_ready()
+            await world.call("DELETE", f"/v1/auth/api-tokens/{login['token_id']}")
+            await ends(stream)
+        changing.cancel()
+
+    in_world(scenario)
 
 
 @pytest.mark.parametrize("how", ["expired", "owner changed"])

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 import uvloop
+from starlette.responses import StreamingResponse
 
 from thalovant.protocol.messages import bus
 from thalovant.protocol.noise import generate_private_key
@@ -115,17 +116,37 @@ class Port:
 
 
 class Control:
-    """A fake control plane: says what it was asked; `/v1/hold` waits until it is let go."""
+    """A fake control plane: says what it was asked; `/v1/hold` waits until it is let go; `/v1/stream` streams.
+
+    What it streams: `pieces`, one for each time that `release` is set, or for ever when it is `endless`.
+    """
 
     def __init__(self):
-        self.held, self.release = asyncio.Event(), asyncio.Event()
+        self.held, self.release, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.pieces, self.sent, self.endless = [], 0, b""
 
     async def __call__(self, scope, receive, send):
         body = await read_body(receive, 1 << 20, 10)
         if scope["path"] == "/v1/hold":
             self.held.set()
             await self.release.wait()
+        elif scope["path"] == "/v1/stream":
+            try:
+                await StreamingResponse(self._stream())(scope, receive, send)
+            finally:
+                self.ended.set()
+            return
         await answer_json(send, 200, {"path": scope["path"], "body": len(body)})
+
+    async def _stream(self):
+        while self.endless:
+            self.sent += 1
+            yield self.endless
+            await asyncio.sleep(0)  # as whoever waits for something to tell
+        for piece in self.pieces:
+            await self.release.wait()
+            self.release.clear()
+            yield piece
 
 
 class Device:

@@ -170,6 +170,50 @@ def test_who_never_reads_its_answers_is_dropped(run_port):
     run_port(main)
 
 
+def test_a_stream_arrives_piece_by_piece(run_port):
+    async def main(port):
+        port.control.pieces = [b"one", b"two", b"three"]
+        async with client_of(port) as http, http.stream("GET", "/v1/stream") as answer:
+            assert answer.status_code == 200 and "content-length" not in answer.headers
+            arriving = answer.aiter_bytes()
+            for piece in port.control.pieces:
+                port.control.release.set()
+                assert await anext(arriving) == piece
+            assert [rest async for rest in arriving] == []
+        assert port.control.ended.is_set()
+
+    run_port(main)
+
+
+def test_the_stream_of_a_reader_that_hangs_up_ends(run_port):
+    async def main(port):
+        port.control.pieces = [b"one", b"two"]
+        port.control.release.set()
+        async with client_of(port) as http, http.stream("GET", "/v1/stream") as answer:
+            assert await anext(answer.aiter_bytes()) == b"one"
+        async with asyncio.timeout(5):
+            await port.control.ended.wait()
+        assert not port.control.release.is_set()
+
+    run_port(main)
+
+
+def test_a_stream_waits_for_its_reader_and_not_for_ever(run_port):
+    async def main(port):
+        port.api.stall_seconds = 0.1
+        port.control.endless = b"x" * 10_000
+        _, writer = await port.raw()
+        writer.transport.pause_reading()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(20):
+            await port.control.ended.wait()
+        assert port.control.sent < 2_000  # 20 MB: the system's buffers take some, and nothing grows beside them
+        writer.transport.abort()
+
+    run_port(main)
+
+
 def test_who_reads_slowly_stays(run_port):
     async def long(scope, receive, send):
         await answer(send, 200, bytes(5_000_000))

@@ -7,6 +7,7 @@ The database says which clients there are, the hub how they are. It will not dec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -129,16 +130,18 @@ async def _events(services: Services, watcher: Watcher, still_good: StillGood) -
     loop = asyncio.get_running_loop()
     due = loop.time() + KEEP_ALIVE_SECONDS
     while not watcher.overflowed:
+        if loop.time() >= due:
+            if not await still_good():
+                return
+            yield KEEP_ALIVE
+            due = loop.time() + KEEP_ALIVE_SECONDS
         changes = watcher.take()
         if changes:
             yield b"".join(map(_event, changes))
         elif watcher.over:
             return
-        elif await _nothing_until(due, watcher):
-            if not await still_good():
-                return
-            yield KEEP_ALIVE
-            due = loop.time() + KEEP_ALIVE_SECONDS
+        else:
+            await _news(watcher, due)
     yield OVERFLOW
 
 
@@ -155,14 +158,11 @@ async def _as_they_are(services: Services, watcher: Watcher) -> AsyncIterator[by
         after = rows[-1].seq
 
 
-async def _nothing_until(due: float, watcher: Watcher) -> bool:
-    """Wait for news until then; whether there were none."""
-    try:
-        async with asyncio.timeout_at(due):
+async def _news(watcher: Watcher, until: float) -> None:
+    """Wait for news, but not past that time of the loop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
             await watcher.wait()
-    except TimeoutError:
-        return True
-    return False
 
 
 def _event(presence: Presence) -> bytes:

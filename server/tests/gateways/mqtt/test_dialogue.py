@@ -118,6 +118,7 @@ def test_another_hello_replaces_the_session_even_a_running_one() -> None:
     carrier.dialogue.receive("c2s", HELLO)
     first, second = carrier.sessions
     assert (first.is_lost, second.is_lost) == (True, False)
+    assert first.why == "taken_over"
     carrier.take()
     first.link.send_sealed([b"late"])
     first.link.send_clear(b"late")
@@ -181,7 +182,7 @@ def test_leaving_the_answering_topic_ends_the_session_and_another_topic_does_not
     carrier.dialogue.left("s2c")
     assert not carrier.sessions[0].is_lost
     carrier.dialogue.left("out")
-    assert carrier.sessions[0].is_lost
+    assert carrier.sessions[0].is_lost and carrier.sessions[0].why == "disconnected"
 
 
 def test_what_the_hub_ends_closes_the_connection_and_a_slow_handshake_does_not() -> None:
