@@ -67,6 +67,14 @@ def test_a_number_is_told_in_its_time_and_nothing_is_armed_when_nothing_happens(
     assert [line.times for line in told] == [1, 2] and clock.armed == 0
 
 
+def test_the_window_that_is_given_is_the_one_that_counts() -> None:
+    told = list[Line[str]]()
+    repeats: Repeats[str] = Repeats(StandingClock(), told.append, RepeatWindow(each=2))
+    for _ in range(3):
+        repeats.note("a", "s", "x")
+    assert [line.told for line in told] == [Told.ONCE] * 2
+
+
 def test_closing_tells_what_was_not_told_and_may_be_done_again() -> None:
     clock, told = StandingClock(), list[Line[str]]()
     repeats: Repeats[str] = Repeats(clock, told.append)

@@ -139,7 +139,7 @@ class Repeats(Generic[Item]):
     ) -> None:
         self._clock = clock
         self._tell = tell
-        self._window = window or RepeatWindow()
+        self._window = RepeatWindow[Item]() if window is None else window  # an empty one is false
         self._timer: Timer | None = None
         self._closed = False
 
