@@ -97,6 +97,7 @@ def test_it_is_one_of_them_and_none_is_earlier(steps: list[diagnoses.Step]) -> N
         ("this protocol is turned off for this hub", "protocol_off"),
         ("The hub, or MQTT for this hub, is turned off. Its owner can turn it on.", "protocol_off"),
         ("handshake failure: wrong password or altered offer", "wrong_password"),
+        ("The hub closed the connection (1013: too many failed attempts from here, try again later).", "throttled"),
         ("invalid api key", None),
         ("", None),
     ],

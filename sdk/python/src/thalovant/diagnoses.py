@@ -185,6 +185,11 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     ),
     "hub_off": ("credential", "{told} The hub is turned off.", "Its owner can turn it on."),
     "server_busy": ("credential", "{told}", "Try again in a moment."),
+    "throttled": (
+        "credential",
+        "{told} Too many attempts from here have failed.",
+        "Wait a minute, then look what was wrong with them: most likely the credential, `thalovant doctor` says what.",
+    ),
     "wrong_service": ("credential", "{told}", "Check the address of the identity."),
     "hub_refused_request": ("handshake", "{told}", "Connect again; if it stays so, the hub's log says why."),
     # The topics
@@ -334,6 +339,8 @@ _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("this protocol is turned off", "protocol_off"),
     ("MQTT for this hub, is turned off", "protocol_off"),
     ("wrong password or altered offer", "wrong_password"),
+    ("too many failed attempts", "throttled"),
+    ("Too many attempts from this address have failed", "throttled"),
     ("A will says offline on the client's own status topic", "topics_overridden"),
 )
 

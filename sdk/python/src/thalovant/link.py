@@ -271,7 +271,8 @@ class Link:
         refusing = loss.refused or (loss.close_code in REFUSING_CODES and young)
         if not refusing:
             if loss.close_code in BUSY_CODES:
-                return diagnosed(ThalovantConnectionError, diagnose("server_busy", told=loss.text))
+                code = of_refusal(loss.text) or "server_busy"
+                return diagnosed(ThalovantConnectionError, diagnose(code, told=loss.text))
             return ThalovantConnectionError(loss.text)
         self.refused_at_once = young and self.ready_at is not None
         code = (of_refusal(loss.text) or "credential_refused") if young else "credential_withdrawn"

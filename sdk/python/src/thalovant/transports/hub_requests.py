@@ -119,7 +119,8 @@ class HubRequests:
 
     def _failure(self, name: str, status: int, error: object) -> Diagnosis:
         if status in (429, 503):
-            return diagnose("server_busy", told=f"{self.where} is busy (HTTP {status}).")
+            code = (of_refusal(error) if isinstance(error, str) else None) or "server_busy"
+            return diagnose(code, told=f"{self.where} is busy (HTTP {status}).")
         said = f": {error[:_WORDS].rstrip('. ')}" if isinstance(error, str) else ""
         if status == 200:
             return diagnose("hub_refused_request", told=f"The hub did not take /{name}{said}.")

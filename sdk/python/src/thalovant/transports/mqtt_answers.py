@@ -100,7 +100,7 @@ class Answers:
             return diagnosed(ThalovantHubRefusedError, self._bad_login(code, ending.said, told))
         if code in (_PASSING if self._is_5 else (SERVER_UNAVAILABLE,)):
             busy = f"The broker is not available just now {told}"
-            return diagnosed(ThalovantConnectionError, diagnose("server_busy", told=busy))
+            return diagnosed(ThalovantConnectionError, diagnose(of_refusal(ending.said) or "server_busy", told=busy))
         if self._is_5 and code in _ELSEWHERE:
             return ThalovantConnectionError(
                 f"The broker sends its clients away {told} {self._elsewhere(ending.instead)}"
