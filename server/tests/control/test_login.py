@@ -316,3 +316,18 @@ def test_a_crowd_of_logins_is_refused_not_piled_up(in_world: Run) -> None:
         assert {each.status_code for each in answers} == {200}
 
     in_world(scenario)
+
+
+def test_who_calls_with_a_good_token_from_a_shared_address_is_not_locked_out_there(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        door = From(world)  # a throttle that remembers nobody, as after a restart
+        transport = httpx2.ASGITransport(create_app(world.services), client=("203.0.113.9", 5000))
+        async with httpx2.AsyncClient(transport=transport, base_url=ENDPOINTS.api_url) as http:
+            await http.get("/v1/hubs", headers={"authorization": f"Bearer {world.token}"})
+        for _ in range(30):
+            last = await door.log_in("203.0.113.9", "nobody@example.test", "guess")
+        assert last == 429
+        assert await door.log_in("203.0.113.9") == 200
+        assert await door.log_in("198.51.100.1", "nobody@example.test", "guess") == 401
+
+    in_world(scenario)

@@ -156,6 +156,7 @@ async def _find(services: Services, token: str, address: str) -> Caller | None:
     if not record.is_good(now) or not account.active:
         return None
     services.token_use.note(record.id, now)
+    services.throttle.recognise(address, account.email)
     return _caller(record, account, address)
 
 

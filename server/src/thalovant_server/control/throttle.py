@@ -3,9 +3,9 @@
 
 Each try takes a token out of a bucket that refills; a login that works puts it back. An address whose bucket is
 empty is refused. An account's bucket refuses nobody, for anybody can empty it: it only makes logins wait a little,
-and an address from which its owner has signed in before has a bucket of its own. The machine itself is made to wait
-as well, never refused: its owner signs in there. Memory and the number of those who wait are bounded. Knows no
-account and no password.
+and an address from which its owner has signed in before, or has called with a good token, has a bucket of its own.
+The machine itself is made to wait as well, never refused: its owner signs in there. Memory and the number of those
+who wait are bounded. Knows no account and no password.
 """
 
 from __future__ import annotations
@@ -122,6 +122,12 @@ class LoginThrottle:
         """Take note that the password was right."""
         self.forgive(attempt)
         self._owners.remember(attempt.owner, self._clock())
+
+    def recognise(self, address: str, email: str) -> None:
+        """Take note that somebody with a good token of this account calls from there: so its owner is there."""
+        owner = (source_of(address), email)
+        if not self._owners.knows(owner):
+            self._owners.remember(owner, self._clock())
 
     def _concerning(self, address: str, email: str) -> list[tuple[_Buckets, Hashable]]:
         """Return the buckets of an attempt, the one that belongs to its address first."""
