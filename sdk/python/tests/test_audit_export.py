@@ -34,6 +34,13 @@ def test_what_was_cut_short_is_an_error(end: int) -> None:
         export.entries()
 
 
+def test_what_comes_after_the_signature_is_an_error() -> None:
+    export = AuditExport()
+    export.feed(LINES + b"{")
+    with pytest.raises(ThalovantAPIError, match="before its signature"):
+        export.entries()
+
+
 def test_what_is_no_lines_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thalovant.audit_export._LONGEST_LINE", 10)
     with pytest.raises(ThalovantAPIError, match="no JSON lines"):
