@@ -293,3 +293,15 @@ def test_the_audit_log_as_typed(shell: Shell) -> None:
     Path("audit.jsonl").write_text(Path("audit.jsonl").read_text().replace("client.paused", "client.healed"))
     with Path("audit.jsonl").open("rb") as lines, pytest.raises(AuditExportError):
         audit_export.verify(lines, key)
+
+
+def test_a_rotation_brings_the_broker_credential_of_mqtt_that_was_off(shell: Shell) -> None:
+    shell("hubs set demo --no-mqtt")
+    shell("identity create demo --name early")
+    try:
+        assert "clients rotate" in shell("hubs set demo --mqtt")
+        assert ThalovantIdentity.from_file("early.identity.json").mqtt is None
+        shell("identity rotate")
+        assert shell("ask hello --protocol mqtt") == "hello\n"
+    finally:
+        shell("hubs set demo --mqtt")

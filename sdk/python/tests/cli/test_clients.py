@@ -441,3 +441,16 @@ class TestAudit:
 def test_who_is_not_signed_in_is_told_how(typed: Typed, words: str) -> None:
     assert "thalovant login" in error(typed(*words.split()))
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "invalid_token"), (403, "insufficient_scopes")], ids=["over", "limited"]
+)
+def test_a_sign_in_that_is_not_enough_is_told_what_to_type(
+    signed_in: Typed, account: Account, status: int, code: str
+) -> None:
+    account.refusals["/audit"] = (status, code)
+    said = error(signed_in("audit"))
+    assert "thalovant login" in said and said.endswith(f"({code})\n")
+    told = json.loads(error(signed_in("audit", "--json")))["error"]
+    assert (told["code"], told["status_code"]) == (code, status)

@@ -379,12 +379,12 @@ class TestHubs:
         assert patch.json == {
             "spec": {"protocols": {"wss": {"enabled": False}, "mqtt": {"enabled": True}}, "agent": "echo"}
         }
-        assert "fresh identity" not in ran.out  # MQTT was on before
+        assert "clients rotate" not in ran.out  # MQTT was on before
 
-    def test_mqtt_that_was_off_needs_a_fresh_identity(self, signed_in: Typed, account: Account) -> None:
+    def test_mqtt_that_was_off_needs_new_credentials(self, signed_in: Typed, account: Account) -> None:
         account.hubs = [{**HUB, "spec": {"protocols": {"mqtt": {"enabled": False}}}}]
-        assert "fresh identity" in signed_in("hubs", "set", "kitchen", "--mqtt").out
-        assert "fresh identity" not in signed_in("hubs", "set", "kitchen", "--no-mqtt").out
+        assert "clients rotate" in signed_in("hubs", "set", "kitchen", "--mqtt").out
+        assert "clients rotate" not in signed_in("hubs", "set", "kitchen", "--no-mqtt").out
 
     def test_no_agent_is_the_default_one(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         ran = signed_in("hubs", "set", "kitchen", "--no-agent")

@@ -19,6 +19,13 @@ from thalovant.cli.output import json_line, wants_json
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
 VALIDATION = "Schema validation failed: "  # what a server of ours says before the sentence about the field
+ADVICE = {
+    "invalid_token": "This sign-in is over, or was revoked: type thalovant login URL",
+    "insufficient_scopes": "This sign-in may not do that: type thalovant login URL to sign in with your password, or "
+    "use a token that has the scope.",
+}
+"""What is said of a refusal whose own words name no way out, by its code."""
+
 FAILED = 1
 INTERRUPTED = 130
 
@@ -87,6 +94,8 @@ def _sentence(error: Exception) -> str:
     if not isinstance(error, ThalovantError):
         return _one_line(f"{type(error).__name__}: {error}")
     text = _one_line(str(error))
+    if isinstance(error, ThalovantAPIError) and error.code in ADVICE:
+        return ADVICE[error.code]
     if isinstance(error, ThalovantAPIError) and error.status_code == 422:
         text = text.rpartition(VALIDATION)[2]
     return text

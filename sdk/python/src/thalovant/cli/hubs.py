@@ -64,7 +64,7 @@ def set_hub(
         return
     print_table(HEAD, [_row(changed)])
     if mqtt and not HubProtocolSettings.from_mapping(known).mqtt:
-        say("Create a fresh identity for MQTT: one made before has no broker credential.")
+        say("A client made before has no broker credential: thalovant clients rotate NAME gives it one.")
 
 
 def hub_called(api: ThalovantControlPlane, wanted: str | None) -> dict[str, Any]:
