@@ -84,7 +84,8 @@ def test_a_refused_credential(refused: Any, code: int) -> None:
     error, after = refused(Connack(False, code, Properties(reason_string="rotated on Monday")))
     assert type(error) is ThalovantHubRefusedError
     assert f"(CONNACK 0x{code:02x}, " in str(error) and 'It said: "rotated on Monday".' in str(error)
-    assert str(error).endswith("newest file.")
+    assert error.diagnosis is not None and error.diagnosis.code == "broker_login_refused"
+    assert "newest file" in error.diagnosis.advice and str(error) == str(error.diagnosis)
     assert after == []
 
 
