@@ -423,6 +423,26 @@ class TestAudit:
         done(signed_in("audit", "--client", "client-gone"))
         assert api_server.seen[-1].query["client_id"] == "client-gone"
 
+    @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["people", "programs"])
+    def test_followed(
+        self, signed_in: Typed, api_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+    ) -> None:
+        """Newest last; a look that fails is made again, and a refusal ends it."""
+        monkeypatch.setattr("thalovant.cli.audit.POLL", 0.0)
+        newer = [{**AUDIT[0], "id": str(number), "action": f"action.{number}"} for number in (4, 3)]
+        looks: list[Any] = [(404, {"detail": "gone"}), (200, {"data": newer + AUDIT}), None, (200, {"data": AUDIT})]
+
+        def script(seen: Seen) -> tuple[int, Any]:
+            if (look := looks.pop()) is None:
+                raise ConnectionResetError
+            return look
+
+        api_server.script = script
+        ran = signed_in("audit", "--follow", *as_json)
+        assert (ran.code, looks) == (1, []) and "gone" in ran.err
+        shown = [json.loads(line)["action"] if as_json else line.split("  ")[3] for line in ran.out.splitlines()]
+        assert shown == ["client.created", "session.refused", "action.3", "action.4"]
+
     def test_exported(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         for words in (("one",), ("two", "--json")):
             api_server.script = None

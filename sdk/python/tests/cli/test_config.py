@@ -220,7 +220,7 @@ class TestEnvironment:
         assert typed("config", "env", "--identity", file).err == ""
         identity = ThalovantIdentity.from_file(file)
         noise_state(identity).load(identity.access_key, "wss://h:1")
-        assert "thalovant identity reset-key CLIENT-ID" in typed("config", "env", "--identity", file).err
+        assert "thalovant clients reset-key CLIENT" in typed("config", "env", "--identity", file).err
 
     def test_programs_that_read_it_on_this_machine_have_the_same_key(
         self, kitchen: Typed, monkeypatch: pytest.MonkeyPatch

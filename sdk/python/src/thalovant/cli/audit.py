@@ -4,23 +4,27 @@
 from __future__ import annotations
 
 import shlex
-from itertools import islice
+import time
+from collections.abc import Iterator
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from thalovant.cli.client_named import HubName, client_called
 from thalovant.cli.hubs import hub_called
 from thalovant.cli.options import AsJson
-from thalovant.cli.output import examples, print_json, print_table, say
+from thalovant.cli.output import examples, json_line, print_json, print_table, printable, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
 from thalovant.cli.times import local_time
 from thalovant.control_plane import ThalovantControlPlane
+from thalovant.errors import ThalovantAPIUnreachableError
 
 __all__ = ["app"]
 
+POLL = 2.0  # seconds between two looks at the log
 HEAD = ("TIME", "WHO", "FROM", "ACTION", "OF", "OUTCOME")
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -42,23 +46,51 @@ def audit(
     action: Annotated[str | None, typer.Option(help="Only this, like credential.rotated.", metavar="ACTION")] = None,
     denied: Annotated[bool, typer.Option("--denied", help="Only what was refused.")] = False,
     limit: Annotated[int, typer.Option(help="So many, newest first.", min=1, metavar="NUMBER")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Newest last, and go on; Ctrl-C ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show who did what, newest first, and what was refused."""
     if context.invoked_subcommand is not None:
         return
-    with waiting("asking for the audit log"), ThalovantControlPlane() as api:
-        filters: dict[str, Any] = {"action": action, "outcome": "denied" if denied else None}
-        filters["client_id"] = _client_id(api, client, hub) if client else None
-        filters["hub_id"] = _hub_id(api, hub)
-        pages = every_row(lambda cursor: api.list_audit(**filters, limit=min(limit, 100), cursor=cursor))
-        found = list(islice(pages, limit))
+    with ThalovantControlPlane() as api:
+        with waiting("asking for the audit log"):
+            filters: dict[str, Any] = {"action": action, "outcome": "denied" if denied else None}
+            filters["client_id"] = _client_id(api, client, hub) if client else None
+            filters["hub_id"] = _hub_id(api, hub)
+            found = list(islice(_newest_first(api, filters, min(limit, 100)), limit))
+        if follow:
+            _follow(api, filters, found, as_json=as_json)
     if as_json:
         print_json(found)
     elif found:
         print_table(HEAD, [_row(one) for one in found])
     else:
         say("Nothing of that kind is in the audit log.")
+
+
+def _newest_first(api: ThalovantControlPlane, filters: dict[str, Any], limit: int = 100) -> Iterator[dict[str, Any]]:
+    return every_row(lambda cursor: api.list_audit(**filters, limit=limit, cursor=cursor))
+
+
+def _follow(
+    api: ThalovantControlPlane, filters: dict[str, Any], found: list[dict[str, Any]], *, as_json: bool
+) -> NoReturn:
+    """Print what is there, and what comes, until Ctrl-C; a server that is away for a while is waited for."""
+    newest = found[0].get("id") if found else None
+    while True:
+        for one in reversed(found):
+            say(json_line(one) if as_json else printable("  ".join(_row(one))))
+        time.sleep(POLL)
+        found = _newer_than(newest, api, filters)
+        newest = found[0].get("id") if found else newest
+
+
+def _newer_than(newest: object, api: ThalovantControlPlane, filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """What came since, newest first; nothing while the server is not to be reached."""
+    try:
+        return list(takewhile(lambda one: one.get("id") != newest, _newest_first(api, filters)))
+    except ThalovantAPIUnreachableError:
+        return []
 
 
 @app.command(

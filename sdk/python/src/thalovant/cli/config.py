@@ -180,7 +180,7 @@ def env(
     if key:
         hint(
             f"This identity has its key in {key.parent}. Programs on this machine find it; another machine needs that "
-            "folder, too, or `thalovant identity reset-key CLIENT-ID`."
+            "folder, too, or `thalovant clients reset-key CLIENT`."
         )
 
 
