@@ -256,6 +256,7 @@ def test_the_pinned_key_of_one_credential_is_reset_and_not_the_others(in_world: 
         await finish(world, client, force=True)
         gone = await world.call("POST", f"/v1/clients/{client['id']}/credentials/1/reset-key")
         refused(gone, 404, "credential_not_found")
+        assert gone.json()["detail"] == "Credential not found: this client has number 2"
 
     in_world(scenario)
 

@@ -93,6 +93,13 @@ class Raw:
         self._socket = self._stack.enter_context(connect(self._wss, ssl=self._tls, compression=None, proxy=None))
         return {**again, "wss": self._close_frame(), "https": self._call("POST", "connect")}
 
+    def reaches(self, other: Raw) -> list[int]:
+        """What it is answered when it subscribes to another's topics, and publishes there."""
+        to_the_hub, from_the_hub = (other._login.topic(each) for each in ("c2s", "s2c"))
+        heard = self._five.ask(self._five.write_as.subscribe(1, (from_the_hub, 1)))
+        said = self._five.ask(self._five.write_as.publish(to_the_hub, b"{}", qos=1, packet_id=2))
+        return [*heard.codes, said.code]
+
     def goes_on(self) -> bool:
         """Whether its MQTT sessions are open: whatever was to end them came before the answer to a ping."""
         return self._five.silent() and self._three.silent()
@@ -172,6 +179,17 @@ def test_a_credential_that_ends_is_cut_on_every_carrier_and_refused(
     if how == "paused":
         plane.resume_client(client)
         assert lost.open().goes_on()
+
+
+def test_the_two_credentials_of_a_client_do_not_reach_each_others_topics(
+    plane: ThalovantControlPlane, running: InProcessServer, raw: Callable[..., Raw]
+) -> None:
+    first = made(plane, running)
+    second = plane.rotate_client_identity(id_of(first))
+    old, new = raw(first.identity).open(), raw(second.identity).open()  # with the same MQTT client ids
+    assert [old.reaches(new), new.reaches(old)] == [[0x87, 0x87]] * 2
+    assert old.goes_on() and new.goes_on()
+    assert [old.reaches(old), new.reaches(new)] == [[1, 0]] * 2
 
 
 @pytest.mark.parametrize("off", CARRIERS)

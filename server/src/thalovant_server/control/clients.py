@@ -249,9 +249,11 @@ async def reset_key(services: Services, caller: Caller, client_id: str, number: 
         client = await visible_client(transaction.connection, caller, client_id)
         known = 1 <= number <= client.credentials_made
         found = await credentials.reset_key(transaction.connection, client_id, number) if known else None
-        if found is None:
-            raise ApiError(404, "Credential not found", "credential_not_found")
         target, now = client_target(client), services.clock()
+        if found is None:
+            live = await client_credentials.of_client(transaction.connection, client_id, now)
+            there = " and ".join(str(each.number) for each in live)
+            raise ApiError(404, f"Credential not found: this client has number {there}", "credential_not_found")
         await record(transaction.connection, caller, "credential.key_reset", target, at=now, after={"number": number})
         transaction.after_commit(partial(services.directory.reset_key, found))
 
