@@ -16,6 +16,7 @@ from sqlalchemy import update
 from thalovant_server.control import presence
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.app import create_app
+from thalovant_server.errors import StorageError
 from thalovant_server.hub import refusal, watchers
 from thalovant_server.hub.refusal import Refusal
 from thalovant_server.store.tables import hubs
@@ -338,6 +339,39 @@ def test_a_stream_that_always_has_something_to_tell_ends_with_its_token_too(
         changing.cancel()
 
     in_world(scenario)
+
+
+def test_a_database_that_cannot_be_read_ends_no_stream_under_way_and_lets_none_begin(
+    in_world: InWorld, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(presence, "KEEP_ALIVE_SECONDS", 0.02)
+
+    async def scenario(world: World) -> None:
+        client, database = await world.make_client(), world.services.database
+        read, asked = database.read, itertools.count(1)
+
+        def unreadable(after: int) -> Any:
+            return read() if next(asked) <= after else _broken()
+
+        async with watching(world) as stream:
+            await stream.until_ready()
+            monkeypatch.setattr(database, "read", lambda: _broken())
+            assert [await stream.next() for _ in range(3)] == [("comment", "keep-alive")] * 3
+            FakeConnection(world, client["id"])
+            while (found := await stream.next())[0] == "comment":
+                pass
+            assert found[1]["state"] == "online"
+        monkeypatch.setattr(database, "read", lambda: unreadable(2))  # who calls and which hub is known
+        async with watching(world) as stream:
+            assert await stream.next() == ("end", "") and stream.status == 200
+
+    in_world(scenario)
+
+
+@contextlib.asynccontextmanager
+async def _broken() -> AsyncIterator[None]:
+    raise StorageError("The disk is gone.")
+    yield
 
 
 @pytest.mark.parametrize("how", ["expired", "owner changed"])

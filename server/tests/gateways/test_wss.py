@@ -364,6 +364,26 @@ def test_one_who_answers_pings_stays(run_port):
     run_port(main, standing=True)
 
 
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(1000, "disconnected"), (1001, "disconnected"), (1011, "connection_lost"), (None, "connection_lost")],
+    ids=["normal", "going away", "client failed", "no goodbye"],
+)
+def test_how_a_client_left_is_known(run_port, code, why):
+    async def main(port):
+        async with Wss(port, port.device()) as client:
+            await client.ready()
+            (connection,) = port.hub.connections_of("client-1")
+            if code is None:
+                client.socket.transport.abort()
+            else:
+                await client.socket.close(code)
+            await port.connections(0)
+            assert (connection.why, port.hub.presence.of("client-1").why) == (why, why)
+
+    run_port(main)
+
+
 def test_a_slow_reader_loses_its_connection_and_nobody_else(run_port):
     async def main(port):
         async with Wss(port, port.device(1)) as slow, Wss(port, port.device(2)) as other:
@@ -378,6 +398,7 @@ def test_a_slow_reader_loses_its_connection_and_nobody_else(run_port):
                 if client.closed:
                     break
             await port.connections(1)
+            assert client.why == "slow_reader"
             other.device.ask("hi")
             await other.hears(2)
             assert port.hub.budget.used < 10_000

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import orjson
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -20,12 +21,14 @@ from thalovant_server.control.answers import HEADERS, time_text
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.hubs import may_see, ownership_required, referred_hub
 from thalovant_server.control.services import Services
-from thalovant_server.errors import ApiError
+from thalovant_server.errors import ApiError, StorageError
 from thalovant_server.hub.presence import Presence
 from thalovant_server.hub.watchers import Watcher
 from thalovant_server.store import clients
 from thalovant_server.store.clients import ClientRecord
 from thalovant_server.store.hubs import HubRecord
+
+log = structlog.get_logger("thalovant.presence")
 
 KEEP_ALIVE_SECONDS = 15.0
 WATCHERS = 256
@@ -124,8 +127,12 @@ class EventStream(StreamingResponse):
 
 async def _events(services: Services, watcher: Watcher, still_good: StillGood) -> AsyncGenerator[bytes]:
     """Every client as it is, then each change; a comment from time to time, once the caller was looked at again."""
-    async for piece in _as_they_are(services, watcher):
-        yield piece
+    try:
+        async for piece in _as_they_are(services, watcher):
+            yield piece
+    except StorageError as error:  # the reader comes back: it has not heard that it is ready
+        log.warning("presence_stream_ended", code=error.code)
+        return
     yield READY
     loop = asyncio.get_running_loop()
     due = loop.time() + KEEP_ALIVE_SECONDS

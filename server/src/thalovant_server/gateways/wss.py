@@ -27,7 +27,7 @@ from thalovant_server.gateways.paths import split_path
 from thalovant_server.gateways.share import Share, strangers_of
 from thalovant_server.gateways.silent_log import SILENT
 from thalovant_server.hub import refusal
-from thalovant_server.hub.presence import CONNECTION_LOST, DISCONNECTED
+from thalovant_server.hub.presence import CONNECTION_LOST, DISCONNECTED, word_for
 from thalovant_server.hub.refusal import Refusal, Refused
 
 if TYPE_CHECKING:
@@ -379,6 +379,8 @@ class WssProtocol(asyncio.Protocol):
         while self._pending and not self._paused:
             self._write(transport)
         if slow or not self._outward.hold(self._pending_bytes):
+            if self._connection is not None:
+                self._connection.lost(word_for(refusal.SLOW_READER if slow else refusal.BUSY))
             self.abort()
             return
         if self._ws.close_expected() and not self._closing:

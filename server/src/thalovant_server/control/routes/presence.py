@@ -14,7 +14,7 @@ from thalovant_server.control.callers import ClientsReader, call_again
 from thalovant_server.control.openapi import told
 from thalovant_server.control.resources import ClientPresence, Page
 from thalovant_server.control.services import GivenServices
-from thalovant_server.errors import ApiError
+from thalovant_server.errors import ApiError, StorageError
 from thalovant_server.store import clients as rows
 
 router = APIRouter(tags=["presence"])
@@ -73,6 +73,8 @@ async def watch_presence(
                 await presence.own_hub(connection, again, hub.id)
         except ApiError:
             return False
+        except StorageError:  # nothing can be revoked now either: it is asked again at the next comment
+            return True
         return True
 
     return presence.EventStream(services, presence.watch(services, caller, hub.id), still_good)

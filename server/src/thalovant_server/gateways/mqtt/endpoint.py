@@ -123,7 +123,7 @@ class MqttGateway:
     def presence(self, credential_id: int) -> str | None:
         """`online` or `offline` as the client said it; None when it said nothing since the server started.
 
-        The seam for whoever shows presence; nobody of ours does yet.
+        Its own word only: whether it is online, `hub.presence` knows.
         """
         status = self._presence.status(credential_id)
         return None if status is None else status.decode()
