@@ -251,6 +251,8 @@ class TestWhichClient:
         assert advice in error(signed_in("clients", "show", name))
 
     def test_a_word_that_is_no_command_is_a_hub(self, signed_in: Typed) -> None:
+        assert done(signed_in("clients", "garden")) == done(signed_in("clients", "--hub", "garden"))
+        assert "No such command 'paus'" in error(signed_in("clients", "paus", "lamp"))
         assert "There is no hub 'sho'; there are: demo, garden." in error(signed_in("clients", "sho"))
 
 
@@ -275,6 +277,7 @@ class TestRotating:
     @pytest.mark.parametrize("grace", ["soon", "24", "-1h", "1.5h", ""])
     def test_what_is_no_time(self, signed_in: Typed, grace: str, api_server: ScriptedServer) -> None:
         assert "type it like 24h" in error(signed_in("clients", "rotate", "lamp", "--grace", grace))
+        assert "30d at most" in error(signed_in("clients", "rotate", "lamp", "--grace", "31d"))
         assert api_server.seen == []
 
     def test_a_file_that_is_there_is_left_alone(self, signed_in: Typed, api_server: ScriptedServer) -> None:

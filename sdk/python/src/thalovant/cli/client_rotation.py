@@ -21,7 +21,9 @@ from thalovant.cli.times import local_time, seconds_of
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
-__all__ = ["COMMANDS", "Grace", "old_credential_ends", "rotation_advice"]
+__all__ = ["COMMANDS", "Grace", "grace_seconds", "old_credential_ends", "rotation_advice"]
+
+LONGEST_GRACE = 30 * 86_400  # seconds
 
 Grace = Annotated[
     str, typer.Option(help="How long the old one works on: 24h, 30m, 7d; 0 ends it at once.", metavar="TIME")
@@ -44,7 +46,7 @@ def rotate(
     The old one works on for the time of --grace. The new one goes into a file (mode 0600), or into a profile of the
     configuration. For the identity that this machine itself uses, type `thalovant identity rotate`.
     """
-    seconds = seconds_of(grace)
+    seconds = grace_seconds(grace)
     with ThalovantControlPlane() as api:
         with waiting("asking for the client"):
             known = client_called(api, client, hub)
@@ -57,6 +59,13 @@ def rotate(
             _undo(api, known, seconds)
             raise
     _tell(result, keeping, seconds, as_json=as_json)
+
+
+def grace_seconds(text: str) -> int:
+    """Read a grace. Raises `typer.BadParameter` for what is no time, and for more than the server keeps."""
+    if (seconds := seconds_of(text)) > LONGEST_GRACE:
+        raise typer.BadParameter(f"{text} is too long; the old credential works on for 30d at most")
+    return seconds
 
 
 def finish(

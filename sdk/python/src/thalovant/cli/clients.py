@@ -34,9 +34,9 @@ class _HubOrCommand(TyperGroup):
     """Takes a first word that is no command for the hub to list."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        word = next((one for one in args if not one.startswith("-")), None)
-        known = word is None or word in self.commands
-        return super().parse_args(ctx, args if known else ["list", *args])
+        words = [one for one in args if not one.startswith("-")]
+        is_hub = len(words) == 1 and words[0] not in self.commands
+        return super().parse_args(ctx, ["list", *args] if is_hub else args)
 
 
 app = typer.Typer(cls=_HubOrCommand, invoke_without_command=True, rich_markup_mode=None)
@@ -61,11 +61,12 @@ def list_clients(
     hub: Annotated[
         str | None, typer.Argument(help="Slug or id of the hub; all of them without.", metavar="HUB")
     ] = None,
+    named: HubName = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
     """List a hub's clients, as `thalovant clients HUB` does."""
-    _list(hub, watch=watch, as_json=as_json)
+    _list(hub or named, watch=watch, as_json=as_json)
 
 
 @app.command("show", epilog=examples("thalovant clients show kitchen-light"))

@@ -18,14 +18,14 @@ from typing import Any
 import typer
 
 from thalovant.cli.client_named import advised, label
-from thalovant.cli.client_rotation import Grace, old_credential_ends, rotation_advice
+from thalovant.cli.client_rotation import Grace, grace_seconds, old_credential_ends, rotation_advice
 from thalovant.cli.errors import CommandError
 from thalovant.cli.identity import IdentityPlace, chosen_place
 from thalovant.cli.identity_saving import usable_carriers
 from thalovant.cli.options import AsJson, ConfigFile, IdentityFile, Profile, config_path
 from thalovant.cli.output import print_json, say
 from thalovant.cli.progress import waiting
-from thalovant.cli.times import local_time, seconds_of
+from thalovant.cli.times import local_time
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantConnectionError, ThalovantError, ThalovantTimeoutError
 from thalovant.identity import ThalovantIdentity
@@ -50,7 +50,7 @@ def rotate_identity(
     A new one takes its place once it has connected. Needs a sign-in that may change the client (`thalovant login`).
     Programs that run go on with the old one for the time of --grace; restart them within it.
     """
-    seconds = seconds_of(grace)
+    seconds = grace_seconds(grace)
     place = chosen_place(identity, profile, config)
     if place is None:
         raise CommandError(
