@@ -319,6 +319,37 @@ def test_whoever_proves_the_password_may_connect_as_often_as_it_likes(run_port):
     run_port(main, standing=True)
 
 
+def test_presence_follows_the_requests_of_a_poller(run_port):
+    async def main(port):
+        def state():
+            found = port.hub.presence.of("client-1")
+            return found.state, found.why
+
+        async with Https(port, port.device()) as client:
+            await client.ready()
+            port.clock.advance(34)
+            assert state() == ("online", None)
+            port.clock.advance(2)
+            assert state() == ("stale", None)
+            await client.poll()
+            port.clock.advance(1)
+            assert state() == ("online", None)
+            await client.call("POST", "disconnect")
+            assert state() == ("offline", "disconnected")
+            client.device = port.device(key=client.device.key)
+            await client.ready()
+            port.clock.advance(299)
+            assert state() == ("stale", None)
+            port.clock.advance(2)
+            assert state() == ("offline", "no_sign_of_life")
+            client.device = port.device(key=client.device.key)
+            await client.ready()
+            await client.connect()  # with its cookie: the new session takes the old one's place
+            assert state() == ("offline", "taken_over")
+
+    run_port(main, standing=True)
+
+
 def test_a_handshake_of_an_earlier_window_takes_nothing_off(run_port):
     async def main(port):
         async with Https(port, port.device()) as client, Https(port, port.device(2)) as other:

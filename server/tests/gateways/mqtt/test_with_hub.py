@@ -250,6 +250,39 @@ def test_an_unfinished_handshake_leaves_the_connection_standing(rig: SimpleNames
     run(rig, test, Limits(handshake_seconds=0.3))
 
 
+STATUS = b"hubs/h1/clients/a/status"
+LEFT = {
+    "DISCONNECT": ("disconnected", (mqtt.Disconnect(),)),
+    "reset": ("connection_lost", ()),
+    "offline after online": ("disconnected", (mqtt.Publish(STATUS, b"online"), mqtt.Publish(STATUS, b"offline"))),
+    "a new hello": ("taken_over", (mqtt.Publish(b"hubs/h1/clients/a/in", HELLO),)),
+    "no packet of MQTT": ("protocol_error", (mqtt.Connack(False, 0),)),
+}
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_presence_is_that_of_the_session(rig: SimpleNamespace, how: str) -> None:
+    why, packets = LEFT[how]
+
+    async def test(endpoint: Any, speaker: Any) -> None:
+        presence, told = endpoint.hub.presence, asyncio.Event()
+        one = await speaker()
+        await one.ready()
+        assert await one.ask("here") == "here"
+        online = presence.of("client-a")
+        assert (online.state, online.carrier, online.address) == ("online", "mqtt", "127.0.0.1")
+        presence.listen(lambda each: told.set() if each.state == "offline" else None)
+        await one.client.send(mqtt.Publish(STATUS, b"offline"))  # its `online` was not seen: a late word of another
+        assert await one.client.silent() and presence.of("client-a").state == "online"
+        await one.client.send(*packets)
+        if not packets:
+            one.client.writer.transport.abort()
+        await told.wait()
+        assert (presence.of("client-a").state, presence.of("client-a").why) == ("offline", why)
+
+    run(rig, test)
+
+
 def test_a_revoked_client_is_cut_in_the_middle(rig: SimpleNamespace) -> None:
     async def test(endpoint: Any, speaker: Any) -> None:
         one = await speaker()
