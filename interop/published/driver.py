@@ -37,6 +37,51 @@ def create_identity(url, email, password, hub, name, file):
     }
 
 
+def begin_device_login(url, key, scopes, client_name):
+    """Begin a device login; what the published SDK read of the answer, but for the secret."""
+    api = ThalovantControlPlane(url)
+    CLIENTS[key] = (api, api.begin_device_login(scopes=scopes, client_name=client_name))
+    begun = CLIENTS[key][1]
+    return {"user_code": begun.user_code, "uri": begun.verification_uri_complete, "interval": begun.interval}
+
+
+def poll_device_login(key):
+    """Ask once; the name of the outcome, and what the token can do."""
+    api, begun = CLIENTS[key]
+    try:
+        token = api.poll_device_login(begun)
+    except thalovant.ThalovantAPIError as error:
+        return {"error": type(error).__name__}
+    hubs = [hub["slug"] for hub in api.list_hubs()["data"]]
+    return {
+        "scopes": list(token.scopes),
+        "has_id": bool(token.token_id),
+        "expires": bool(token.expires_at),
+        "hubs": hubs,
+    }
+
+
+def describe_device_login(url, email, password, user_code):
+    """What the published SDK shows somebody who is about to approve."""
+    asked = login(url, email, password).describe_device_login(user_code)
+    return {"scopes": list(asked.scopes), "client_name": asked.client_name, "client_verified": asked.client_verified}
+
+
+def login_with_browser(url, shown):
+    """Sign in by a browser; what is to be shown goes to a file, where the test finds the code."""
+
+    def prompt(begun):
+        part = pathlib.Path(shown + ".part")
+        part.write_text(json.dumps({key: str(value) for key, value in begun.items()}))
+        part.rename(shown)
+
+    api = ThalovantControlPlane(url)
+    told = api.login_with_browser(open_browser=False, prompt=prompt, timeout=60)
+    before = [hub["slug"] for hub in api.list_hubs()["data"]]
+    api.revoke_api_token()
+    return {"members": sorted(told), "hubs": before}
+
+
 def open_client(key, file, protocol, noise):
     client = ThalovantClient(ThalovantIdentity.from_file(file), protocol=protocol, noise_state_dir=noise)
     client.connect()
@@ -161,7 +206,8 @@ def version():
 
 
 OFFERED = (create_identity, open_client, ask, ask_many, query, converse, listen, reply_to, act, emit, wait_for_event)
-COMMANDS = {f.__name__: f for f in (*OFFERED, close, run_file, version)}
+DEVICE = (begin_device_login, poll_device_login, describe_device_login, login_with_browser)
+COMMANDS = {f.__name__: f for f in (*OFFERED, *DEVICE, close, run_file, version)}
 
 
 def main():

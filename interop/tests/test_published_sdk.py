@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,41 @@ def test_the_seed_sample_runs_unchanged_but_for_address_and_login(
     program = tmp_path / "sample.py"
     program.write_text(changed)
     assert published("run_file", file=str(program)).strip() == "Reply over MQTT."
+
+
+def test_it_begins_asks_for_and_gets_a_device_login(
+    server: ServerProcess, published: Published, api: ThalovantControlPlane
+) -> None:
+    url, (email, password) = server.ready["api_url"], server.admin
+    yes = published("begin_device_login", url=url, key="yes", scopes=["hubs:read"], client_name="published")
+    no = published("begin_device_login", url=url, key="no", scopes=None, client_name=None)
+    assert yes["uri"].endswith(yes["user_code"]) and yes["interval"] == 5
+    assert published("poll_device_login", key="yes") == {"error": "ThalovantDeviceLoginPending"}
+    described = published("describe_device_login", url=url, email=email, password=password, user_code=yes["user_code"])
+    assert described == {"scopes": ["hubs:read"], "client_name": "published", "client_verified": False}
+    api.approve_device_login(yes["user_code"])
+    api.deny_device_login(no["user_code"])
+    got = published("poll_device_login", key="yes")
+    assert got == {"scopes": ["hubs:read"], "has_id": True, "expires": True, "hubs": ["demo"]}
+    assert published("poll_device_login", key="yes") == {"error": "ThalovantDeviceLoginExpired"}
+    assert published("poll_device_login", key="no") == {"error": "ThalovantDeviceLoginDenied"}
+
+
+def test_it_signs_in_by_a_browser(
+    server: ServerProcess, published: Published, api: ThalovantControlPlane, tmp_path: Path
+) -> None:
+    shown = tmp_path / "shown"
+
+    def approve() -> None:
+        while not shown.exists():  # the file is another process's: there is no event to wait for
+            time.sleep(0.05)
+        api.approve_device_login(json.loads(shown.read_text())["user_code"])
+
+    person = threading.Thread(target=approve, name="person")
+    person.start()
+    told = published("login_with_browser", url=server.ready["api_url"], shown=str(shown))
+    person.join()
+    assert "access_token" in told["members"] and told["hubs"] == ["demo"]
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)

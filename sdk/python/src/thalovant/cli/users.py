@@ -74,6 +74,8 @@ def invite(
         return
     if out is None:
         say(str(made["invitation_token"]))  # alone, so that a program can take it
+    else:
+        say(f"Invited {made.get('email')}; the invitation is in {out}.")
     hint(f"Good until {local_time(made.get('invitation_expires_at'))}, once. {email} types:")
     hint(f"  thalovant join {shlex.quote(root)} --ca-fingerprint ...   (and then the invitation)")
 
