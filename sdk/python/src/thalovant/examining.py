@@ -20,7 +20,7 @@ from thalovant.carriers import carriers_for
 from thalovant.credential_history import known_of, sentence_of, shown_of
 from thalovant.diagnoses import Diagnosis, diagnose
 from thalovant.doctor import Found, ThalovantDoctorReport, failed, noted, passed, report_of
-from thalovant.errors import ThalovantAPIError, ThalovantError, ThalovantIdentityError
+from thalovant.errors import ThalovantError, ThalovantIdentityError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.probing import Patience, Probe
 from thalovant.version import USER_AGENT
@@ -38,6 +38,7 @@ _OF_CARRIERS: dict[str, Any] = {
     "send_timeout": 8.0,
     "self_signed": False,
 }
+_UNKNOWN = "credential_not_found"
 _CREDENTIAL_CODES = {"broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password"}
 
 
@@ -123,27 +124,30 @@ async def _joined(
 ) -> ThalovantDoctorReport:
     """The report, with what the control plane knows where a login or a token is at hand."""
     shown = [one.diagnosis for one in found if one.diagnosis is not None]
-    started = time.perf_counter()
-    try:
-        answer = await _looked_up(identity.access_key)
-    except ThalovantError as error:
-        unknown = isinstance(error, ThalovantAPIError) and error.code == "credential_not_found"
-        said = "it does not know this identity, or it is not yours" if unknown else f"not asked: {error}"
-        found.append(noted("control plane", said, time.perf_counter() - started, getattr(error, "code", None)))
-        known = [diagnose("credential_unknown")] if unknown and _refused(shown) else []
-        return report_of(identity.as_dict(), found, known, notes)
+    answer, told = await _asked(identity.access_key)
+    found.append(told)
     if answer is None:
-        found.append(noted("control plane", "not asked: nobody is signed in here (thalovant login)"))
-        return report_of(identity.as_dict(), found, (), notes)
-    found.append(noted("control plane", sentence_of(answer), time.perf_counter() - started))
+        unknown = told.check.code == _UNKNOWN and any(one.code in _CREDENTIAL_CODES for one in shown)
+        known = [diagnose("credential_unknown")] if unknown else []
+        return report_of(identity.as_dict(), found, known, notes)
     known, more = known_of(answer, shown, failing, has_mqtt=identity.mqtt is not None)
     if any(one.code == "mqtt_enabled_since" for one in more):
         notes = []  # it says more than that there is no MQTT
     return report_of(identity.as_dict(), found, known, [*notes, *more], shown_of(answer))
 
 
-def _refused(shown: Sequence[Diagnosis]) -> bool:
-    return any(one.code in _CREDENTIAL_CODES for one in shown)
+async def _asked(access_key: str) -> tuple[dict[str, Any] | None, Found]:
+    """What the control plane answers, if it is asked and does; and that as a line. It is never a failure."""
+    started = time.perf_counter()
+    try:
+        answer = await _looked_up(access_key)
+    except ThalovantError as error:
+        unknown = error.code == _UNKNOWN
+        said = "it does not know this identity, or it is not yours" if unknown else f"not asked: {error}"
+        return None, noted("control plane", said, time.perf_counter() - started, error.code)
+    if answer is None:
+        return None, noted("control plane", "not asked: nobody is signed in here (thalovant login)")
+    return answer, noted("control plane", sentence_of(answer), time.perf_counter() - started)
 
 
 async def _looked_up(access_key: str) -> dict[str, Any] | None:

@@ -239,16 +239,20 @@ class Probe:
         except ssl.SSLCertVerificationError as error:
             facts = await self._shown_anyway()
             raise _StopError(await self._meaning(error, facts), f"It is {facts}." if facts else "") from None
-        except TimeoutError:
-            said = f"no answer within {self._patience.look:g} s to a greeting in TLS"
-            raise _StopError(diagnose("not_tls", where=self._target.where, said=said)) from None
-        except ConnectionError:
-            said = "it hung up on a greeting in TLS"
-            raise _StopError(diagnose("not_tls", where=self._target.where, said=said)) from None
-        except OSError as error:
-            raise _StopError(self._of_server(error)) from None
-        trusted = "not checked (self_signed)" if self._self_signed else f"trusted by {self._trusted_by(context, facts)}"
+        except OSError as error:  # TimeoutError, ConnectionError and the other SSLErrors are among them
+            raise _StopError(self._no_tls(error)) from None
+        trusted = "not checked (self_signed)" if self._self_signed else f"trusted by {self._trusted_by(facts)}"
         return f"{version}, {trusted}{f'; {facts}' if facts else ''}"
+
+    def _no_tls(self, error: OSError) -> Diagnosis:
+        """What it means that something which takes connections did not come to TLS."""
+        if isinstance(error, TimeoutError):
+            said = f"no answer within {self._patience.look:g} s to a greeting in TLS"
+        elif isinstance(error, ConnectionError):
+            said = "it hung up on a greeting in TLS"
+        else:
+            return self._of_server(error)
+        return diagnose("not_tls", where=self._target.where, said=said)
 
     async def _shaken_hands(self, context: ssl.SSLContext) -> tuple[str, CertificateFacts | None]:
         holder = _Holder()
@@ -308,7 +312,7 @@ class Probe:
             return None
         return _date_in(head)
 
-    def _trusted_by(self, context: ssl.SSLContext, facts: CertificateFacts | None) -> str:
+    def _trusted_by(self, facts: CertificateFacts | None) -> str:
         if facts is not None and self._identity.ca_pem and signer_among(facts, der_of(self._identity.ca_pem)):
             return "the identity's ca_pem"
         variable = next((name for name in BUNDLE_VARIABLES if os.environ.get(name)), None)
@@ -393,6 +397,8 @@ class _Holder(asyncio.Protocol):
 
 def _plainly(step: Step, error: ThalovantError) -> Diagnosis:
     """An error that the catalogue does not have: its own code and words."""
+    if isinstance(error, ThalovantIdentityError):
+        return diagnose("noise_state_unusable", said=error)
     if step == "ask":
         return diagnose("connection_lost", said=error)
     return Diagnosis(error.code, step, str(error), "")

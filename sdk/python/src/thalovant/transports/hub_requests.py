@@ -43,6 +43,7 @@ class HubRequests:
         self.where = parts.netloc.rpartition("@")[2]
         self.useragent = _header_value(useragent)
         self._path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
+        self._access_key = access_key
         self._query = authorization_query(useragent, access_key)
         self._fixed = [
             b"Host: " + _host_header(self.where),
@@ -113,7 +114,8 @@ class HubRequests:
 
     def _refusal(self, answer: Answer) -> Diagnosis:
         words = _said(answer.body)
-        said = f": {words[:_WORDS].rstrip('. ')}" if isinstance(words, str) and words.isprintable() else ""
+        shown = words.replace(self._access_key, "...") if isinstance(words, str) and words.isprintable() else ""
+        said = f": {shown[:_WORDS].rstrip('. ')}" if shown else ""
         told = f"{self.where} does not accept these credentials (HTTP {answer.status}{said})."
         return diagnose(of_refusal(said) or "credential_refused", told=told, said=told, protocol="HTTPS")
 
