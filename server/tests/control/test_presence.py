@@ -404,8 +404,35 @@ def test_the_end_of_the_hub_and_of_the_server_end_a_stream(in_world: InWorld) ->
             assert await stream.next() == ("end", "")
             world.services.presence.watchers.dismiss()
             assert await other.next() == ("end", "")
-        async with watching(world) as late:
-            assert await late.until_ready() == [] and await late.next() == ("end", "")
+        late = await world.call("GET", "/v1/hubs/demo/presence/events")
+        assert (late.status_code, late.json()["code"]) == (503, "overloaded")
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize(("how", "last"), [("hub removed", "end"), ("overflow", "overflow")])
+def test_a_beginning_that_is_not_whole_is_never_called_ready(
+    in_world: InWorld, monkeypatch: Any, how: str, last: str
+) -> None:
+    monkeypatch.setattr(presence, "PIECE", 1)
+    if how == "overflow":
+        monkeypatch.setattr(watchers, "QUEUE", 1)
+
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub("short-lived")
+        made = [(await world.make_client(hub["id"], name=f"lamp-{number}"))["id"] for number in range(6)]
+        async with watching(world, hub["id"]) as stream:
+            assert (await stream.next())[1]["client_id"] == made[0]
+            if how == "overflow":
+                for client_id in made[:2]:
+                    FakeConnection(world, client_id)
+                await asyncio.sleep(0)
+            else:
+                await world.call("DELETE", f"/v1/hubs/{hub['id']}", if_match=hub["etag"])
+            told = [(await stream.next())[0]]
+            while told[-1] == "presence":
+                told.append((await stream.next())[0])
+            assert told[-1] == last and len(told) < 6
 
     in_world(scenario)
 

@@ -90,9 +90,12 @@ def watch(services: Services, caller: Caller, hub_id: str) -> Watcher:
     """Begin to watch a hub's clients.
 
     Raises:
-        ApiError: 429 and 503, the account or the server has as many watchers as it may have.
+        ApiError: 429 and 503, the account or the server has as many watchers as it may have, or it goes down.
     """
     watchers = services.presence.watchers
+    if watchers.dismissed:
+        detail = "The server is going down. Try again in a moment."
+        raise ApiError(503, detail, "overloaded", retry_after_seconds=RETRY_SECONDS)
     if watchers.of_account(caller.id) >= WATCHERS_OF_ACCOUNT:
         detail = f"This account has {WATCHERS_OF_ACCOUNT} event streams open: close one first."
         raise ApiError(429, detail, "too_many_watchers", retry_after_seconds=RETRY_SECONDS)
@@ -133,7 +136,8 @@ async def _events(services: Services, watcher: Watcher, still_good: StillGood) -
     except StorageError as error:  # the reader comes back: it has not heard that it is ready
         log.warning("presence_stream_ended", code=error.code)
         return
-    yield READY
+    if not watcher.over:  # else not everything was told, and what was not is not gone
+        yield READY
     loop = asyncio.get_running_loop()
     due = loop.time() + KEEP_ALIVE_SECONDS
     while not watcher.overflowed:

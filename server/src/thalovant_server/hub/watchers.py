@@ -71,7 +71,8 @@ class Watchers:
 
     def __init__(self) -> None:
         self._by_hub: dict[str, set[Watcher]] = {}
-        self._dismissed = False
+        self.dismissed = False
+        """The server goes down: whoever comes now hears nothing."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -85,7 +86,7 @@ class Watchers:
         """A watcher of that hub; over at once when all were dismissed."""
         watcher = Watcher(self, hub_id, account_id)
         self._by_hub.setdefault(hub_id, set()).add(watcher)
-        if self._dismissed:
+        if self.dismissed:
             watcher.end()
         return watcher
 
@@ -104,7 +105,7 @@ class Watchers:
 
     def dismiss(self, hub_id: str | None = None) -> None:
         """End the watchers of a hub that is gone; None: all there are and all to come, for the server goes down."""
-        self._dismissed = self._dismissed or hub_id is None
+        self.dismissed = self.dismissed or hub_id is None
         ended = list(self._by_hub.values()) if hub_id is None else [self._by_hub.get(hub_id, set())]
         for group in ended:
             for watcher in group:
