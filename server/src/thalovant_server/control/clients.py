@@ -20,7 +20,7 @@ from thalovant_server.control.answers import check_etag
 from thalovant_server.control.auditing import changes, client_target, record
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.client_resource import read_whole, shown
-from thalovant_server.control.hubs import not_found, owner_of_new, visible_hub
+from thalovant_server.control.hubs import owner_of_new, visible_hub
 from thalovant_server.control.new_credential import Secrets
 from thalovant_server.control.replay import Made, Repeatable, once
 from thalovant_server.control.schemas import ClientChange, NewClient
@@ -55,8 +55,6 @@ async def create(services: Services, caller: Caller, body: NewClient, request: R
         ApiError: 403, 404, 409 `access_key_in_use`, and what a replay raises.
         ForbiddenTextError: a name or a part of the spec is not usable.
     """
-    if caller.hub_ids is not None and body.hub_id not in caller.hub_ids:
-        raise not_found()  # a replay must not tell it either
     check_name("name", body.name)
     wanted = _Wanted(body, _checked_spec(body.name, body.spec), new_credential.secrets_of(body.spec))
     now = services.clock()

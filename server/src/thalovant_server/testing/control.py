@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ PASSWORD = "correct horse battery staple"  # noqa: S105 - of a test
 CHEAP = Cost(iterations=1, lanes=1, memory_kib=8)
 ENDPOINTS = Endpoints("hub.example.test", 8443, 8883, "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n")
 AGENTS = ["echo", "helper"]
+SEALER = Sealer(bytes(range(32)))
 MINE = "the token of this world"
 
 
@@ -105,13 +107,33 @@ class World:
         return dict(answer.json())
 
 
+_made: list[bytes] = []
+
+
+async def _after_first_start() -> bytes:
+    if not _made:
+        with tempfile.TemporaryDirectory() as folder:
+            path, hasher = Path(folder) / "thalovant.db", PasswordHasher(CHEAP)
+            database = await Database.open(path, SEALER, create=True)
+            await ensure_first_start(database, admin_password=lambda: PASSWORD, hasher=hasher)
+            await database.close()
+            hasher.close()
+            _made.append(path.read_bytes())
+    return _made[0]
+
+
 @contextlib.asynccontextmanager
 async def open_world(folder: Path) -> AsyncIterator[World]:
-    """A control plane over the database in ``folder``; signed in as the admin."""
+    """A control plane over the database in ``folder``; signed in as the admin.
+
+    A database that is not there begins as a copy of one after its first start, which is made once a process.
+    """
     path = folder / "thalovant.db"
     clock = Clock()
     hasher = PasswordHasher(CHEAP)
-    database = await Database.open(path, Sealer(bytes(range(32))), create=not path.exists())
+    if not path.exists():
+        path.write_bytes(await _after_first_start())
+    database = await Database.open(path, SEALER, create=False)
     first = await ensure_first_start(database, admin_password=lambda: PASSWORD, hasher=hasher)
     directory = await open_directory(database, node_id=first.server.node_id, stretch=cheap_stretch, clock=clock.micros)
     presence = PresenceWatch(directory, LoopClock(), clock.micros)
