@@ -11,7 +11,7 @@
     canary.check()
 
 A secret is found as it is and in the forms in which secrets leak: base64 wherever it begins, hex, percent-encoded,
-escaped as in JSON.
+in small letters, escaped as in JSON.
 """
 
 from __future__ import annotations
@@ -112,5 +112,6 @@ def _forms(raw: bytes) -> Iterator[bytes]:
         text = raw.decode()
     except UnicodeDecodeError:
         return
+    yield text.lower().encode()  # as an e-mail address is folded
     for encoded in (quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1], repr(text)[1:-1]):
         yield encoded.encode()
