@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from fastapi import FastAPI
 
 from thalovant_server.bootstrap import ADMIN_EMAIL, ensure_first_start
 from thalovant_server.control.app import create_app
@@ -53,6 +54,7 @@ class World:
     """A running control plane, and what its data plane was told."""
 
     http: httpx2.AsyncClient
+    app: FastAPI
     services: Services
     changes: list[Change]
     clock: Clock
@@ -145,10 +147,11 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     changes: list[Change] = []
     directory.subscribe(changes.append)
     services.start()
-    transport = httpx2.ASGITransport(create_app(services), client=("192.0.2.1", 5000))
+    app = create_app(services)
+    transport = httpx2.ASGITransport(app, client=("192.0.2.1", 5000))
     try:
         async with httpx2.AsyncClient(transport=transport, base_url=ENDPOINTS.api_url) as http:
-            world = World(http, services, changes, clock)
+            world = World(http, app, services, changes, clock)
             world.token = await world.token_for()
             yield world
     finally:
