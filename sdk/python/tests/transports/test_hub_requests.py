@@ -137,6 +137,33 @@ def test_what_an_answer_means(status: int, body: Any, kind: type, text: str) -> 
     assert type(caught.value) is kind and text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "code"),
+    [
+        (403, "Invalid authorization", "credential_refused"),
+        (403, "this hub is turned off", "hub_off"),
+        (403, "this protocol is turned off for this hub", "protocol_off"),
+        (403, "handshake failure: wrong password or altered offer", "wrong_password"),
+        (503, "the server is busy, try again later", "server_busy"),
+        (429, "too many failed attempts from here, try again later", "throttled"),
+        (404, "no such hub", "wrong_service"),
+        (200, "Client is not connected", "hub_refused_request"),
+    ],
+)
+def test_what_is_wrong(status: int, said: str, code: str) -> None:
+    with pytest.raises(ThalovantConnectionError) as caught:
+        made().json("connect", answer(status, {"error": said}))
+    assert caught.value.diagnosis is not None and caught.value.diagnosis.code == code
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_an_access_key_that_is_echoed_is_not_shown(status: int) -> None:
+    requests = HubRequests(BASE, "agent/1", "the-access-key")
+    with pytest.raises(ThalovantConnectionError, match="unknown: <key>") as caught:
+        requests.json("connect", answer(status, {"error": "unknown: the-access-key"}))
+    assert "the-access-key" not in str(caught.value)
+
+
 @pytest.mark.parametrize("body", [b"", b"rubbish", b"[1]", b"3", b"{}"])
 def test_what_is_no_object_says_nothing(body: bytes) -> None:
     assert made().json("connect", answer(200, body)) == {}

@@ -113,20 +113,23 @@ class HubRequests:
                         self._heads.clear()
 
     def _refusal(self, answer: Answer) -> Diagnosis:
-        words = _said(answer.body)
-        shown = words.replace(self._access_key, "...") if isinstance(words, str) and words.isprintable() else ""
-        said = f": {shown[:_WORDS].rstrip('. ')}" if shown else ""
+        said = self._shown(_said(answer.body))
         told = f"{self.where} does not accept these credentials (HTTP {answer.status}{said})."
         return diagnose(of_refusal(said) or "credential_refused", told=told, said=told, protocol="HTTPS")
 
     def _failure(self, name: str, status: int, error: object) -> Diagnosis:
+        said = self._shown(error)
         if status in (429, 503):
-            code = (of_refusal(error) if isinstance(error, str) else None) or "server_busy"
-            return diagnose(code, told=f"{self.where} is busy (HTTP {status}).")
-        said = f": {error[:_WORDS].rstrip('. ')}" if isinstance(error, str) else ""
+            return diagnose(of_refusal(said) or "server_busy", told=f"{self.where} is busy (HTTP {status}).")
         if status == 200:
             return diagnose("hub_refused_request", told=f"The hub did not take /{name}{said}.")
         return diagnose("wrong_service", told=f"{self.where} answered /{name} with HTTP {status}{said}.")
+
+    def _shown(self, words: object) -> str:
+        """What a hub says went wrong, behind a colon; should it repeat our access key, without that."""
+        if not isinstance(words, str) or not words.isprintable():
+            return ""
+        return f": {words.replace(self._access_key, '<key>')[:_WORDS].rstrip('. ')}"
 
 
 def _said(body: bytes) -> object:
