@@ -53,6 +53,7 @@ class Stream:
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.largest = 0
         self.hung_up = asyncio.Event()
         self._pieces: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1)
         self._text = ""
@@ -73,6 +74,7 @@ class Stream:
         while "\n\n" not in self._text:
             piece = await asyncio.wait_for(self._pieces.get(), 5)
             self._text += piece.get("body", b"").decode()
+            self.largest = max(self.largest, len(piece.get("body", b"")))
             if not piece.get("more_body", False):
                 return "end", self._text
         block, self._text = self._text.split("\n\n", 1)
@@ -210,6 +212,38 @@ def test_a_stream_begins_with_every_client_and_then_tells_changes_in_order(in_wo
             two.end()
             assert (await stream.next())[1]["why"] == "connection_lost"
         assert len(world.services.presence.watchers) == 0
+
+    in_world(scenario)
+
+
+def test_much_at_once_is_told_in_pieces_and_all_of_it(in_world: InWorld, monkeypatch: Any) -> None:
+    monkeypatch.setattr(presence, "PIECE", 2)
+
+    async def scenario(world: World) -> None:
+        made = [(await world.make_client(name=f"lamp-{number}"))["id"] for number in range(5)]
+        async with watching(world) as stream:
+            await stream.until_ready()
+            for client_id in made:
+                FakeConnection(world, client_id)
+            assert [(await stream.next())[1]["client_id"] for _ in made] == made
+            assert stream.largest < 3 * 300  # bytes
+
+    in_world(scenario)
+
+
+def test_a_token_that_is_limited_to_a_hub_sees_that_hubs_clients_only(in_world: InWorld) -> None:
+    async def scenario(world: World) -> None:
+        mine, other = await world.make_hub("mine"), await world.make_hub("other")
+        clients = {hub["id"]: (await world.make_client(hub["id"]))["id"] for hub in (mine, other)}
+        asked = {"name": "panel", "scopes": ["clients:read"], "hub_ids": [mine["id"]]}
+        token = (await world.call("POST", "/v1/auth/api-tokens", asked)).json()["access_token"]
+        async with watching(world, mine["id"], token) as stream:
+            assert [each["client_id"] for each in await stream.until_ready()] == [clients[mine["id"]]]
+        for path in (f"hubs/{other['id']}/presence", f"hubs/{other['id']}/presence/events", "hubs/demo/presence"):
+            assert (await world.call("GET", f"/v1/{path}", token=token)).status_code in (403, 404)
+        statuses = [(await world.call("GET", f"/v1/clients/{each}/presence", token=token)).status_code
+                    for each in clients.values()]  # fmt: skip
+        assert statuses == [200, 404]
 
     in_world(scenario)
 

@@ -34,7 +34,7 @@ KEEP_ALIVE_SECONDS = 15.0
 WATCHERS = 256
 WATCHERS_OF_ACCOUNT = 16
 RETRY_SECONDS = 5
-# Clients in one piece of the stream's beginning: read, and written, at a time.
+# Clients that are read, and told of, at a time: some 60 KB, and only when what was told before has left.
 PIECE = 200
 
 READY = b"event: ready\ndata: {}\n\n"
@@ -146,7 +146,7 @@ async def _events(services: Services, watcher: Watcher, still_good: StillGood) -
                 return
             yield KEEP_ALIVE
             due = loop.time() + KEEP_ALIVE_SECONDS
-        changes = watcher.take()
+        changes = watcher.take(PIECE)
         if changes:
             yield b"".join(map(_event, changes))
         elif watcher.over:

@@ -47,11 +47,10 @@ class Watcher:
         self.over = True
         self._news.set()
 
-    def take(self) -> list[Presence]:
-        """All that waits, in order."""
-        taken = list(self._waiting)
-        self._waiting.clear()
-        if not self.over:
+    def take(self, most: int = QUEUE) -> list[Presence]:
+        """What waits, in order, so many at most."""
+        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        if not self._waiting and not self.over:
             self._news.clear()
         return taken
 
