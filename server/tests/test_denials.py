@@ -58,6 +58,11 @@ def test_what_the_denied_one_may_choose_makes_no_other_kind() -> None:
     assert replace(REFUSED, what="x", client_name="y").kind == REFUSED.kind
 
 
+def test_another_route_is_another_kind() -> None:
+    request = replace(REFUSED, action="request.refused", what="GET /v1/hubs")
+    assert replace(request, what="POST /v1/hubs").kind != request.kind
+
+
 def test_a_proven_client_is_its_own_source_wherever_it_is() -> None:
     client = replace(REFUSED, client_id="client-a", proven=True)
     assert client.source == replace(client, address="192.0.2.9").source != REFUSED.source

@@ -89,7 +89,8 @@ class Denial:
     def kind(self) -> tuple[object, ...]:
         """What makes two of them the same: all but what the one who is denied may choose anew each time."""
         who = self.client_id, self.account_id, self.token_id, self.fingerprint
-        return self.action, self.code, self.source, self.carrier, self.hub_id, self.target, who
+        route = self.what if self.action == "request.refused" else ""  # of which there are so many and no more
+        return self.action, self.code, self.source, self.carrier, self.hub_id, self.target, route, who
 
 
 Sink = Callable[[Line[Denial]], None]

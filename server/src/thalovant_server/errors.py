@@ -251,6 +251,7 @@ class ApiError(ThalovantServerError):
         retry_after_seconds: also sent as `Retry-After`.
         headers: further response headers.
         members: further members of the body, such as `errors`.
+        hides: the id of what is there, but not for this caller; for the audit log, never sent.
     """
 
     def __init__(
@@ -262,8 +263,10 @@ class ApiError(ThalovantServerError):
         retry_after_seconds: int | None = None,
         headers: Mapping[str, str] | None = None,
         members: Mapping[str, object] | None = None,
+        hides: str | None = None,
     ) -> None:
         super().__init__(detail)
+        self.hides = hides
         self.status = status
         self.detail = detail
         self.code = code

@@ -62,11 +62,24 @@ def test_a_request_without_a_good_token_is_nobodys(in_world: Run) -> None:
     async def scenario(world: World) -> None:
         await world.call("GET", "/v1/hubs", token=None)
         await world.call("DELETE", "/v1/clients/planted", token="planted-token")
-        [entry] = await denied(world)
-        assert (entry["action"], entry["code"], entry["after"]) == (
-            "request.refused", "invalid_token", {"what": "GET /v1/hubs"},
-        )  # fmt: skip
+        entries = await denied(world)
+        assert [each["after"]["what"] for each in entries] == ["DELETE /v1/clients/{client_id}", "GET /v1/hubs"]
+        assert {(each["action"], each["code"], each["client_id"]) for each in entries} == {
+            ("request.refused", "invalid_token", None)
+        }
+        entry = entries[0]
         assert entry["actor"] == {"kind": "nobody", "id": None, "name": None, "token_id": None}
+
+    in_world(scenario)
+
+
+def test_a_token_that_is_over_is_named(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        login = (await world.log_in()).json()
+        await world.call("DELETE", f"/v1/auth/api-tokens/{login['token_id']}")
+        assert (await world.call("GET", "/v1/hubs", token=login["access_token"])).status_code == 401
+        [entry] = await denied(world)
+        assert (entry["code"], entry["actor"]["token_id"]) == ("invalid_token", login["token_id"])
 
     in_world(scenario)
 
@@ -91,11 +104,14 @@ def test_an_owner_sees_who_reached_for_its_hub_and_clients(in_world: Run) -> Non
         client = (await world.call("POST", "/v1/clients", {"hub_id": hub["id"], "name": "b"}, token=ada)).json()
         for path in (f"/v1/hubs/{hub['id']}", f"/v1/hubs/{hub['slug']}", f"/v1/clients/{client['id']}"):
             assert (await world.call("GET", path, token=eve)).status_code == 404
+        answer = await world.call("POST", "/v1/clients", {"hub_id": hub["id"], "name": "c"}, token=eve)
+        assert answer.status_code == 404
         seen = await denied(world, token=ada)
-        assert [each["target"]["name"] for each in seen] == ["b", "a", "a"]
+        assert [each["target"]["name"] for each in seen] == ["a", "b", "a", "a"]
         assert {each["actor"]["name"] for each in seen} == {"eve@example.test"}
         assert {each["hub_id"] for each in seen} == {hub["id"]}
-        assert seen[0]["client_id"] == client["id"]
+        assert seen[1]["client_id"] == client["id"]
+        assert seen[0]["after"] == {"what": "POST /v1/clients"}
 
     in_world(scenario)
 

@@ -68,15 +68,15 @@ async def identify(request: Request, services: GivenServices, bearer: _Bearer) -
     Raises:
         ApiError: 401 `invalid_token`: no bearer token, an unknown, expired or revoked one, or its account is off.
     """
-    found = await _find(services, bearer.credentials if bearer else "", address_of(request))
-    if found is None:
+    found, is_good = await _find(services, bearer.credentials if bearer else "", address_of(request))
+    request.state.caller = found  # for whoever tells what it was refused
+    if found is None or not is_good:
         raise ApiError(
             401,
             "Could not validate credentials",
             "invalid_token",
             headers={"www-authenticate": 'Bearer error="invalid_token"'},
         )
-    request.state.caller = found  # for whoever tells what it was refused
     return found
 
 
@@ -143,21 +143,22 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-async def _find(services: Services, token: str, address: str) -> Caller | None:
+async def _find(services: Services, token: str, address: str) -> tuple[Caller | None, bool]:
+    """Whose token it is, and whether that is good."""
     if not token or len(token) > LONGEST_TOKEN:
-        return None
+        return None, False
     database = services.database
     async with database.read() as connection:
         found = await tokens.find(connection, database.sealer, token)
     if found is None:
-        return None
+        return None, False
     record, account = found
     now = services.clock()
     if not record.is_good(now) or not account.active:
-        return None
+        return _caller(record, account, address), False
     services.token_use.note(record.id, now)
     services.throttle.recognise(address, account.email)
-    return _caller(record, account, address)
+    return _caller(record, account, address), True
 
 
 def _caller(record: TokenRecord, account: AccountRecord, address: str) -> Caller:

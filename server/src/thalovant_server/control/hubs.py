@@ -87,9 +87,9 @@ def data_plane_endpoints(hub: HubRecord, endpoints: Endpoints) -> dict[str, str]
     return {carrier: address for carrier, address in every.items() if carrier in on}
 
 
-def not_found() -> ApiError:
-    """Return the refusal for a hub that is not there, or not for this caller."""
-    return ApiError(404, "Hub not found: `thalovant hubs` lists those you may use", "hub_not_found")
+def not_found(*, hides: str | None = None) -> ApiError:
+    """Return the refusal for a hub that is not there or, if it ``hides`` one, not for this caller."""
+    return ApiError(404, "Hub not found: `thalovant hubs` lists those you may use", "hub_not_found", hides=hides)
 
 
 def is_public(hub: HubRecord) -> bool:
@@ -121,8 +121,10 @@ async def visible_hub(connection: AsyncConnection, caller: Caller, hub_id: str) 
         ApiError: 404.
     """
     hub = await hubs.by_id(connection, hub_id)
-    if hub is None or not may_see(caller, hub):
+    if hub is None:
         raise not_found()
+    if not may_see(caller, hub):
+        raise not_found(hides=hub.id)
     return hub
 
 

@@ -90,7 +90,7 @@ def _field_error(error: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - as it was registered
-    note_refusal(request, error.status, error.code)
+    note_refusal(request, error.status, error.code, error.hides)
     return problem(error)
 
 

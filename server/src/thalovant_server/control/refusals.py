@@ -25,11 +25,13 @@ _TARGETS: dict[str, TargetKind] = {
 _LONGEST_ID = 64
 
 
-def note_refusal(request: Request, status: int, code: str) -> None:
-    """Take note of a refused request, if it is to be noted."""
+def note_refusal(request: Request, status: int, code: str, hidden_hub: str | None = None) -> None:
+    """Take note of a refused request, if it is to be noted; `hidden_hub` is one that the caller may not see."""
     if code in LOGIN_CODES:
         return
-    target = None if status == http.HTTPStatus.UNAUTHORIZED else _target(request)  # a stranger may name anything
+    target: tuple[TargetKind, str] | None = ("hub", hidden_hub) if hidden_hub else _target(request)
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        target = None  # a stranger may name anything
     hides = status == http.HTTPStatus.NOT_FOUND and target is not None and code == f"{target[0]}_not_found"
     if hides or status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
         request.app.state.services.denials.note(_denial(request, code, target, hides))
