@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -105,3 +106,22 @@ def test_whoever_knows_the_key_but_not_the_cookie_of_a_session_over_https_is_the
         assert client.ask("hello again").text  # it notices nothing
     [entry] = denied(plane, client_id=client_id)
     assert (entry["code"], entry["actor"]["kind"]) == ("wrong_session", "nobody")
+
+
+def test_what_was_denied_before_a_stop_is_there_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = InProcessServer(tmp_path / "data").start()
+    try:
+        monkeypatch.setenv("SSL_CERT_FILE", server.ready["ca_bundle"])
+        trusting = ssl.create_default_context(cafile=server.ready["ca_bundle"])
+        query = base64.b64encode(f"tests/1:{PLANTED}".encode()).decode()
+        for _ in range(3):
+            url = f"{server.ready['https_endpoint']}/connect?authorization={query}"
+            assert httpx2.post(url, verify=trusting).status_code == 403
+        server.stop()
+        server.start()
+        with ThalovantControlPlane(server.ready["api_url"]) as again:
+            again.login(*server.admin)
+            entries = denied(again)
+        assert [(each["code"], each["times"]) for each in entries] == [("unknown_key", 2), ("unknown_key", 1)]
+    finally:
+        server.stop()
