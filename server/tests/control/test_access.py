@@ -111,6 +111,8 @@ RULES: dict[str, Rule | None] = {
     "GET /v1/clients/{client_id}/presence": Rule("clients:read", other=404, limited=404),
     "GET /v1/hubs/{hub_id}/presence": Rule("clients:read", other=404, limited=404),
     "GET /v1/hubs/{hub_id}/presence/events": Rule("clients:read", other=404, limited=404, streams=True),
+    "GET /v1/audit/key": OPEN,
+    "GET /v1/audit/export": Rule("audit:read", other=200, limited=200),
     "GET /v1/audit": Rule("audit:read", other=200, limited=200),
 }  # fmt: skip
 
