@@ -229,6 +229,18 @@ def test_a_session_that_has_ended_is_looked_at_no_more() -> None:
     assert tracker.next_look is None
 
 
+def test_sessions_that_come_and_go_leave_nothing_behind() -> None:
+    time, tracker = Time(), PresenceTracker(RECHECK)
+    lasting = Session(time, "client-b", 0, "wss", 30.0, time.ticks, time.at)
+    tracker.ready("client-b", "h1", "y", lasting, time.now)
+    for number in range(1, 1000):
+        session = Session(time, "client-a", number, "mqtt", 65_535.0, time.ticks, time.at)
+        tracker.ready("client-a", "h1", "x", session, time.now)
+        tracker.ended("client-a", number, "disconnected", time.now)
+        assert tracker.watched < 200
+    assert tracker.next_look == time.ticks + 30
+
+
 def test_a_carrier_without_signs_of_life_costs_no_look() -> None:
     time, tracker = Time(), PresenceTracker(RECHECK)
     session = Session(time, "client-a", 1, "mqtt", None, time.ticks, time.at)

@@ -49,6 +49,8 @@ _WORDS = {
 }
 
 SECOND = 1_000_000
+# Looks at sessions that have ended, beside which nothing is tidied up.
+FEW = 64
 
 
 def word_for(refusal: Refusal) -> str:
@@ -134,13 +136,14 @@ class _Client:
 class PresenceTracker:
     """The states of all clients of a process."""
 
-    __slots__ = ("_changed", "_clients", "_due", "_recheck_seconds")
+    __slots__ = ("_changed", "_clients", "_due", "_over", "_recheck_seconds")
 
     def __init__(self, recheck_seconds: float) -> None:
         self._recheck_seconds = recheck_seconds
         self._clients: dict[str, _Client] = {}
         self._changed: dict[str, None] = {}
         self._due: list[tuple[float, int, _Session]] = []  # a heap: when to look for a sign of life
+        self._over = 0  # how many of these have ended
 
     # -- events -----------------------------------------------------------------------------------------------
 
@@ -189,7 +192,7 @@ class PresenceTracker:
             return
         self._see(client, session.source, now)
         del client.sessions[number]
-        session.source = None
+        self._forget(session)
         if not client.sessions:
             why = why if client.standing == "live" else client.standing
             blank = Presence(client_id, client.hub_id, client.name, "offline", now.at)
@@ -201,10 +204,16 @@ class PresenceTracker:
         while self._due and self._due[0][0] <= now.ticks:
             _, _, session = heapq.heappop(self._due)
             if session.source is None:
-                continue
-            self._look_later(session, session.source, now)
+                self._over -= 1
+            else:
+                self._look_later(session, session.source, now)
 
     # -- questions --------------------------------------------------------------------------------------------
+
+    @property
+    def watched(self) -> int:
+        """How many looks are planned; not much more than twice the sessions, however fast these come and go."""
+        return len(self._due)
 
     @property
     def next_look(self) -> float | None:
@@ -246,12 +255,24 @@ class PresenceTracker:
         client = self._clients[client_id]
         if client.standing == "removed":
             for session in client.sessions.values():
-                session.source = None
+                self._forget(session)
             del self._clients[client_id]
         if found is None or _comparable(found) == client.told:
             return None
         client.told = _comparable(found)
         return found
+
+    def _forget(self, session: _Session) -> None:
+        """A session is over. An MQTT client may want to be looked at hours later: it is not kept for so long."""
+        patient = session.source is not None and session.source.patience is not None
+        session.source = None
+        if not patient:
+            return
+        self._over += 1
+        if self._over > FEW and self._over > len(self._due) // 2:
+            self._due = [each for each in self._due if each[2].source is not None]
+            heapq.heapify(self._due)
+            self._over = 0
 
     def _look_later(self, session: _Session, source: LiveSession, now: Moment) -> None:
         """Note whether it is silent now, and when to look again."""
