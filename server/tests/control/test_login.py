@@ -331,3 +331,47 @@ def test_who_calls_with_a_good_token_from_a_shared_address_is_not_locked_out_the
         assert await door.log_in("198.51.100.1", "nobody@example.test", "guess") == 401
 
     in_world(scenario)
+
+
+@pytest.mark.parametrize("how", ["password", "disabled"])
+def test_a_login_that_was_under_way_when_its_account_changed_gives_no_token(
+    in_world: Run, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password was right when it was looked at: all that was signed in ended since."""
+
+    async def scenario(world: World) -> None:
+        bob, hasher = await world.add_account("bob"), world.services.hasher
+        verify = hasher.verify
+
+        async def meanwhile(password: str, phc: str | None) -> bool:
+            right = await verify(password, phc)
+            monkeypatch.setattr(hasher, "verify", verify)
+            if how == "password":
+                body = {"current_password": PASSWORD, "new_password": "another horse battery staple"}
+                assert (await world.call("POST", "/v1/users/me/password", body, token=bob)).status_code == 204
+            else:
+                assert (await world.call("PATCH", "/v1/users/user-bob", {"active": False})).status_code == 200
+            return right
+
+        monkeypatch.setattr(hasher, "verify", meanwhile)
+        answer = await world.log_in("bob@example.test")
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
+
+    in_world(scenario)
+
+
+def test_a_token_that_makes_others_guesses_the_password_no_more_often_with_them(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        bob, judged = await world.add_account("bob"), 0
+        for number in range(3):
+            asked = {"name": f"t{number}", "scopes": ["tokens:write"]}
+            made = (await world.call("POST", "/v1/auth/api-tokens", asked, token=bob)).json()["access_token"]
+            for guess in range(12):
+                body = {"current_password": f"wrong {guess}", "new_password": "another horse battery staple"}
+                answer = await world.call("POST", "/v1/users/me/password", body, token=made)
+                judged += answer.status_code == 403
+        assert judged == 20
+        body = {"current_password": PASSWORD, "new_password": "another horse battery staple"}
+        assert (await world.call("POST", "/v1/users/me/password", body, token=bob)).status_code == 204
+
+    in_world(scenario)

@@ -43,6 +43,15 @@ def test_an_address_that_tries_many_access_keys_is_refused_for_all() -> None:
     assert throttle.wait(FAR, "one more", 0.0) == 0.0
 
 
+def test_an_access_key_that_a_client_has_is_refused_for_its_own_failures_alone() -> None:
+    throttle = ConnectThrottle()
+    for number in range(100):
+        throttle.failed(NEAR, f"guess {number}", 0.0)
+    assert throttle.wait(NEAR, "new client", 0.0, live=True) == 0.0
+    fail(throttle, NEAR, "new client", PER_PAIR.burst)
+    assert throttle.wait(NEAR, "new client", 0.0, live=True) > 0
+
+
 def test_who_got_in_from_an_address_is_never_refused_there() -> None:
     throttle = ConnectThrottle()
     throttle.succeeded(NEAR, "owner")

@@ -101,8 +101,8 @@ def _count_wrong(services: Services, who: tuple[str, str]) -> None:
 async def change_password(services: Services, caller: Caller, body: PasswordChange) -> None:
     """Change the caller's password; every other sign-in of the account ends, the one in use stays.
 
-    Wrong guesses are counted for the token in use: who guesses with another one, or at the login, keeps nobody from
-    changing the own password.
+    Wrong guesses are counted for the session in use, so who guesses elsewhere keeps nobody from changing the own
+    password; those of other tokens for the account, for such a token may make another.
 
     Raises:
         ApiError: 403 `wrong_password`; 409 `password_changed_meanwhile`; 429 `login_rate_limited`.
@@ -129,7 +129,7 @@ async def change_password(services: Services, caller: Caller, body: PasswordChan
 
 
 async def _check_current(services: Services, caller: Caller, password: str) -> None:
-    who = ("password", caller.token_id)
+    who = ("password", caller.token_id if caller.kind == SESSION else caller.id)
     services.guesses.check(who)
     services.guesses.wrong(who)  # before it is looked at: many at once are no way round
     try:

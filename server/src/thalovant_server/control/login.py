@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from thalovant_server.control import auditing, scopes
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.schemas import Login
@@ -40,6 +42,7 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
     record = TokenRecord(new_id("tok"), account.id, " ".join(granted), now, expires_at)
 
     async def work(transaction: Transaction) -> None:
+        await _check_still(transaction.connection, account)
         await tokens.forget_expired(transaction.connection, now - KEEP_EXPIRED_SECONDS * SECOND)
         await idempotency.forget_expired(transaction.connection, now)  # here: not on the path of a creation
         await tokens.add(transaction.connection, services.database.sealer, record, token)
@@ -61,6 +64,17 @@ async def log_in(services: Services, body: Login, address: str) -> dict[str, Any
         "scopes": granted,
         "token_id": record.id,
     }
+
+
+async def _check_still(connection: AsyncConnection, account: AccountRecord) -> None:
+    """Meanwhile its password may be another one, or it is disabled: what was signed in by then is over."""
+    now = await accounts.by_id(connection, account.id)
+    if now is None or not now.active or now.password_phc != account.password_phc:
+        raise _wrong()
+
+
+def _wrong() -> ApiError:
+    return ApiError(401, "Invalid email or password", "invalid_credentials")
 
 
 async def account_of(services: Services, email: str, password: str, address: str) -> AccountRecord:
@@ -92,7 +106,7 @@ async def _judged(services: Services, email: str, password: str, address: str) -
         services.throttle.forgive(attempt)  # it was not judged
         raise
     if account is None or not right or not account.active:
-        raise ApiError(401, "Invalid email or password", "invalid_credentials")
+        raise _wrong()
     services.throttle.succeeded(attempt)
     return account
 

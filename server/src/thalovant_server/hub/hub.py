@@ -153,7 +153,8 @@ class Hub:
         """
         if self._stopping:
             raise Refused(refusal.RESTARTING)
-        if self.throttle.wait(remote, access_key, self.clock.now()):
+        live = self._directory.credential(access_key) is not None
+        if self.throttle.wait(remote, access_key, self.clock.now(), live=live):
             raise Refused(refusal.THROTTLED)
 
     def failed(self, access_key: str, remote: str) -> float:

@@ -2,13 +2,13 @@
 """How often a client may fail to get in: per source address and per access key, without locking its owner out.
 
 Only failures count. Each address may fail with some access keys and with each of them some times; then it is refused
-without a look, for as long as its bucket takes to fill. Who has got in from an address with a key is always looked at
-there, whatever else fails at that address. The machine itself is never refused either: all its programs share one
-address. Whom nobody refuses waits a little for the next no. An access key's own bucket, over all addresses, refuses
-nobody, for anybody can empty it: it only makes the noes slower.
+without a look, for as long as its bucket takes to fill. A key that a client has is looked at there all the same, as
+long as it does not fail too often itself; who has got in with it from there always is. The machine itself is never
+refused either: all its programs share one address. Whom nobody refuses waits a little for the next no. An access key's
+own bucket, over all addresses, refuses nobody, for anybody can empty it: it only makes the noes slower.
 
-So a device with a revoked key does not shut out its neighbours behind the same router, also after a restart, when
-nobody is known: it is one key, and costs the address once.
+So neither a device with a revoked key nor a stranger shuts out the clients behind the same router, also after a
+restart, when nobody is known, and with a credential that was just made.
 
 Sans-I/O: the time, of a monotonic clock in seconds, is passed in. What is remembered is bounded, the longest unused is
 forgotten first; successes are kept apart, so no flood of failures makes anybody unknown. Keeps no access key, only
@@ -73,12 +73,16 @@ class ConnectThrottle:
         self._hold_back = hold_back
         self._salt = secrets.token_bytes(16)
 
-    def wait(self, address: str, access_key: str, now: float) -> float:
-        """Return 0.0 when this attempt is to be judged, else the seconds after which one would be."""
+    def wait(self, address: str, access_key: str, now: float, *, live: bool = False) -> float:
+        """Return 0.0 when this attempt is to be judged, else the seconds after which one would be.
+
+        `live`: a client has this access key, so nobody guessed it; what others fail at that address is not held
+        against it. Behind one router, or in a container, that address may be everybody's.
+        """
         source, key = source_of(address), self._short(access_key)
         if self._is_welcome(address, (source, key)):
             return 0.0
-        return max(self._sources.wait(source, now), self._pairs.wait((source, key), now))
+        return max(0.0 if live else self._sources.wait(source, now), self._pairs.wait((source, key), now))
 
     def failed(self, address: str, access_key: str, now: float) -> float:
         """Take note that an attempt failed; return the seconds after which to say so."""
