@@ -10,9 +10,10 @@ import asyncio
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import structlog
 import uvloop
@@ -45,6 +46,7 @@ from thalovant_server.hub.clock import LoopClock
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.presence_watch import PresenceWatch
+from thalovant_server.memory import MemoryKeeper
 from thalovant_server.presence_keeper import PresenceKeeper
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.server_tls import ServerTls
@@ -178,22 +180,23 @@ class Server:
             self._ready_file.publish(_ready(self._settings, data, directory, services.endpoints))
 
         self._keeper = CertificateKeeper(source, served, stamp, use)
-        self._keep(self._keeper)
+        self._keep("certificate keeper", self._keeper.run())
+        self._keep("memory keeper", MemoryKeeper().run())
         return _ready(self._settings, data, directory, services.endpoints)
 
     def reload(self, done: Callable[[], None]) -> None:
         """Read the certificates again; `done` is called when that is over, well or not. Only after `start`."""
         self._keeper.reload(done)
 
-    def _keep(self, keeper: CertificateKeeper) -> None:
-        """Keep the certificates fresh until the end."""
-        task = asyncio.create_task(keeper.run(), name="certificate-keeper")
+    def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have something kept in order until the end."""
+        task = asyncio.create_task(work, name=name.replace(" ", "-"))
 
         async def end(_: Drain) -> None:
             task.cancel()
             await asyncio.wait([task])
 
-        self._shutdown.at_end("certificate keeper", end)
+        self._shutdown.at_end(name, end)
 
     async def _keep_usage(self, keeper: UsageKeeper) -> None:
         """Read the asks of the day, and write them until the end, which is after the last ask."""

@@ -8,14 +8,20 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thalovant_server.gateways import listener
 from thalovant_server.gateways.listener import Listener, bind
+
+HEAD = b"\x16\x03\x01\0\x20\x01\0\0\x1c"
+"""A TLS record of 32 bytes: a hello of 28."""
 
 
 def open_sockets():
@@ -98,13 +104,89 @@ def test_the_address_dialled_decides_on_a_socket_for_both_families(on_port):
     async def scenario(port):
         for host in ("127.0.0.1", "::1", "127.0.0.9"):
             reader, writer = await asyncio.open_connection(host, port.listener.port)
-            writer.write(b"no TLS\r\n" * 4)
-            with_reset = await asyncio.gather(reader.read(), return_exceptions=True)
-            assert with_reset[0] == b"" or isinstance(with_reset[0], ConnectionError)
+            writer.write(HEAD + b"\0" * 28)  # begins like a hello, and is none
+            alert = await asyncio.gather(reader.read(), return_exceptions=True)
+            assert isinstance(alert[0], ConnectionError) or alert[0][:1] in (b"", b"\x15")
             writer.close()
         assert port.dialled == ["127.0.0.1", "::1", "127.0.0.9"]
 
     on_port(scenario)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03abc",
+        bytes(range(64)),
+        b"\x16\x03\x01\x40\x00\x01\x01\xff\xff" + bytes(64),
+        b"\x17\x03\x03\0\x20" + bytes(32),
+    ],
+    ids=["HTTP", "MQTT", "rubbish", "a hello of 128 KiB", "application data"],
+)
+def test_what_begins_no_hello_is_ended_before_tls_costs_anything(on_port, said):
+    async def scenario(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.listener.port)
+        writer.write(said)
+        (end,) = await asyncio.gather(reader.read(), return_exceptions=True)
+        assert end == b"" or isinstance(end, ConnectionError)
+        writer.close()
+        assert port.dialled == [], "no context was asked for"
+        await port.echo("127.0.0.1")
+
+    on_port(scenario)
+
+
+def test_a_hello_that_comes_byte_by_byte_gets_through(on_port):
+    async def scenario(port):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = port.client_tls.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.listener.port)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                for byte in outgoing.read():
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                incoming.write(await reader.read(65536))
+        writer.close()
+
+    on_port(scenario)
+
+
+def test_a_client_that_stops_within_the_first_bytes_is_ended(on_port):
+    async def scenario(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.listener.port)
+        writer.write(HEAD[:4])
+        (end,) = await asyncio.gather(reader.read(), return_exceptions=True)
+        assert end == b"" or isinstance(end, ConnectionError)
+        writer.close()
+        gone_reader, gone = await asyncio.open_connection("127.0.0.1", port.listener.port)
+        gone.write(HEAD[:4])
+        gone.write_eof()
+        (end,) = await asyncio.gather(gone_reader.read(), return_exceptions=True)
+        assert end == b"" or isinstance(end, ConnectionError)
+        gone.close()
+        await port.until(0)
+
+    on_port(scenario, handshake_seconds=0.1)
+
+
+@given(st.binary(max_size=32))
+def test_only_a_hello_of_some_kib_begins_one(head):
+    begins = listener.begins_hello(head)
+    assert begins == (head[:2] == b"\x16\x03" and len(head) > 8 and head[5] == 1 and head[6:9] <= b"\x00\x40\x00")
+
+
+def test_the_hello_of_a_real_client_is_one(tls):
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls[1].wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    hello = outgoing.read()
+    assert listener.begins_hello(hello) and listener.begins_hello(hello[:9]) and not listener.begins_hello(hello[:8])
 
 
 def test_bytes_go_through_with_nodelay(on_port):

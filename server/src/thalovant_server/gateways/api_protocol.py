@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import weakref
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,6 +102,13 @@ class ApiProtocol(HttpToolsProtocol):
         self._end_stall()
         if not self._upgraded:
             self._owner.lost()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nobody any more who holds this: what TLS has buffered would wait for the garbage collector."""
+        self._active = None
+        self.cycle = self.parser = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def pause_writing(self) -> None:
         """The client reads slower than the applications write: they wait, and not for ever."""
@@ -312,6 +320,7 @@ class ApiProtocol(HttpToolsProtocol):
             head += [name, b": ", value, b"\r\n"]
         protocol.data_received(b"".join([*head, b"\r\n"]))
         self.transport.set_protocol(protocol)
+        self._let_go()
 
     def send_400_response(self, msg: str) -> None:
         """Whatever the parser did not like; the text says nothing of what was sent."""
@@ -401,11 +410,12 @@ class _Flow(FlowControl):
 
     def __init__(self, owner: ApiProtocol, transport: asyncio.Transport) -> None:
         super().__init__(transport)
-        self._owner = owner
+        self._owner = weakref.ref(owner)
 
     def resume_reading(self) -> None:
         """Read on, unless something that came waits."""
-        if not self._owner.waiting:
+        owner = self._owner()
+        if owner is not None and not owner.waiting:
             super().resume_reading()
 
 

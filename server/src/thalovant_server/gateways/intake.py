@@ -80,6 +80,11 @@ class Intake:
         self._closed = True
         self._data, self._at = b"", 0
 
+    def forget(self) -> None:
+        """As `close`, and hold nothing of the connection any more: it need not wait for the garbage collector."""
+        self.close()
+        self._step, self._settle = _no_step, _no_settle
+
     def _work(self) -> None:
         """One slice."""
         self._waiting = False
@@ -111,3 +116,11 @@ class Intake:
         if self.pending and not self.held and not self._waiting:
             self._waiting = True
             self.lane.wait(self._work)
+
+
+def _no_step(data: bytes) -> tuple[int, bool]:
+    return 0, False
+
+
+def _no_settle() -> None:
+    pass

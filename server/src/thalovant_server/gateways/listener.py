@@ -4,6 +4,9 @@
 `loop.create_server` knows one TLS context a port. A client that dials an address and not a name says in its hello
 to nobody whom it means; only the socket that was accepted tells. So accepting is ours, TLS stays the loop's.
 
+TLS costs memory from its first byte on, so it begins only when that byte is there, and begins a hello: a socket on
+which nothing comes, or something else, costs next to nothing.
+
 It will not know what a protocol is, nor where certificates come from.
 """
 
@@ -28,8 +31,14 @@ BACKLOG = 1024
 BATCH = 64  # accepted at a turn of the loop: others have a turn, too
 # Honest handshakes take milliseconds. When so many are unfinished, the one that was begun first is ended for a new one.
 MOST_HANDSHAKES = 4096
+# Type, version and length of a TLS record; type and length of the hello in it (RFC 8446, sections 4 and 5.1).
+HELLO_HEAD = 9
+RECORD_HANDSHAKE, CLIENT_HELLO = 0x16, 0x01
+# Some hundred bytes up to 2 KiB with a key exchange of tomorrow; OpenSSL alone would collect 128 KiB.
+LONGEST_HELLO = 16 * 1024
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_SECONDS = 1.0
+LEAST_SECONDS = 1.0  # for TLS itself, of a client whose hello came late
 
 
 class Listener:
@@ -57,7 +66,8 @@ class Listener:
         self._sockets = sockets
         self._protocol = protocol
         self._context_for = context_for
-        self._seconds = {"ssl_handshake_timeout": handshake_seconds, "ssl_shutdown_timeout": linger_seconds}
+        self._seconds = handshake_seconds
+        self._linger = linger_seconds
         self._most = most_handshakes
         self._handshakes: dict[asyncio.Task[None], None] = {}  # in the order in which they were begun
         self._pauses: set[asyncio.TimerHandle] = set()
@@ -129,11 +139,52 @@ class Listener:
     async def _shake_hands(self, accepted: socket.socket) -> None:
         """Bring one client through TLS. From the call on, the socket is the loop's to close."""
         loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
+            if not await self._says_hello(accepted):
+                return
+            left = max(begun + self._seconds - loop.time(), LEAST_SECONDS)
             context = self._context_for(_address(accepted))
-            await loop.connect_accepted_socket(self._protocol, accepted, ssl=context, **self._seconds)
+            await loop.connect_accepted_socket(
+                self._protocol, accepted, ssl=context, ssl_handshake_timeout=left, ssl_shutdown_timeout=self._linger
+            )
         except (OSError, asyncio.CancelledError):  # whatever it sent was no TLS, too late, or cut off
             return
+
+    async def _says_hello(self, accepted: socket.socket) -> bool:
+        """Wait for the beginning of a TLS hello, and leave it there to be read; a socket without one is closed."""
+        accepted.setblocking(False)
+        try:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, HELLO_HEAD)  # drips wake nobody
+            async with asyncio.timeout(self._seconds):
+                await _readable(accepted)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            begins = begins_hello(accepted.recv(HELLO_HEAD, socket.MSG_PEEK))
+        except BaseException:
+            accepted.close()
+            raise
+        if not begins:
+            accepted.close()
+        return begins
+
+
+async def _readable(accepted: socket.socket) -> None:
+    """Wait until something is to be read, or the other side has closed."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(accepted, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(accepted)
+
+
+def begins_hello(head: bytes) -> bool:
+    """Tell whether these are the first bytes of a TLS hello of a length that one has."""
+    if len(head) < HELLO_HEAD:
+        return False
+    is_hello = head[0] == RECORD_HANDSHAKE and head[1] == 3 and head[5] == CLIENT_HELLO
+    return is_hello and int.from_bytes(head[6:9]) <= LONGEST_HELLO
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:

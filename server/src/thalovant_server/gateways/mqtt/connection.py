@@ -438,6 +438,9 @@ class MqttConnection(asyncio.Protocol):
         self._stop_timer()
         self._out.clear()
         self._gateway.closed(self)
+        self._intake.forget()
+        if self._reader.error is not None:
+            self._reader.error.__traceback__ = None  # its frames hold this connection, and what TLS has buffered
         self.gone.set_result(None)
 
     def _stop_timer(self) -> None:
