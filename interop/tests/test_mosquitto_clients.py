@@ -18,7 +18,7 @@ pytestmark = pytest.mark.foreign
 REFUSED_SUBSCRIPTIONS = (
     "#", "+/#", "hubs/#", "hubs/+/clients/+/s2c", "$SYS/#", "$CONTROL/#", "{neighbour}/s2c", "{neighbour}/out",
     "{neighbour}/status", "{neighbour}/c2s", "{neighbour}/in", "$share/g/{neighbour}/s2c", "{own}/c2s", "{own}/in",
-    "{own}/s2c/", "{own}/#", "{own}/+",
+    "{own}/s2c/", "{own}/#", "{own}/+", "$share/g/#", "{own}/s2c\u0301", "{neighbour}/#",
 )  # fmt: skip
 HELLO = json.dumps({"msg_type": "hello", "payload": {"pubkey": "", "session": {"session_id": "s"}, "site_id": "x"}})
 REFUSED_PUBLISHES = (
@@ -28,6 +28,9 @@ REFUSED_PUBLISHES = (
     "{own}/s2c",
     "{own}/out",
     "other",
+    "$SYS/broker/load",
+    "$CONTROL/dynamic-security/v1",
+    "hubs/somebody-elses/clients/own/c2s",
 )
 
 
@@ -150,6 +153,30 @@ def test_a_publish_to_anything_else_ends_the_connection(
             mosquitto("mosquitto_pub", *address, *credential(own), "-t", fill(topic, identities), "-m", "x")
         )
         assert code != 0, output
+        witness.kill()
+        assert "PUBLISH" not in witness.communicate(timeout=10)[0]
+
+
+@pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
+@pytest.mark.parametrize("password", ["own", "wrong"])
+def test_a_will_at_a_neighbour_is_refused_and_never_published(
+    password: str, version: str, identities: tuple[Any, Any], address: list[str]
+) -> None:
+    own, neighbour = identities
+    status = f"{neighbour.topic_prefix}/status"
+    with mosquitto(
+        "mosquitto_sub", *address, *credential(neighbour), "-i", "will-witness", "-t", status, "-d", "-W", "20"
+    ) as witness:
+        subscribed(witness)
+        code, output = finished(
+            mosquitto(
+                "mosquitto_sub", *address, "-V", version, "-u", own.username, "-W", "5",
+                "-t", f"{own.topic_prefix}/s2c",
+                "-P", own.password if password == "own" else "wrong",
+                "--will-topic", status, "--will-payload", "offline", "--will-retain",
+            )
+        )  # fmt: skip
+        assert code != 0 and ("not authori" in output.lower() or "bad user name" in output.lower()), output
         witness.kill()
         assert "PUBLISH" not in witness.communicate(timeout=10)[0]
 
