@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant import HubDataPlaneEndpoints, ThalovantClient, ThalovantDoctorReport, probing
+from thalovant import AsyncThalovantClient, HubDataPlaneEndpoints, ThalovantClient, ThalovantDoctorReport, probing
 from thalovant.doctor import Found
 from thalovant.examining import examine, named_protocols
 from thalovant.probing import Patience, Probe
@@ -111,6 +111,25 @@ def test_a_denied_ask(hub: Any, examined: Any) -> None:
     hub.script.answer = lambda turn: turn.say("hive.policy.denied", denied)
     report = examined("https")
     assert (stopped_at(report), code_of(report)) == (["https ask"], "policy_denied")
+
+
+def test_an_agent_that_fails(hub: Any, examined: Any) -> None:
+    hub.script.answer = lambda turn: turn.say("hive.query.timeout", {"error": "no_answer"})
+    report = examined("wss")
+    assert (stopped_at(report), code_of(report)) == (["wss ask"], "agent_failed")
+
+
+def test_an_address_of_this_machine_needs_no_tls(hub: Any) -> None:
+    async def main() -> list[Found]:
+        async with listening(says_nothing) as port:
+            endpoints = HubDataPlaneEndpoints(wss=f"ws://localhost:{port}")
+            identity = replace(hub.identity(), data_plane_endpoints=endpoints)
+            client = AsyncThalovantClient(identity, protocol="wss", connect_timeout=0.2, auto_reconnect=False)
+            return await Probe(identity, "wss", lambda _: client, Patience(0.5)).walk()
+
+    found = {one.check.name: one.check for one in asyncio.run(main())}
+    assert (found["wss tls"].status, found["wss tls"].detail) == ("ok", "not used: the address is of this machine")
+    assert found["wss credential"].code == "port_silent"
 
 
 def test_a_hub_without_an_answer_is_well(hub: Any, examined: Any) -> None:
