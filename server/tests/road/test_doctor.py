@@ -380,6 +380,9 @@ def test_a_key_that_is_not_the_one_the_hub_knows(
         assert device.ask("mine").ok
     examined = examine(identity, "--protocol", carrier)
     assert (examined.exit_code, examined.told["code"]) == (1, "client_key_rejected")
+    quiet = examine(identity, "--protocol", carrier, "--no-ask")
+    assert (quiet.exit_code, quiet.told["code"]) == (1, "client_key_rejected")
+    assert quiet.step(f"{carrier} handshake")["status"] == "failed"
     with ThalovantClient(identity, protocol=carrier, noise_state_dir=str(tmp_path / "the device's")) as device:
         assert device.ask("still mine").ok
 

@@ -370,7 +370,8 @@ class Probe:
             await client.wait_closed(HANG_UP_WAIT)
         except ThalovantTimeoutError:
             return
-        await client.connect()  # raises what that meant
+        client._keeper.refuse_if_over()  # raises what that meant, where it is for good
+        await client.connect()  # else it is met again
         said = (await client.connection_info()).last_error or "The hub hung up."
         raise ThalovantConnectionError(said)
 
