@@ -8,6 +8,7 @@ type.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 import weakref
@@ -17,8 +18,18 @@ from typing import Any, NoReturn
 import httpx2
 
 from thalovant.api_session import MAX_ANSWER, HttpAnswer, HttpRequest
+from thalovant.diagnoses import Diagnosis
 from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError
-from thalovant.transports.tls import NAME_ADVICE, bundle_advice, client_context, is_other_authority, is_other_name
+from thalovant.transports.base import why_unreachable
+from thalovant.transports.tls import (
+    NAME_ADVICE,
+    bundle_advice,
+    client_context,
+    is_expired,
+    is_not_yet_valid,
+    is_other_authority,
+    is_other_name,
+)
 
 Opened = Callable[[HttpAnswer], None]
 
@@ -221,14 +232,29 @@ def _explain(error: Exception, request: HttpRequest, timeout: float, advice: str
         text = f"{could_not}: it gave no HTTP answer. Use https: it seems to take encrypted connections only."
     else:
         text = f"{could_not}: {_reason(error).rstrip('. ')}. {advice}"
+    unreachable = ThalovantAPIUnreachableError(text)
+    unreachable.diagnosis = _diagnosis(error, where, timeout, own_authority)
     # `from None`: a hundred lines of the HTTP library would say no more than this line.
-    raise ThalovantAPIUnreachableError(text) from None
+    raise unreachable from None
+
+
+def _diagnosis(error: Exception, where: str, timeout: float, own_authority: bool) -> Diagnosis | None:
+    """What is wrong, as `doctor` would have it of a hub there; None where the HTTP library says too little."""
+    if isinstance(error, httpx2.TimeoutException):
+        error = TimeoutError()
+    known = ssl.SSLError, TimeoutError, socket.gaierror, ConnectionRefusedError
+    cause = next((link for link in _chain(error) if isinstance(link, known)), None)
+    host = where.partition("://")[2].partition("/")[0]
+    return None if cause is None else why_unreachable(host, cause, timeout, own_authority=own_authority)
 
 
 def _trust_advice(error: BaseException, where: str, own_authority: bool) -> str:
     refusals = [link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)]
     if any(map(is_other_name, refusals)):
         return NAME_ADVICE
+    dated = next((one for one in refusals if is_expired(one) or is_not_yet_valid(one)), None)
+    if dated is not None:
+        return why_unreachable(where, dated, 0.0).advice
     login = (
         f"`thalovant login {where} --ca DIR/ca.pem` (DIR: the server's data directory), or from another machine "
         f"`thalovant login {where} --ca-fingerprint SHA256` (`thalovant-server up` prints it)"
