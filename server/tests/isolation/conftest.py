@@ -14,40 +14,10 @@ import pytest
 from thalovant import ThalovantControlPlane
 from thalovant_server.isolation.moves import HELLO, Party, Scene
 from thalovant_server.isolation.streams import TlsStream
-from thalovant_server.isolation.throwaway import Throwaway
-from thalovant_server.testing import ServerProcess
 from thalovant_server.testing.directory import cheap_stretch
 from thalovant_server.testing.in_process import InProcessServer
 
 SCENE = Scene(Party("key-A", "secret-A", "hubs/h1/clients/a"), Party("key-B", "secret-B", "hubs/h1/clients/b"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with its hub `demo`."""
-    with ServerProcess(tmp_path_factory.mktemp("isolation") / "data", strict=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def api(server: ServerProcess) -> Iterator[ThalovantControlPlane]:
-    """The control plane client, signed in as the admin; this process trusts the server meanwhile."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        with ThalovantControlPlane(server.ready["api_url"]) as plane:
-            plane.login(*server.admin)
-            yield plane
-
-
-@pytest.fixture
-def throwaway(api: ThalovantControlPlane, server: ServerProcess) -> Iterator[tuple[Throwaway, Throwaway]]:
-    """An attacker and a neighbour, each on a hub of its own if the test makes one."""
-    made = [api.create_client_identity(server.ready["hub_id"], name=name) for name in ("attacker", "neighbour")]
-    first, second = (Throwaway(each.client_id or "", each.identity) for each in made)
-    yield first, second
-    for each in (first, second):
-        api.delete_client(each.client_id)
 
 
 @pytest.fixture(scope="module")
