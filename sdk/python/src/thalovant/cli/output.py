@@ -42,12 +42,17 @@ def is_for_people(stream: object) -> bool:
 
 def print_json(value: object) -> None:
     """Print one JSON document over several lines."""
-    say(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    say(_harmless(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
 def json_line(value: object) -> str:
     """Return one JSON document as one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return _harmless(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str))
+
+
+def _harmless(document: str) -> str:
+    """The same JSON with what steers a terminal as escapes: `json` leaves U+009B and its like as they are."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in document)
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
