@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ class Shell:
         return err
 
     def run(self, line: str) -> tuple[Any, str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["thalovant", *line.split()])
+        self._monkeypatch.setattr(sys, "argv", ["thalovant", *shlex.split(line, comments=True)])
         with pytest.raises(SystemExit) as left:
             main()
         out, err = self._capsys.readouterr()
@@ -135,6 +136,28 @@ def test_the_whole_life_of_a_client(shell: Shell) -> None:
     shell("clients remove lantern --yes")
     assert "(hub_refused)" in shell.refused(f"ask gone {new} --protocol wss")
     assert "no client 'lantern'" in shell.refused("clients show lantern")
+
+
+def readme(section: str) -> list[str]:
+    """The commands of `thalovant` that the README shows in a section."""
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    lines = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0].splitlines()
+    return [line.partition("thalovant ")[2] for line in lines if line.startswith("    thalovant ")]
+
+
+def test_who_is_online_rotate_and_revoke_of_the_readme_line_by_line(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line as it is there, one after the other, where the five minutes end; a person says yes to what is asked."""
+    shell("identity create demo --name kitchen-light")
+    shell('ask "Is anybody there?" --protocol mqtt')
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    lines = readme("Who is online, rotate, revoke")
+    said = {line.partition("#")[0].strip(): shell(line) for line in lines}
+    assert "clients remove kitchen-light" in said and "clients finish kitchen-light" in said
+    log = said["audit --client kitchen-light"]
+    assert all(action in log for action in ("client.removed", "client.paused", "policy.changed", "credential.rotated"))
 
 
 def test_a_rotation_that_is_cancelled_leaves_the_old_one(shell: Shell) -> None:

@@ -426,6 +426,23 @@ class TestAudit:
         done(signed_in("audit", "--client", "client-gone"))
         assert api_server.seen[-1].query["client_id"] == "client-gone"
 
+    def test_a_client_that_is_gone_is_found_by_its_name(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        def removed(number: int, name: str) -> dict[str, Any]:
+            return {**AUDIT[1], "id": f"{number + 9}", "target": {"id": f"client-{number}", "name": name}}
+
+        log = [removed(80, "gone"), removed(81, "other"), removed(82, "other"), removed(81, "other")]
+
+        def script(seen: Seen) -> tuple[int, Any]:
+            if seen.query.get("action") == "client.removed":
+                return 200, {"data": log}
+            return 200, {"data": AUDIT if seen.path.endswith("/audit") else []}
+
+        api_server.script = script
+        done(signed_in("audit", "--client", "gone"))
+        assert api_server.seen[-1].query["client_id"] == "client-80"
+        assert "client-81, client-82. (which_client)" in error(signed_in("audit", "--client", "other"))
+        assert "thalovant audit --client ID (unknown_client)" in error(signed_in("audit", "--client", "never"))
+
     @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["people", "programs"])
     def test_followed(
         self, signed_in: Typed, api_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from thalovant.cli.client_named import HubName, client_called
+from thalovant.cli.errors import CommandError
 from thalovant.cli.hubs import hub_called
 from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, json_line, print_json, print_table, printable, say
@@ -25,6 +26,8 @@ from thalovant.errors import ThalovantAPIUnreachableError
 __all__ = ["app"]
 
 POLL = 2.0  # seconds between two looks at the log
+_LOOK_BACK = 1000  # removals among which a name is looked for
+_SHOWN = 5
 HEAD = ("TIME", "WHO", "FROM", "ACTION", "OF", "OUTCOME")
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -41,7 +44,7 @@ def audit(
     context: typer.Context,
     hub: HubName = None,
     client: Annotated[
-        str | None, typer.Option(help="Of this client: its name, or its id, also after it is gone.", metavar="CLIENT")
+        str | None, typer.Option(help="Of this client: its name or its id, also after it is gone.", metavar="CLIENT")
     ] = None,
     action: Annotated[str | None, typer.Option(help="Only this, like credential.rotated.", metavar="ACTION")] = None,
     denied: Annotated[bool, typer.Option("--denied", help="Only what was refused.")] = False,
@@ -125,8 +128,35 @@ def _hub_id(api: ThalovantControlPlane, hub: str | None) -> str | None:
 
 
 def _client_id(api: ThalovantControlPlane, client: str, hub: str | None) -> str:
-    """The id of a client; what looks like one is taken as it is, for the log outlives its clients."""
-    return client if client.startswith("client-") else str(client_called(api, client, hub)["id"])
+    """The id of a client, also of one that is gone: the log outlives its clients."""
+    if client.startswith("client-"):
+        return client
+    try:
+        return str(client_called(api, client, hub)["id"])
+    except CommandError as error:
+        if error.code != "unknown_client":
+            raise
+        gone = _removed_clients(api, client, hub)
+        if len(gone) == 1:
+            return gone[0]
+        if not gone:
+            raise CommandError(
+                f"No client is called {client!r}, nor was one of late; one that is gone for long is found by its id: "
+                "thalovant audit --client ID",
+                code=error.code,
+            ) from None
+        raise CommandError(
+            f"{len(gone)} clients that are gone were called {client!r}; say which by its id: thalovant audit --client "
+            f"ID, newest first {', '.join(gone[:_SHOWN])}.",
+            code="which_client",
+        ) from None
+
+
+def _removed_clients(api: ThalovantControlPlane, name: str, hub: str | None) -> list[str]:
+    """The ids of the clients of that name that are gone, newest first, as far back as is looked."""
+    asked: dict[str, Any] = {"action": "client.removed", "hub_id": _hub_id(api, hub)}
+    removed = [one.get("target") or {} for one in islice(_newest_first(api, asked), _LOOK_BACK)]
+    return list(dict.fromkeys(str(one.get("id")) for one in removed if one.get("name") == name))
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
