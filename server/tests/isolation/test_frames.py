@@ -166,6 +166,10 @@ class Device:
     def ask(self, text: str) -> str:
         """What the agent, an echo, says to it."""
         self.send(*self.seal(text))
+        return self.hear()
+
+    def hear(self) -> str:
+        """The next thing that the agent says."""
         while not self._heard:
             self._take()
         return self._heard.pop(0)
@@ -253,7 +257,7 @@ def test_a_neighbours_frame_is_nobody_elses(carrier: str, enter: Callable[..., D
     (caught,) = neighbour.seal("for the hub alone")
     assert _ended(attacker, caught) == UNREADABLE[carrier]
     neighbour.send(caught)  # it is the neighbour's to send, once
-    assert neighbour.ask("next") == "for the hub alone"
+    assert neighbour.hear() == "for the hub alone"
 
 
 @pytest.mark.parametrize("carrier", ROADS)
@@ -263,7 +267,7 @@ def test_a_frame_of_another_session_of_the_same_client_is_not_taken(carrier: str
     (frame,) = older.seal("of the older one")
     assert _ended(newer, frame) == UNREADABLE[carrier]
     older.send(frame)
-    assert older.ask("next") == "of the older one"
+    assert older.hear() == "of the older one"
 
 
 @pytest.mark.parametrize("carrier", ROADS)
