@@ -98,6 +98,8 @@ def test_it_is_one_of_them_and_none_is_earlier(steps: list[diagnoses.Step]) -> N
         ("The hub, or MQTT for this hub, is turned off. Its owner can turn it on.", "protocol_off"),
         ("handshake failure: wrong password or altered offer", "wrong_password"),
         ("The hub closed the connection (1013: too many failed attempts from here, try again later).", "throttled"),
+        ("The hub closed the connection (1008: this client is paused).", "client_paused/told"),
+        ("This client is paused. Its owner can resume it.", "client_paused/told"),
         ("invalid api key", None),
         ("", None),
     ],

@@ -106,6 +106,17 @@ def test_when_a_refusal_of_a_polled_hub_is_about_the_handshake(
     asyncio.run(main())
 
 
+def test_a_pause_that_ends_a_session_is_named() -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        link.opened_at, link.ready_at, link.heard = 1.0, 1.0, True
+        error = link._error_of(Loss('The broker ended the connection. It said: "This client is paused".', refused=True))
+        assert isinstance(error, ThalovantHubRefusedError) and error.diagnosis is not None
+        assert error.diagnosis.code == "client_paused"
+
+    asyncio.run(main())
+
+
 def test_a_loss_during_the_handshake_ends_the_opening() -> None:
     async def main() -> None:
         carrier = Carrier()

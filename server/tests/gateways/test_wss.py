@@ -521,7 +521,7 @@ def test_a_refused_client_that_redials_is_one_warning(run_port):
     with structlog.testing.capture_logs() as logs:
         run_port(main)
     [warned] = [each for each in logs if each["event"] == "refused" and each["log_level"] == "warning"]
-    assert (warned["code"], warned["remote"]) == ("revoked", "127.0.0.1")
+    assert (warned["code"], warned["remote"]) == ("paused", "127.0.0.1")
 
 
 def test_nodelay_is_set(run_port):

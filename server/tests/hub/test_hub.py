@@ -228,7 +228,7 @@ def test_who_is_not_admitted(run_rig):
         assert outside[0] == outside[1]
         assert refusal_of(rig, "key-2", None, "wss").code == "wrong_hub"
         assert refusal_of(rig, "key-1", "no-such-hub", "wss").code == "wrong_hub"
-        assert refusal_of(rig, "key-3", "h1", "wss").code == "revoked"
+        assert refusal_of(rig, "key-3", "h1", "wss").code == "paused"
         assert rig.hub.admit("key-1", None, "wss").id == 1
         rig.put_hub("h1", protocols={"mqtt"})
         assert refusal_of(rig, "key-1", "h1", "wss").code == "protocol_off"

@@ -261,5 +261,5 @@ def test_what_was_loaded_is_told_to_nobody() -> None:
 @pytest.mark.parametrize("code", sorted(each.code for each in vars(refusal).values() if isinstance(each, Refusal)))
 def test_every_refusal_has_a_word(code: str) -> None:
     words = {value for name, value in vars(presence).items() if name.isupper() and isinstance(value, str)}
-    words |= {"revoked", "protocol_off", "hub_off", "slow_reader", "server_busy", "server_failed"}
+    words |= {"paused", "revoked", "protocol_off", "hub_off", "slow_reader", "server_busy", "server_failed"}
     assert word_for(Refusal(code, "", 1000, 200)) in words

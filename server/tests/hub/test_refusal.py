@@ -18,6 +18,7 @@ def test_only_refusals_of_a_credential_close_with_1008():
         "wrong_hub",
         "invalid_authorization",
         "revoked",
+        "paused",
         "protocol_off",
         "hub_off",
         "handshake_failed",

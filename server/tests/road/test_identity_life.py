@@ -148,7 +148,12 @@ END = {
     "https": 403,
 }
 REFUSED = {"mqtt 5": ("CONNACK", 0x86), "mqtt 4": ("CONNACK", 5), "wss": (1008, "invalid api key"), "https": 403}
-PAUSED = {**REFUSED, "wss": (1008, "this credential was revoked")}
+PAUSED = {**REFUSED, "mqtt 5": ("CONNACK", 0x87), "wss": (1008, "this client is paused")}
+END_OF_PAUSED = {
+    **END,
+    "mqtt 5": ("DISCONNECT", 0x87, b"This client is paused. Its owner can resume it."),
+    "wss": PAUSED["wss"],
+}
 
 
 @pytest.mark.parametrize("how", ["finished", "cancelled", "replaced", "expired", "paused", "removed"])
@@ -173,10 +178,12 @@ def test_a_credential_that_ends_is_cut_on_every_carrier_and_refused(
         plane.pause_client(client)
     else:
         plane.delete_client(client)
-    assert lost.ends() == END
+    assert lost.ends() == (END_OF_PAUSED if how == "paused" else END)
     assert kept is None or kept.goes_on()
     assert lost.refused() == (PAUSED if how == "paused" else REFUSED)
     if how == "paused":
+        denied = plane.list_audit(client_id=client, action="session.refused")["data"]
+        assert {(each["code"], each["hub_id"]) for each in denied} == {("paused", running.ready["hub_id"])}
         plane.resume_client(client)
         assert lost.open().goes_on()
 

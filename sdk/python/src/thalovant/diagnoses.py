@@ -178,6 +178,11 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "{told} The session was up: its credential was removed or rotated since.",
         "Create a fresh identity, or use the newest file of this one.",
     ),
+    "client_paused/told": (
+        "credential",
+        "{told} The client is paused.",
+        "Its owner can resume it: `thalovant clients resume NAME`.",
+    ),
     "protocol_off": (
         "credential",
         "{told} {protocol}, or the whole hub, is turned off.",
@@ -335,6 +340,7 @@ def diagnosed(kind: Callable[..., E], diagnosis: Diagnosis, **options: Any) -> E
 # How hubs of ours word their refusals. They race with frames under way (contract 10.1), so that only the code means
 # something to the session; here they only make a sentence more exact.
 _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
+    ("client is paused", "client_paused/told"),
     ("this hub is turned off", "hub_off"),
     ("this protocol is turned off", "protocol_off"),
     ("MQTT for this hub, is turned off", "protocol_off"),
@@ -346,7 +352,7 @@ _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
 
 
 def of_refusal(words: str) -> str | None:
-    """The code of what a hub says in refusing a credential; None when that says no more than that it is refused."""
+    """The entry for what a hub says in refusing a credential; None when that says no more than that it is refused."""
     return next((code for phrase, code in _REFUSALS if phrase in words), None)
 
 

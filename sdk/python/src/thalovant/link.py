@@ -36,6 +36,7 @@ __all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Incoming", "Link"]
 
 REFUSING_CODES = (1000, 1005, 1008)
 BUSY_CODES = (1012, 1013)
+STANDING = ("client_paused/told",)  # what a hub says of a session that was up, too
 REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
 KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
 MAX_SESSIONS = 256
@@ -275,7 +276,9 @@ class Link:
                 return diagnosed(ThalovantConnectionError, diagnose(code, told=loss.text))
             return ThalovantConnectionError(loss.text)
         self.refused_at_once = young and self.ready_at is not None
-        code = (of_refusal(loss.text) or "credential_refused") if young else "credential_withdrawn"
+        said = of_refusal(loss.text)
+        later = said if said in STANDING else "credential_withdrawn"
+        code = (said or "credential_refused") if young else later
         told = f"{loss.text} It does not accept this identity." if young else loss.text
         protocol = self.transport.protocol.upper()
         return diagnosed(ThalovantHubRefusedError, diagnose(code, told=told, said=told, protocol=protocol))

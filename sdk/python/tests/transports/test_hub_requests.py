@@ -143,6 +143,7 @@ def test_what_an_answer_means(status: int, body: Any, kind: type, text: str) -> 
         (403, "Invalid authorization", "credential_refused"),
         (403, "this hub is turned off", "hub_off"),
         (403, "this protocol is turned off for this hub", "protocol_off"),
+        (403, "this client is paused", "client_paused"),
         (403, "handshake failure: wrong password or altered offer", "wrong_password"),
         (503, "the server is busy, try again later", "server_busy"),
         (429, "too many failed attempts from here, try again later", "throttled"),

@@ -80,6 +80,13 @@ CONNACK_TEXTS = {
 }
 
 
+def test_a_paused_client_is_told_how_to_go_on():
+    error = answers().refusal(LoginRefused(0x87, "This client is paused. Its owner can resume it."))
+    assert isinstance(error, ThalovantHubRefusedError)
+    assert error.diagnosis is not None and error.diagnosis.code == "client_paused"
+    assert str(error).endswith("The client is paused. Its owner can resume it: `thalovant clients resume NAME`.")
+
+
 @pytest.mark.parametrize("code", sorted(CONNACK_CODES - {0, 0x84}))
 def test_every_connack(code: int) -> None:
     error = answers().refusal(LoginRefused(code, "the words"))

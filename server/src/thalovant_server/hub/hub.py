@@ -329,7 +329,7 @@ class Hub:
 
     def _fault(self, credential: CredentialEntry, hub: HubEntry, carrier: str) -> Refusal | None:
         if not credential.active:
-            return refusal.REVOKED
+            return refusal.PAUSED
         if not hub.active:
             return refusal.HUB_OFF
         return None if carrier in hub.protocols else refusal.PROTOCOL_OFF

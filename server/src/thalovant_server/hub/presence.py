@@ -37,6 +37,7 @@ PROTOCOL_ERROR = "protocol_error"
 # Refusals that have a word of their own; of the others the client's messages are the cause.
 _WORDS = {
     "revoked": "revoked",  # the credential of that session is gone, and the client is not
+    "paused": "paused",
     "protocol_off": "protocol_off",
     "hub_off": "hub_off",
     "unresponsive": NO_SIGN_OF_LIFE,

@@ -65,6 +65,8 @@ UNKNOWN_KEY = Refusal("unknown_key", "invalid api key", CREDENTIAL, 403, CONNACK
 WRONG_HUB = Refusal("wrong_hub", "invalid api key", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 INVALID_AUTHORIZATION = Refusal("invalid_authorization", "invalid authorization", CREDENTIAL, 400, CONNACK_BAD_LOGIN)
 REVOKED = Refusal("revoked", "this credential was revoked", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
+# Told to whoever has the key: it is its owner's business to resume it, and a new identity would not help.
+PAUSED = Refusal("paused", "this client is paused", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 PROTOCOL_OFF = Refusal(
     "protocol_off", "this protocol is turned off for this hub", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
 )

@@ -106,6 +106,8 @@ class FakeHub:
         if not hub.active or "mqtt" not in hub.protocols:
             raise Refused(Refusal("protocol_off", "", 1008, 403, 5))
         found: CredentialEntry = self.directory.credential(access_key)
+        if not found.active:
+            raise Refused(refusal.PAUSED)
         return found
 
     def budget_of(self, credential: CredentialEntry) -> Account:

@@ -121,8 +121,16 @@ def test_an_unknown_user_and_a_wrong_password_look_the_same(rig: SimpleNamespace
     async def main() -> None:
         async with rig.Endpoint(tls=tls) as endpoint:
             endpoint.change(2, active=False)
-            raws = [raw_connect(b"nobody"), raw_connect(b"key-a", b"wrong"), raw_connect(b"key-b")]
+            raws = [raw_connect(b"nobody"), raw_connect(b"key-a", b"wrong"), raw_connect(b"key-b", b"wrong")]
             assert len({await speak(endpoint, raw) for raw in raws}) == 1
+
+
+def test_a_paused_client_with_the_right_password_is_told_so(rig: SimpleNamespace, tls: Tls) -> None:
+    async def main() -> None:
+        async with rig.Endpoint(tls=tls) as endpoint:
+            endpoint.change(2, active=False)
+            got = await speak(endpoint, raw_connect(b"key-b"))
+            assert got[3] == 0x87 and got.endswith(b"This client is paused. Its owner can resume it.")
 
     run(main())
 

@@ -56,6 +56,7 @@ def test_what_a_client_brought_about_has_none(code: str) -> None:
         ("protocol_off", 0x87, 0x98),
         ("hub_off", 0x87, 0x98),
         ("revoked", 0x87, 0x87),
+        ("paused", 0x87, 0x87),
         ("bad_will", 0x87, 0x87),
         ("too_many_connections", 0x97, 0x97),
         ("busy", 0x89, 0x89),

@@ -67,6 +67,7 @@ WHY_OVER = {
     "taken_over": TAKEN_OVER,
     "restart": SERVER_STOPPED,
     "revoked": "revoked",
+    "paused": "paused",
     "hub_off": "hub_off",
     "slow_reader": "slow_reader",
     "busy": "server_busy",
@@ -233,7 +234,7 @@ class MqttGateway:
         self._hub.check_rate(name, remote)
         found = self._directory.credential(name)
         matches = self._directory.check_mqtt_password(found or _NOBODY, connect.password or b"")
-        if found is None or not matches or not connect.password or not found.active:
+        if found is None or not matches or not connect.password:
             raise Refused(BAD_LOGIN, self._hub.failed(name, remote))
         credential = self._hub.admit(found.access_key, found.hub_id, CARRIER, remote)
         again = self._roster.find(credential.id, connect.client_id) is not None
@@ -286,7 +287,10 @@ class MqttGateway:
         now = self._directory.credential_by_id(credential_id)
         for connection in self._roster.of_credential(credential_id):
             if connection.place is not None and not still_good(connection.place.credential, now):
-                connection.end("revoked", "The credential was revoked or changed.")
+                if now is not None and not now.active:
+                    connection.end("paused", "This client is paused.")
+                else:
+                    connection.end("revoked", "The credential was revoked or changed.")
         if now is None:
             self._presence.forget(credential_id)
 

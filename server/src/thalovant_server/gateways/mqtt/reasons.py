@@ -57,6 +57,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "wrong_hub": _UNKNOWN,
         "invalid_authorization": Reason(Code.BAD_USER_NAME_OR_PASSWORD, Code.NOT_AUTHORIZED, _FRESH),
         "revoked": _both(Code.NOT_AUTHORIZED, f"This credential was revoked or changed. {_FRESH}"),
+        "paused": _both(Code.NOT_AUTHORIZED, "This client is paused. Its owner can resume it."),
         "protocol_off": _MQTT_OFF,
         "hub_off": _MQTT_OFF,
         "handshake_failed": _both(Code.NOT_AUTHORIZED, f"The handshake failed: wrong password. {_FRESH}"),
