@@ -106,3 +106,17 @@ def test_the_key_that_signs_is_made_once_and_sealed(in_world: Run) -> None:
         assert key not in world.services.database.path.read_bytes()
 
     in_world(scenario)
+
+
+def test_an_export_of_one_who_does_not_see_everything_says_whose_it_is(in_world: Run) -> None:
+    """Nobody may take it for the whole log."""
+
+    async def scenario(world: World) -> None:
+        hub, ann = await world.make_hub("one"), await world.add_account("ann")
+        asked = {"name": "auditor", "scopes": ["audit:read"], "hub_ids": [hub["id"]]}
+        limited = (await world.call("POST", "/v1/auth/api-tokens", asked)).json()["access_token"]
+        assert verify(await export(world, token=limited)).filters == {"limited_to_hubs": hub["id"]}
+        assert verify(await export(world, token=ann)).filters == {"seen_by": "user-ann"}
+        assert verify(await export(world)).filters == {}
+
+    in_world(scenario)

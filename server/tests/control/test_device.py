@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -205,6 +206,15 @@ def test_guessing_codes_stops_the_one_who_guesses_and_nobody_else(in_world: Run)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
         assert (await answer(world, begun, "approve", guesser)).status_code == 429
         assert (await answer(world, begun, "approve")).status_code == 200
+
+    in_world(scenario)
+
+
+def test_guessing_many_codes_at_once_is_no_way_round(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        guesses = [world.call("GET", f"/v1/auth/device/codes/WRONG{number:03}") for number in range(40)]
+        statuses = [each.status_code for each in await asyncio.gather(*guesses)]
+        assert (statuses.count(404), statuses.count(429)) == (20, 20)
 
     in_world(scenario)
 

@@ -55,6 +55,12 @@ def reader(caller: Caller) -> Reader:
     return Reader(None if caller.is_admin else caller.id, caller.hub_ids)
 
 
+def bounds(caller: Caller) -> dict[str, str | None]:
+    """Return what keeps a caller from reading all of it, to be signed with an export: it is not taken for the whole."""
+    hubs = None if caller.hub_ids is None else " ".join(sorted(caller.hub_ids))
+    return {"seen_by": None if caller.is_admin else caller.id, "limited_to_hubs": hubs}
+
+
 def shown(entry: WrittenEntry) -> dict[str, Any]:
     """Return an entry as the API and the export show it."""
     return {

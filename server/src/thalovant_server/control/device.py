@@ -192,11 +192,12 @@ async def waiting(services: Services, caller: Caller, code: str) -> DeviceLogin:
     """
     who = ("user-code", caller.id)
     services.guesses.check(who)
+    services.guesses.wrong(who)  # before it is looked at: many at once are no way round
     async with services.database.read() as connection:
         login = await device_logins.by_user_code(connection, typed_code(code))
     if login is None or login.state != PENDING or login.expires_at <= services.clock():
-        services.guesses.wrong(who)
         raise _not_found()
+    services.guesses.forgive(who)
     return login
 
 

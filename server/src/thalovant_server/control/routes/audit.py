@@ -83,7 +83,7 @@ async def export_audit_log(
     same = {"hub_id": hub_id, "client_id": client_id, "action": action, "outcome": outcome}
     moments = {"since": micros(since), "until": micros(until)}
     asked = {**same, **{name: None if at is None else time_text(at) for name, at in moments.items()}}
-    writer = ExportWriter(await audit.signing_key(services), asked)
+    writer = ExportWriter(await audit.signing_key(services), {**asked, **audit.bounds(caller)})
     wanted = Wanted(hub_id=hub_id, client_id=client_id, action=action, outcome=outcome, **moments)
     lines = audit.export(services, caller, wanted, writer)
     return StreamingResponse(lines, media_type=JSON_LINES, headers=HEADERS)
