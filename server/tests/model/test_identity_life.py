@@ -3,7 +3,7 @@
 
 What must hold after every step: a credential that is revoked, expired, paused or replaced has no session and gets
 none; one that is good gets one; a client has at most two; no two ever share a topic prefix; the audit log has one entry
-a change.
+a change. And in the end none of the secrets shows in what server and clients wrote.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from thalovant import ThalovantClient, ThalovantIdentity
 from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.protocol import noise
+from thalovant_server.testing.canary import Canary
 from thalovant_server.testing.directory import cheap_stretch
 from thalovant_server.testing.in_process import InProcessServer, MovedClock
 
@@ -104,6 +105,7 @@ class World:
         self.hub = self.server.ready["hub_id"]
         self.devices = itertools.count(1)
         self.prefixes: list[str] = []
+        self.canary = Canary()
 
     def _new_http(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.server.ready["api_url"], verify=self._trusted, timeout=PATIENCE)
@@ -134,6 +136,8 @@ class World:
         identity = ThalovantIdentity.from_mapping({**answer["initial_identify"], **known, "protocols": protocols})
         prefix = answer["initial_identify"]["mqtt"]["topic_prefix"]
         self.prefixes.append(prefix)
+        self.canary.plant("a password", identity.password)
+        self.canary.plant("a broker password", answer["initial_identify"]["mqtt"]["password"])
         return Credential(number, identity, prefix)
 
     def restart(self) -> None:
@@ -389,11 +393,17 @@ class Lives(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[World]:
     monkeypatch.setattr(noise, "stretch", cheap_stretch)
     WORLD.append(World(tmp_path))
     yield WORLD[0]
-    WORLD.pop().close()
+    over = WORLD.pop()
+    over.close()
+    told = capfd.readouterr()
+    assert "request_refused" in told.out
+    over.canary.look("the log", told.out + told.err)
+    over.canary.look_in_files(tmp_path)
+    over.canary.check()
 
 
 def test_identities_lived_at_random(world: World) -> None:
