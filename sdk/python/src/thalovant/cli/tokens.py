@@ -17,9 +17,9 @@ from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, hint, print_json, print_table, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
+from thalovant.cli.secret_saving import kept_in
 from thalovant.cli.times import ago, local_time, seconds_of
 from thalovant.control_plane import ThalovantControlPlane
-from thalovant.private_files import PrivateFileError, private_file
 
 __all__ = ["HubLimits", "Scopes", "app"]
 
@@ -76,7 +76,7 @@ def create_token(
         def make() -> dict[str, Any]:
             return api.create_api_token(name, scopes=scope, hub_ids=hub_ids, expires_in_seconds=seconds)
 
-        made = make() if out is None else _kept_in(out, make)
+        made = make() if out is None else kept_in(out, "access_token", make)
     _tell(made, out, as_json=as_json)
 
 
@@ -116,17 +116,6 @@ def _row(token: dict[str, Any]) -> tuple[str, ...]:
         ago(token.get("last_used_at")) or "never",
         str(token.get("id")),
     )
-
-
-def _kept_in(out: Path, make: Any) -> dict[str, Any]:
-    """Make the token once the file is there to hold it; no file is left when it is not made."""
-    try:
-        with private_file(out) as stream:
-            made: dict[str, Any] = make()
-            stream.write(f"{made['access_token']}\n".encode())
-    except PrivateFileError as error:
-        raise CommandError(str(error), code=error.code) from error
-    return made
 
 
 def _tell(made: dict[str, Any], out: Path | None, *, as_json: bool) -> None:

@@ -14,9 +14,9 @@ from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, hint, print_json, print_table, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
+from thalovant.cli.secret_saving import kept_in
 from thalovant.cli.times import local_time
 from thalovant.control_plane import ThalovantControlPlane
-from thalovant.private_files import PrivateFileError, private_file
 
 __all__ = ["app"]
 
@@ -65,7 +65,7 @@ def invite(
                 return api.invite_user_again(_called(api, email)["id"])
             return api.invite_user(email, display_name=name, role="admin" if admin else "user")
 
-        made = make() if out is None else _kept_in(out, make)
+        made = make() if out is None else kept_in(out, "invitation_token", make)
         root = api.api_url
     if as_json:
         left_out = () if out is None else ("invitation_token",)
@@ -132,13 +132,3 @@ def _called(api: ThalovantControlPlane, wanted: str) -> dict[str, Any]:
         if wanted == one.get("id") or folded == one.get("email"):
             return dict(one)
     raise CommandError(f"There is no account {wanted!r}: `thalovant users` lists them.", code="unknown_user")
-
-
-def _kept_in(out: Path, make: Any) -> dict[str, Any]:
-    try:
-        with private_file(out) as stream:
-            made: dict[str, Any] = make()
-            stream.write(f"{made['invitation_token']}\n".encode())
-    except PrivateFileError as error:
-        raise CommandError(str(error), code=error.code) from error
-    return made
