@@ -80,6 +80,25 @@ def test_a_key_that_nobody_has_is_there_as_a_fingerprint(
     assert PLANTED not in repr(entries)
 
 
+def test_a_credential_that_is_tried_on_another_hub_is_there(
+    plane: ThalovantControlPlane, identify: Identify, running: InProcessServer, tls: ssl.SSLContext
+) -> None:
+    client_id, identity = identify("astray")
+    hub = plane.create_hub({"name": "elsewhere", "spec": {"version": "1"}})
+    query = base64.b64encode(f"tests/1:{identity.access_key}".encode()).decode()
+    path = f"hubs/{hub['id']}?authorization={query}"
+    host = running.ready["api_url"].removeprefix("https://")
+    with connect_websocket(f"wss://{host}/{path}", ssl=tls, proxy=None) as socket, pytest.raises(ConnectionClosed):
+        socket.recv()
+    assert httpx2.post(f"https://{host}/{path.replace('?', '/connect?')}", verify=tls).status_code == 403
+    entries = denied(plane, client_id=client_id)
+    assert {(each["action"], each["after"]["carrier"]) for each in entries} == {
+        ("session.refused", "wss"),
+        ("session.refused", "https"),
+    }
+    assert {each["hub_id"] for each in entries} == {running.ready["hub_id"]}  # its own: whose client it is
+
+
 def test_a_message_that_a_client_may_not_send_is_there_with_its_type(
     plane: ThalovantControlPlane, identify: Identify
 ) -> None:

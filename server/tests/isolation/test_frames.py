@@ -298,6 +298,21 @@ def test_a_message_of_33_mib_in_chunks_ends_the_session(
     assert neighbour.ask("still here") == "still here"
 
 
+@pytest.mark.parametrize("carrier", ROADS)
+def test_what_was_tried_with_a_frame_is_in_the_audit_log(
+    carrier: str, enter: Callable[..., Device], plane: ThalovantControlPlane
+) -> None:
+    whom = enter.make()  # type: ignore[attr-defined]
+    attacker = enter(carrier, whom)
+    (frame,) = attacker.seal("once")
+    assert _ended(attacker, frame, frame) == UNREADABLE[carrier]
+    client_id = whom[0].mqtt.topic_prefix.rpartition("/")[2]
+    (entry,) = plane.list_audit(outcome="denied", client_id=client_id)["data"]
+    assert (entry["action"], entry["code"]) == ("session.refused", "decrypt")
+    assert (entry["actor"]["kind"], entry["actor"]["id"]) == ("client", client_id)
+    assert entry["after"]["carrier"] == carrier
+
+
 def _ended(device: Device, *frames: bytes) -> str:
     """Send these; what the server says of the end."""
     try:

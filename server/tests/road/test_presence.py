@@ -201,6 +201,20 @@ def test_a_client_behind_a_dead_link_is_stale_and_then_offline(
         asyncio.run(main())
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_client_whose_carrier_is_turned_off_is_offline_for_that(carrier: str, server: InProcessServer) -> None:
+    spelled = "http" if carrier == "https" else carrier
+    with sign_in(server) as api:
+        on = {each: {"enabled": True} for each in ("wss", "http", "mqtt")}
+        hub = api.create_hub({"name": f"without {carrier}", "spec": {"version": "1", "protocols": on}})
+        made = api.create_client_identity(hub["id"], name="cut off")
+        with ThalovantClient(made.identity, protocol=carrier, auto_reconnect=False) as client:
+            client.ask("here")
+            api.update_hub(hub["id"], {"spec": {"protocols": {spelled: {"enabled": False}}}}, etag=hub["etag"])
+            (found,) = api.presence(hub["id"])
+            assert (found.state, found.why, found.carrier) == ("offline", "protocol_off", carrier)
+
+
 def test_a_client_that_is_paused_and_resumed_and_removed(server: InProcessServer) -> None:
     with sign_in(server) as api:
         made = api.create_client_identity("demo", name="held")
