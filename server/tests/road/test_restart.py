@@ -39,8 +39,11 @@ def committed(data: Path, copy: Path) -> str:
 Change = Callable[[ThalovantControlPlane, str], object]
 LIFE: dict[str, tuple[Change, str]] = {
     "rotate": (lambda api, client_id: api.rotate_client_identity(client_id), "credential.rotated"),
+    "replace": (lambda api, client_id: api.rotate_client_identity(client_id, grace_seconds=0), "credential.rotated"),
     "finish": (lambda api, client_id: api.finish_rotation(client_id, force=True), "credential.finished"),
     "cancel": (lambda api, client_id: api.cancel_rotation(client_id), "credential.cancelled"),
+    "move": (lambda api, client_id: api.update_client(client_id, {"spec": {"siteId": "hall"}}), "client.changed"),
+    "limit": (lambda api, client_id: api.update_client_policy(client_id, {"daily_quota": 9}), "policy.changed"),
     "pause": (lambda api, client_id: api.pause_client(client_id), "client.paused"),
     "delete": (lambda api, client_id: api.delete_client(client_id), "client.removed"),
     "protocol off": (without_mqtt, "hub.changed"),
@@ -86,16 +89,19 @@ def test_each_change_of_a_life_survives_a_kill_right_after_it(own_server: Server
     with ThalovantControlPlane(own_server.ready["api_url"], access_token=api.access_token) as again:
         left = {each["name"]: each for each in again.list_clients(hub_id=hub["id"])["data"]}
         numbers = {how: [each["number"] for each in client["credentials"]] for how, client in left.items()}
-        assert numbers == {"rotate": [1, 2], "finish": [2], "cancel": [1], "pause": [1], "protocol off": [1]}
+        assert numbers == {"rotate": [1, 2], "replace": [2], "finish": [2], "cancel": [1], "move": [1], "limit": [1],
+                           "pause": [1], "protocol off": [1]}  # fmt: skip
+        assert left["move"]["spec"]["siteId"] == "hall" and left["limit"]["spec"]["daily_quota"] == 9
         assert [how for how, client in left.items() if not client["active"]] == ["pause"]
         fates = {how: again.lookup_credential(each.identity.access_key) for how, each in made.items()}
-        assert [fates[how]["why"] for how in ("finish", "delete")] == ["rotated", "removed"]
+        assert [fates[how]["why"] for how in ("replace", "finish", "delete")] == ["replaced", "rotated", "removed"]
         assert "mqtt" not in again.get_hub(hub["id"])["data_plane_endpoints"]
         told = Counter(each["action"] for each in again.list_audit(hub_id=hub["id"], outcome="done")["data"])
-    assert told == {"hub.created": 1, "client.created": 6, "credential.rotated": 3, "credential.finished": 1,
-                    "credential.cancelled": 1, "client.paused": 1, "client.removed": 1, "hub.changed": 1}  # fmt: skip
+    assert told == {"hub.created": 1, "client.created": 9, "credential.rotated": 4, "credential.finished": 1,
+                    "credential.cancelled": 1, "client.changed": 1, "policy.changed": 1, "client.paused": 1,
+                    "client.removed": 1, "hub.changed": 1}  # fmt: skip
     welcome = [how for how, each in made.items() if is_let_in(each.identity)]
-    assert welcome == ["rotate", "cancel", "protocol off"]
+    assert welcome == ["rotate", "cancel", "move", "limit", "protocol off"]
 
 
 def test_a_second_start_finds_all_of_it_again(own_server: ServerProcess) -> None:
