@@ -84,7 +84,15 @@ def test_an_export_holds_only_what_its_reader_may_see(in_world: Run) -> None:
     in_world(scenario)
 
 
-@pytest.mark.parametrize("change", ["UPDATE audit SET address = 'x'", "DELETE FROM audit"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit SET address = 'x'",
+        "DELETE FROM audit",
+        "REPLACE INTO audit (seq, at, action, outcome, actor_kind, times) VALUES (1, 1, 'a', 'done', 'server', 1)",
+    ],
+    ids=["update", "delete", "replace"],
+)
 def test_the_log_is_only_added_to(in_world: Run, change: str) -> None:
     async def scenario(world: World) -> None:
         database = sqlite3.connect(world.services.database.path)

@@ -197,7 +197,7 @@ quota_usage = Table(
     Column("used", Integer, nullable=False),
 )
 
-# Append-only: the migration made triggers that refuse a change and a removal.
+# Append-only: the migration made triggers that refuse a change, a removal and a replacement.
 audit = Table(
     "audit",
     metadata,

@@ -18,6 +18,10 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"""
 NEVER_SHORTENED = """\
 CREATE TRIGGER audit_never_forgets BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"""
+# REPLACE removes the row that is in its way without waking the trigger above (SQLite, recursive_triggers).
+NEVER_REPLACED = """\
+CREATE TRIGGER audit_never_replaces BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"""
 
 
 def upgrade() -> None:
@@ -162,3 +166,4 @@ def _audit() -> None:
         op.create_index(op.f(f"ix_audit_{'_'.join(columns)}"), "audit", columns)
     op.execute(NEVER_CHANGED)
     op.execute(NEVER_SHORTENED)
+    op.execute(NEVER_REPLACED)
