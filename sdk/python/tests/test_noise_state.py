@@ -34,6 +34,11 @@ def state(tmp_path: Path) -> NoiseState:
     return NoiseState(tmp_path / "state")
 
 
+def key_name(state: NoiseState) -> str:
+    """What the files of `KEY` are named by."""
+    return state.pins_file(KEY).name.split(".")[0]
+
+
 def key_file(state: NoiseState) -> Path:
     return next(state.folder.glob("*.key"))
 
@@ -47,7 +52,7 @@ def test_the_first_look_makes_a_key_and_later_ones_find_it(state: NoiseState) ->
 
 def test_nothing_can_be_read_by_others(state: NoiseState) -> None:
     state.trust(KEY, HUB, ONE)
-    state.remember_psk(KEY, "node", TWO)
+    state.remember_psk(KEY, "node", TWO, "pass")
     state.load(KEY, HUB)
     assert stat.S_IMODE(state.folder.stat().st_mode) == 0o700
     files = list(state.folder.iterdir())
@@ -57,12 +62,12 @@ def test_nothing_can_be_read_by_others(state: NoiseState) -> None:
 
 def test_no_file_is_named_after_the_access_key_itself(state: NoiseState) -> None:
     state.trust(KEY, HUB, ONE)
-    state.remember_psk(KEY, "node", TWO)
+    state.remember_psk(KEY, "node", TWO, "pass")
     assert not any(KEY in file.name or KEY in file.read_text() for file in state.folder.iterdir())
 
 
 def test_secrets_do_not_show(state: NoiseState) -> None:
-    state.remember_psk(KEY, "node", TWO)
+    state.remember_psk(KEY, "node", TWO, "pass")
     keys = state.load(KEY, HUB)
     assert keys.private.hex() not in repr(keys) and TWO.hex() not in repr(keys) and repr(TWO) not in repr(keys)
 
@@ -86,24 +91,50 @@ def test_pins_are_kept_by_identity_and_by_address(state: NoiseState) -> None:
 
 
 def test_stretched_passwords_are_kept_by_identity_and_node(state: NoiseState) -> None:
-    state.remember_psk(KEY, "node one", ONE)
-    state.remember_psk(KEY, "node one", ONE)
-    state.remember_psk(KEY, "node@two", TWO)
-    state.remember_psk("other", "node one", TWO)
-    assert state.load(KEY, HUB).psks == {"node one": ONE, "node@two": TWO}
+    state.remember_psk(KEY, "node one", ONE, "pass")
+    state.remember_psk(KEY, "node one", ONE, "pass")
+    state.remember_psk(KEY, "node@two", TWO, "pass")
+    state.remember_psk("other", "node one", TWO, "pass")
+    assert state.load(KEY, HUB, password="pass").psks == {"node one": ONE, "node@two": TWO}
     state.forget_psk(KEY, "node one")
     state.forget_psk(KEY, "never known")
-    assert state.load(KEY, HUB).psks == {"node@two": TWO}
+    assert state.load(KEY, HUB, password="pass").psks == {"node@two": TWO}
+
+
+def test_what_was_stretched_from_another_password_is_not_used(state: NoiseState) -> None:
+    state.remember_psk(KEY, "node", ONE, "old")
+    assert state.load(KEY, HUB, password="new").psks == {}
+    assert state.load(KEY, HUB, password="old").psks == {"node": ONE}, "it was the new one that was wrong"
+    state.remember_psk(KEY, "node", TWO, "new")
+    assert state.load(KEY, HUB, password="new").psks == {"node": TWO}
+    assert len(json.loads((state.folder / "psks.json").read_text())) == 1
+
+
+def test_entries_of_older_files_are_stretched_anew_once(state: NoiseState) -> None:
+    state.remember_psk(KEY, "node", ONE, "pass")
+    file = state.folder / "psks.json"
+    file.write_text(json.dumps({f"{key_name(state)}@node": ONE.hex()}))
+    assert state.load(KEY, HUB, password="pass").psks == {}
+    state.remember_psk(KEY, "node", ONE, "pass")
+    assert state.load(KEY, HUB, password="pass").psks == {"node": ONE}
+    assert len(json.loads(file.read_text())) == 1
+
+
+def test_the_cache_does_not_let_passwords_be_guessed_cheaply(state: NoiseState) -> None:
+    state.remember_psk(KEY, "node", ONE, "pass")
+    (key,) = json.loads((state.folder / "psks.json").read_text())
+    name, tag = key.removesuffix("@node").split(".")
+    assert name == key_name(state) and len(bytes.fromhex(tag)) == 2
 
 
 def test_the_cache_is_bounded(state: NoiseState) -> None:
     state.load(KEY, HUB)
-    state.remember_psk(KEY, "x" * (MAX_NODE_ID + 1), ONE)
+    state.remember_psk(KEY, "x" * (MAX_NODE_ID + 1), ONE, "pass")
     assert state.load(KEY, HUB).psks == {}
     held = {f"{'0' * 16}@{number}": ONE.hex() for number in range(MAX_PSKS)}
     (state.folder / "psks.json").write_text(json.dumps(held))
     (state.folder / "psks.json").chmod(0o600)
-    state.remember_psk(KEY, "new", TWO)
+    state.remember_psk(KEY, "new", TWO, "pass")
     kept = json.loads((state.folder / "psks.json").read_text())
     assert len(kept) == MAX_PSKS and f"{'0' * 16}@0" not in kept and f"{'0' * 16}@1" in kept
 
@@ -123,7 +154,7 @@ def test_a_damaged_key_is_named_with_the_way_out(state: NoiseState, content: str
 @pytest.mark.parametrize("which", ["pins", "psks"])
 def test_a_damaged_table_is_named_with_the_way_out(state: NoiseState, which: str, content: str) -> None:
     state.trust(KEY, HUB, ONE)
-    state.remember_psk(KEY, "node", TWO)
+    state.remember_psk(KEY, "node", TWO, "pass")
     file = state.pins_file(KEY) if which == "pins" else state.folder / "psks.json"
     file.write_text(content)
     with pytest.raises(ThalovantIdentityError, match=r"damaged.*delete") as caught:
@@ -161,7 +192,7 @@ def test_a_folder_open_to_others_is_refused_with_the_line_to_type(state: NoiseSt
 @pytest.mark.parametrize("name", ["key", "pins", "psks", "lock"])
 def test_a_symlink_is_refused(state: NoiseState, tmp_path: Path, name: str) -> None:
     state.trust(KEY, HUB, ONE)
-    state.remember_psk(KEY, "node", TWO)
+    state.remember_psk(KEY, "node", TWO, "pass")
     state.load(KEY, HUB)
     file = {
         "key": key_file(state),
@@ -218,7 +249,7 @@ def _meet(folder: str, start: object, number: int) -> None:
     start.wait()  # type: ignore[attr-defined]
     private = state.load(KEY, HUB).private
     state.trust(KEY, f"wss://hub.example:{number}", ONE)
-    state.remember_psk(KEY, f"node {number}", private)
+    state.remember_psk(KEY, f"node {number}", private, "pass")
 
 
 def test_programs_that_start_together_agree_on_one_key(state: NoiseState) -> None:
@@ -231,7 +262,7 @@ def test_programs_that_start_together_agree_on_one_key(state: NoiseState) -> Non
     for program in programs:
         program.join(60)
     assert [program.exitcode for program in programs] == [0] * count
-    keys = state.load(KEY, HUB)
+    keys = state.load(KEY, HUB, password="pass")
     assert set(keys.psks.values()) == {keys.private} and len(keys.psks) == count
     assert all(state.load(KEY, f"wss://hub.example:{number}").pinned == ONE for number in range(count))
 

@@ -372,6 +372,14 @@ def test_a_wrong_password(identity: ThalovantIdentity, examine: Callable[..., Ex
         holds(examine(wrong, "--protocol", carrier), carrier, "wrong_password", "create a fresh identity")
 
 
+def test_a_password_that_was_changed_where_the_right_one_was_used_before(
+    identity: ThalovantIdentity, examine: Callable[..., Examined]
+) -> None:
+    assert examine(identity).exit_code == 0
+    holds(examine(replace(identity, password="w" * 43)), "wss", "wrong_password", "create a fresh identity")
+    assert examine(identity).exit_code == 0, "what was kept for it is still there"
+
+
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_a_key_that_is_not_the_one_the_hub_knows(
     carrier: HubProtocol, identity: ThalovantIdentity, examine: Callable[..., Examined], tmp_path: Path

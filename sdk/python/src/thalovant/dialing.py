@@ -102,7 +102,8 @@ class Dialer:
         on_message: Callable[[Link, Incoming], None],
         on_lost: Callable[[Link, ThalovantConnectionError], None],
     ) -> Link:
-        keys = await asyncio.to_thread(self._state.load, self._identity.access_key, *self._addresses)
+        who = self._identity
+        keys = await asyncio.to_thread(self._state.load, who.access_key, *self._addresses, password=who.password)
         allow_kk, psks = True, keys.psks
         for attempt in range(1, MAX_ATTEMPTS + 1):
             link = self._new_link(keys, psks, allow_kk, on_message, on_lost)
@@ -165,7 +166,7 @@ class Dialer:
         if new_here:
             self._state.trust(access_key, self._transport.address, ready.hub_key)
         if stretched is not None:
-            self._state.remember_psk(access_key, ready.node_id, stretched)
+            self._state.remember_psk(access_key, ready.node_id, stretched, self._identity.password)
 
     async def _clear_doubt(self, link: Link) -> None:
         """After a hang-up that has two readings, send nothing until the hub has had its time to refuse the key."""

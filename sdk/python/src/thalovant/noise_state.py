@@ -6,7 +6,8 @@ its access key:
 
     <name>.key         the client's static X25519 key, 64 hex digits; the hub knows the client by it for ever
     <name>.pins.json   {address: the hub's static key in hex}; the first key met is trusted, never replaced
-    psks.json          {"<name>@<node id>": the stretched password in hex}; a cache, safe to delete
+    psks.json          {"<name>.<tag>@<node id>": the stretched password in hex}; a cache, safe to delete. The tag
+                       tells another password from the one that was stretched
     <name>.roads.json  which roads failed lately (`road_memory`); safe to delete
     lock               held while any of the others is read and written, so that two programs cannot cross
 
@@ -56,6 +57,9 @@ KEY_BYTES = 32
 BESIDE = "thalovant-noise"  # the folder's name beside an identity file
 MAX_NODE_ID = 512  # characters; contract 3: PSKs are cached only for ids up to this
 MAX_PSKS = 256  # the entry not used for longest goes first
+# Two bytes miss one changed password in 65,536, and leave a thief of the file all but that of argon2id's work on
+# guesses: a whole HMAC would let them be tried at the speed of a plain hash.
+TAG_BYTES = 2
 
 _KEY_ADVICE = (
     "The hub knows this client by that key. Restore the file from a backup; without one, delete the file and "
@@ -164,8 +168,10 @@ class NoiseState:
         self.folder = Path(folder)
         self._others = tuple(others)
 
-    def load(self, access_key: str, address: str, *others: str) -> NoiseKeys:
+    def load(self, access_key: str, address: str, *others: str, password: str = "") -> NoiseKeys:
         """Read what a connection to `address` needs; the client's key is made on the first call.
+
+        Of stretched passwords, only those of `password` are returned: it may be another one than last time.
 
         `others` are further addresses of the same hub: a key that is pinned under one of them counts where `address`
         has none yet.
@@ -176,9 +182,7 @@ class NoiseState:
             pins = self._read_table(self.pins_file(access_key), _PINS_ADVICE)
             held = self._read_table(self._psks_file, _PSKS_ADVICE)
         under = next((each for each in (address, *others) if each in pins), address)
-        prefix = f"{name}@"
-        psks = {key.removeprefix(prefix): psk for key, psk in held.items() if key.startswith(prefix)}
-        return NoiseKeys(private, pins.get(under), psks, under)
+        return NoiseKeys(private, pins.get(under), _psks_of(held, name, password), under)
 
     def make_key(self, access_key: str) -> None:
         """Make the client's key unless there is one."""
@@ -207,26 +211,27 @@ class NoiseState:
             raise self.hub_key_changed(access_key, address)
         return False
 
-    def remember_psk(self, access_key: str, node_id: str, psk: bytes) -> None:
-        """Keep a stretched password; nothing is kept for a node id of more than 512 characters."""
+    def remember_psk(self, access_key: str, node_id: str, psk: bytes, password: str) -> None:
+        """Keep a stretched `password`; nothing is kept for a node id of more than 512 characters."""
         if len(node_id) > MAX_NODE_ID:
             return
-        key = f"{_name_of(access_key)}@{node_id}"
+        name = _name_of(access_key)
+        key = f"{name}.{_tag(psk, password)}@{node_id}"
         with self._locked():
             held = self._read_table(self._psks_file, _PSKS_ADVICE)
             if held.get(key) == psk:
                 return
-            held.pop(key, None)
+            held = _without(held, name, node_id)
             kept = dict(list(held.items())[-(MAX_PSKS - 1) :])
             self._write_table(self._psks_file, {**kept, key: psk})
 
     def forget_psk(self, access_key: str, node_id: str) -> None:
         """Drop a stretched password that did not work (contract 4.1: forgotten when a handshake fails)."""
-        key = f"{_name_of(access_key)}@{node_id}"
         with self._locked():
             held = self._read_table(self._psks_file, _PSKS_ADVICE)
-            if held.pop(key, None) is not None:
-                self._write_table(self._psks_file, held)
+            kept = _without(held, _name_of(access_key), node_id)
+            if len(kept) < len(held):
+                self._write_table(self._psks_file, kept)
 
     def hub_key_changed(self, access_key: str, address: str) -> ThalovantHubKeyChangedError:
         """Make the error for a hub that shows another key than the pinned one, with what to do about it."""
@@ -296,6 +301,31 @@ class NoiseState:
             except PrivateFileError as error:
                 raise _is_link(lock, "file") if error.code == "symlink" else _unusable(lock, error) from error
             yield
+
+
+def _tag(psk: bytes, password: str) -> str:
+    """What tells that `psk` was stretched from `password`, without stretching it again."""
+    return hmac.digest(psk, password.encode(), "sha256")[:TAG_BYTES].hex()
+
+
+def _psks_of(held: Mapping[str, bytes], name: str, password: str) -> dict[str, bytes]:
+    """An identity's stretched passwords by node id; those of another password, or without a tag, are left out."""
+    found = {}
+    for key, psk in held.items():
+        owner, _, node_id = key.partition("@")
+        if hmac.compare_digest(owner.encode(errors="replace"), f"{name}.{_tag(psk, password)}".encode()):
+            found[node_id] = psk
+    return found
+
+
+def _without(held: Mapping[str, bytes], name: str, node_id: str) -> dict[str, bytes]:
+    """The cache without what it holds for one identity at one node, of whatever password."""
+
+    def is_it(key: str) -> bool:
+        owner, _, node = key.partition("@")
+        return owner.partition(".")[0] == name and node == node_id
+
+    return {key: psk for key, psk in held.items() if not is_it(key)}
 
 
 def _key_from_hex(text: object, file: Path, advice: str) -> bytes:
