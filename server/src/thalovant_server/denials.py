@@ -20,7 +20,7 @@ from typing import Literal
 import structlog
 
 from thalovant_server.hub.clock import Clock
-from thalovant_server.repeats import Line, Repeats, Told
+from thalovant_server.repeats import Line, Repeats, RepeatWindow, Told
 from thalovant_server.source_address import source_of
 
 log = structlog.get_logger("thalovant.denials")
@@ -31,6 +31,8 @@ Action = Literal["session.refused", "message.denied", "topic.denied", "login.ref
 MORE = "more_denials"
 """The code of those that had no room: of how many kinds they were is not known."""
 LONGEST_WHAT = 200
+KINDS_OF_STRANGERS = 256
+"""Of one plane in a minute; each is two entries at most, for ever."""
 
 _EVENTS: dict[Action, str] = {
     "session.refused": "refused",
@@ -82,7 +84,9 @@ class Denial:
 
     @property
     def source(self) -> str:
-        """Whose it counts as: of the client that is proven, else of the address."""
+        """Whose it counts as: of the client that is proven or the account that calls, else of the address."""
+        if self.account_id is not None:
+            return f"account {self.account_id}"
         return f"client {self.client_id}" if self.proven else source_of(self.address)
 
     @property
@@ -107,14 +111,17 @@ class Denials:
     def __init__(self, clock: Clock, sink: Sink | None = None) -> None:
         self._sink = sink
         self._repeats: Repeats[Denial] = Repeats(clock, self._tell)
+        self._strangers = Repeats(clock, self._tell, RepeatWindow[Denial](kinds=KINDS_OF_STRANGERS))
 
     def note(self, denial: Denial) -> None:
-        """Something was denied."""
-        self._repeats.note(denial.kind, denial.source, denial)
+        """Something was denied. Strangers, who may have any number of addresses, take no room from those we know."""
+        known = denial.proven or denial.account_id is not None
+        (self._repeats if known else self._strangers).note(denial.kind, denial.source, denial)
 
     def close(self) -> None:
         """Tell what was not told yet. May be called again, for what came after."""
         self._repeats.close()
+        self._strangers.close()
 
     def _tell(self, line: Line[Denial]) -> None:
         line = replace(line, item=_nameable(line))
@@ -137,12 +144,15 @@ def plain(text: str) -> str:
 
 
 def _nameable(line: Line[Denial]) -> Denial:
-    """What a line may name: of different kinds together only where they came from."""
+    """What a line may name: of different kinds together only whose they are, and where they came from."""
     denial = line.item
     if line.told is Told.MORE:
         return Denial(action=denial.action, code=MORE)
     if line.told is Told.MORE_OF_SOURCE:
-        return Denial(action=denial.action, code=MORE, address=denial.address)
+        who = {name: getattr(denial, name) for name in ("account_id", "account_name")}
+        if denial.proven:
+            who |= {"client_id": denial.client_id, "client_name": denial.client_name, "hub_id": denial.hub_id}
+        return Denial(action=denial.action, code=MORE, address=denial.address, proven=denial.proven, **who)
     return replace(denial, what=plain(denial.what))
 
 

@@ -152,9 +152,33 @@ def test_a_flood_is_a_few_entries(in_world: Run) -> None:
             await world.call("DELETE", f"/v1/clients/client-{number}", token=None)
         world.services.denials.close()
         entries = await denied(world)
-        assert len(entries) <= KINDS_PER_SOURCE + 2
+        assert len(entries) <= KINDS_PER_SOURCE + 3
         assert sum(each["times"] for each in entries) == 80
-        assert [each["times"] for each in entries if each["code"] == MORE] == [40 - KINDS_PER_SOURCE + 1]
+        assert [each["times"] for each in entries if each["code"] == MORE] == [40 - KINDS_PER_SOURCE]
+
+    in_world(scenario)
+
+
+def test_nobody_hides_what_it_reaches_for_in_a_flood(in_world: Run) -> None:
+    """Neither who it is, with requests for what is not there, nor with what strangers do meanwhile."""
+
+    async def scenario(world: World) -> None:
+        for number in range(2_000):
+            world.services.denials.note(
+                Denial(
+                    action="request.refused",
+                    code="invalid_token",
+                    address=f"2001:db8:0:{number // 10:x}::1",
+                    what=str(number),
+                )
+            )
+        victim, eve = await world.make_client(), await world.add_account("eve")
+        for number in range(KINDS_PER_SOURCE):
+            await world.call("GET", f"/v1/clients/client-{number}", token=eve)
+        await world.call("GET", f"/v1/clients/{victim['id']}", token=eve)
+        world.services.denials.close()
+        of_eve = [each for each in await denied(world) if each["actor"]["id"] == "user-eve"]
+        assert [(each["code"], each["times"]) for each in of_eve] == [(MORE, 1)]
 
     in_world(scenario)
 
