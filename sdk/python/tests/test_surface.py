@@ -93,7 +93,7 @@ OWN_METHODS = {
 _LATER_CLIENT = {"describe_intent", "intents", "list_intents"}
 _LATER_CONTROL = {
     *("clear_hub_rating", "complete_native_sign_in", "create_memory_item"),
-    *("create_runtime_group", "delete_hub", "delete_memory_item", "delete_runtime_group"),
+    *("create_runtime_group", "delete_memory_item", "delete_runtime_group"),
     *("get_analytics_overview", "get_hub_runtime_capabilities", "get_memory_item", "get_memory_summary"),
     *("get_runtime_group", "get_runtime_group_config", "install_hub_skill", "install_runtime_group_skill"),
     *("list_hub_skill_history", "list_hub_skills", "list_marketplace_skills", "list_memory_items"),

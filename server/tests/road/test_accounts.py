@@ -172,7 +172,11 @@ def test_somebody_is_invited_joins_changes_the_password_and_is_disabled(
         assert joined.code == 0, joined.err
         login = read_login()
         assert login is not None and login.email == "ann@example.test"
-        assert signed_in("hubs").code == 0
+        assert "demo" in signed_in("hubs").out
+        assert signed_in("identity", "create", "demo", "--name", "anns").code == 0
+        assert "never seen" in signed_in("clients").out and "anns" in signed_in("clients", "demo").out
+        assert signed_in("hubs", "create", "Ann's garden", "--json").json["visibility"] == "private"
+        assert signed_in("hubs", "remove", "ann-s-garden", "--yes").code == 0
         again = signed_in("join", server.ready["api_url"], *ca, "--token-file", "invitation", "--password-file", "new")
         assert again.code == 1 and "invitation_not_found" in again.err
         changed = signed_in("password", "--password-file", "first", "--new-password-file", "new")

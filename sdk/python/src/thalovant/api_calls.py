@@ -105,6 +105,11 @@ def update_hub(hub_id: str, payload: Mapping[str, Any], etag: str) -> Call[dict[
     return one(ApiRequest("PATCH", path, body=_renamed(payload), headers={"if-match": etag}))
 
 
+def delete_hub(hub_id: str, etag: str) -> Call[None]:
+    """Delete a hub that is still as `etag` says (contract 4.3)."""
+    yield ApiRequest("DELETE", f"/v1/hubs/{path_segment(hub_id)}", headers={"if-match": etag})
+
+
 def create_client(payload: Mapping[str, Any], idempotency_key: str | None) -> Call[dict[str, Any]]:
     """Make a client from a body as it is (contract 4.1). A key is made up when none is given."""
     return one(ApiRequest("POST", "/v1/clients", body=dict(payload), headers=_idempotency(idempotency_key)))

@@ -107,6 +107,13 @@ class AsyncThalovantControlPlane(AsyncControlClients, AsyncControlAccounts):
         """
         return await self._run(api_calls.update_hub(hub_id, payload, etag))
 
+    async def delete_hub(self, hub_id: str, *, etag: str) -> None:
+        """Delete a hub with all its clients, which cuts their sessions off (contract 4.3).
+
+        Raises ThalovantAPIError with status 412 when the hub is no longer as `etag` says.
+        """
+        await self._run(api_calls.delete_hub(hub_id, etag))
+
     async def create_client(self, payload: Mapping[str, Any], *, idempotency_key: str | None = None) -> dict[str, Any]:
         """Make a client from a body of your own (contract 4.1)."""
         return await self._run(api_calls.create_client(payload, idempotency_key))
@@ -282,6 +289,13 @@ class ThalovantControlPlane(ControlClients, ControlAccounts):
         Raises ThalovantAPIError with status 412 when the hub is no longer as `etag` says.
         """
         return self._run(api_calls.update_hub(hub_id, payload, etag))
+
+    def delete_hub(self, hub_id: str, *, etag: str) -> None:
+        """Delete a hub with all its clients, which cuts their sessions off (contract 4.3).
+
+        Raises ThalovantAPIError with status 412 when the hub is no longer as `etag` says.
+        """
+        self._run(api_calls.delete_hub(hub_id, etag))
 
     def create_client(self, payload: Mapping[str, Any], *, idempotency_key: str | None = None) -> dict[str, Any]:
         """Make a client from a body of your own (contract 4.1)."""

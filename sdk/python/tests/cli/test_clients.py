@@ -97,12 +97,14 @@ class Account:
 
     def _others(self, seen: Seen, parts: list[str]) -> tuple[int, Any]:
         match parts:
+            case ["public", "hubs"]:
+                return 200, {"data": HUBS, "meta": {"next": None}}
             case ["hubs"]:
                 return 200, {"data": self.hubs, "meta": {"next": None}}
             case ["hubs", hub_id, "presence"]:
                 return 200, {"data": [one for one in self.presence if one["hub_id"] == hub_id], "meta": {"next": None}}
             case ["hubs", hub_id]:
-                return 200, next(hub for hub in self.hubs if hub["id"] == hub_id)
+                return 200, next(hub for hub in HUBS if hub["id"] == hub_id)
             case ["audit"]:
                 return 200, {"data": AUDIT, "meta": {"next": None}}
         return 404, {"detail": "no such route"}
@@ -187,6 +189,13 @@ class TestTable:
         for words in (("clients", "--json"), ("clients", "list", "--json")):
             states = [one["presence"] and one["presence"]["state"] for one in json.loads(done(signed_in(*words)))]
             assert states == ["online", "offline", None, None]
+
+    def test_of_ones_own_in_a_public_hub_of_somebody_else(self, signed_in: Typed, account: Account) -> None:
+        account.hubs, account.clients = [], [LAMP]
+        head, lamp = done(signed_in("clients")).splitlines()
+        assert head.startswith("HUB") and lamp.startswith("hub-1") and "online" in lamp
+        account.refusals["/hubs/hub-1/presence"] = (403, "ownership_required")
+        assert "online" in done(signed_in("clients", "demo"))
 
     def test_of_nobody(self, signed_in: Typed, account: Account) -> None:
         account.clients = []

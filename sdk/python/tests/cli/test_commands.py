@@ -62,6 +62,7 @@ class Account:
     ca_pem: str = ""
     hubs: list[dict[str, Any]] = field(default_factory=lambda: [HUB])
     made: dict[str, Any] = field(default_factory=lambda: dict(MADE))
+    public: list[dict[str, Any]] = field(default_factory=list)
     paged: bool = False
 
     def __call__(self, seen: Seen) -> tuple[int, Any]:
@@ -70,12 +71,18 @@ class Account:
         if seen.path == "/v1/auth/token":
             right = seen.json == {"email": "ada@example.test", "password": "correct horse"}
             return (200, {"access_token": TOKEN, "token_id": "tok-1"}) if right else (401, {"detail": "Wrong password"})
+        if seen.path == "/v1/public/hubs":
+            return 200, {"data": self.public, "meta": {"next": None}}
         if seen.headers.get("authorization") != f"Bearer {TOKEN}":
             return 401, {"detail": "Could not validate credentials"}
-        if seen.path == "/v1/hubs":
+        if (seen.method, seen.path) == ("GET", "/v1/hubs"):
             return 200, self._page(seen)
+        if seen.method == "GET":
+            return 200, next(hub for hub in [*self.hubs, *self.public] if seen.path == f"/v1/hubs/{hub['id']}")
         if seen.method == "PATCH":
             return self._change(seen)
+        if seen.path == "/v1/hubs":
+            return 201, {**OTHER_HUB, **seen.json}
         if seen.method == "POST":
             return 201, self.made
         return 204, None
@@ -88,9 +95,9 @@ class Account:
         return {"data": self.hubs[index : index + 1], "meta": {"next": following}}
 
     def _change(self, seen: Seen) -> tuple[int, Any]:
-        if seen.json["spec"].get("agent") == "undeclared":
+        if seen.json.get("spec", {}).get("agent") == "undeclared":
             return 422, {"detail": "There is no agent 'undeclared'.", "code": "unknown_agent"}
-        return 200, {**HUB, "spec": {**HUB["spec"], **seen.json["spec"]}}
+        return 200, {**HUB, **seen.json, "spec": {**HUB["spec"], **seen.json.get("spec", {})}}
 
 
 @pytest.fixture
@@ -341,9 +348,9 @@ class TestHubs:
         account.hubs = [HUB, OTHER_HUB]
         account.paged = True
         lines = signed_in("hubs").out.splitlines()
-        assert lines[0].split() == ["HUB", "NAME", "ID", "CARRIERS", "AGENT"]
-        assert lines[1].split() == ["kitchen", "Kitchen", "hub-1", "wss,https,mqtt", "(default)"]
-        assert lines[2].split() == ["garden", "The", "Garden", "hub-2", "wss", "echo"]
+        assert lines[0].split() == ["HUB", "NAME", "ID", "CARRIERS", "VISIBILITY", "AGENT"]
+        assert lines[1].split() == ["kitchen", "Kitchen", "hub-1", "wss,https,mqtt", HUB["visibility"], "(default)"]
+        assert lines[2].split() == ["garden", "The", "Garden", "hub-2", "wss", HUB["visibility"], "echo"]
 
     def test_json_and_none(self, signed_in: Typed, account: Account) -> None:
         assert json.loads(signed_in("hubs", "--json").out) == [HUB]
@@ -351,6 +358,42 @@ class TestHubs:
         assert signed_in("hubs", "list") == signed_in("hubs")
         account.hubs = []
         assert "no hub" in signed_in("hubs").out
+
+    def test_public_hubs_of_others_are_there_too(self, signed_in: Typed, account: Account) -> None:
+        account.hubs, account.public = [HUB], [HUB, OTHER_HUB]
+        _, own, other = signed_in("hubs").out.splitlines()
+        assert own.startswith("kitchen") and other.startswith("garden") and other.endswith("public, not yours")
+        assert json.loads(signed_in("hubs", "--json").out) == [HUB, OTHER_HUB]
+
+    def test_one_is_made(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("hubs", "create", "The Garden", "--agent", "echo", "--no-mqtt", "--public")
+        assert ran.code == 0, ran.err
+        assert api_server.seen[-1].json == {
+            "name": "The Garden",
+            "visibility": "public",
+            "spec": {
+                "version": "1",
+                "agent": "echo",
+                "protocols": {"wss": {"enabled": True}, "http": {"enabled": True}, "mqtt": {"enabled": False}},
+            },
+        }
+        assert "thalovant identity create garden --name NAME" in ran.out
+        assert json.loads(signed_in("hubs", "create", "x", "--json").out)["visibility"] == "private"
+        assert "needs a carrier" in signed_in("hubs", "create", "x", "--no-mqtt", "--no-wss", "--no-https").err
+
+    def test_public_and_private(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        for word in ("private", "public"):
+            assert word in signed_in("hubs", "set", "kitchen", f"--{word}").out
+            assert api_server.seen[-1].json == {"visibility": word}
+
+    def test_removing_asks(self, signed_in: Typed, api_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("builtins.input", lambda _: "n")
+        assert "Nothing was removed" in signed_in("hubs", "remove", "kitchen").err
+        assert all(seen.method == "GET" for seen in api_server.seen)
+        removed = json.loads(signed_in("hubs", "remove", "kitchen", "--yes", "--json").out)
+        assert removed == {"hub_id": "hub-1", "slug": "kitchen", "removed": True}
+        assert (api_server.seen[-1].method, api_server.seen[-1].headers["if-match"]) == ("DELETE", HUB["etag"])
 
     def test_a_server_does_not_steer_the_terminal(self, signed_in: Typed, account: Account) -> None:
         account.hubs = [{**HUB, "slug": "a\x1b[2Jb"}]
@@ -409,6 +452,13 @@ class TestHubs:
 
 
 class TestIdentities:
+    def test_of_a_public_hub(self, signed_in: Typed, account: Account, api_server: ScriptedServer) -> None:
+        account.hubs, account.public = [], [{**HUB, "spec": {}}]
+        for words in ((), ("kitchen",)):
+            ran = signed_in("identity", "create", *words, "--name", f"lamp{len(words)}")
+            assert ran.code == 0, ran.err
+            assert api_server.seen[-1].json["hub_id"] == "hub-1"
+
     def test_the_only_hub_needs_no_name(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         ran = signed_in("identity", "create", "--name", "kitchen light/1")
         assert ran.code == 0, ran.err

@@ -20,6 +20,7 @@ from thalovant.cli.output import examples, hint, json_line, print_json, print_ta
 from thalovant.cli.progress import waiting
 from thalovant.cli.times import ago, clock, local_time, seconds_left, span
 from thalovant.control_plane import ThalovantControlPlane
+from thalovant.errors import ThalovantAPIError
 from thalovant.presence import ClientPresence
 
 __all__ = ["app"]
@@ -96,8 +97,8 @@ def _list(hub: str | None, *, watch: bool, as_json: bool) -> None:
     with ThalovantControlPlane() as api:
         with waiting("asking for the clients"):
             hubs = [hub_called(api, hub)] if hub or watch else list(every_hub(api))
-            states = {one.client_id: one for each in hubs for one in api.presence(each["id"])}
-            found = list(every_client(api, hubs[0]["id"] if len(hubs) == 1 else None))
+            found = list(every_client(api, hubs[0]["id"] if hub or watch else None))
+            states = _states(api, hubs, found)
         if not watch:
             _print_all(found, states, hubs, as_json=as_json)
         else:
@@ -105,6 +106,23 @@ def _list(hub: str | None, *, watch: bool, as_json: bool) -> None:
                 _print_all(found, states, hubs, as_json=False)
                 hint("Watching; Ctrl-C ends.")
             _follow(api, hubs[0]["id"], {} if as_json else states, as_json=as_json)
+
+
+def _states(
+    api: ThalovantControlPlane, hubs: list[dict[str, Any]], found: list[dict[str, Any]]
+) -> dict[str, ClientPresence]:
+    """How the clients are; one's own in somebody else's public hub are asked for one by one."""
+    states: dict[str, ClientPresence] = {}
+    told = set()
+    for each in hubs:
+        try:
+            states |= {one.client_id: one for one in api.presence(each["id"])}
+            told.add(each["id"])
+        except ThalovantAPIError as error:
+            if error.code != "ownership_required":
+                raise
+    elsewhere = [str(one["id"]) for one in found if one.get("hub_id") not in told]
+    return states | {client_id: api.get_client_presence(client_id) for client_id in elsewhere}
 
 
 def _print_all(
@@ -115,10 +133,10 @@ def _print_all(
     elif found:
         names = {str(hub.get("id")): str(hub.get("slug") or hub.get("id")) for hub in hubs}
         rows = [_row(one, states.get(str(one.get("id")))) for one in found]
-        if len(hubs) == 1:
+        where = [names.get(str(one.get("hub_id")), str(one.get("hub_id"))) for one in found]
+        if len(hubs) == 1 and {*where} <= {*names.values()}:
             print_table(HEAD, rows)
         else:
-            where = [names.get(str(one.get("hub_id")), "") for one in found]
             print_table(("HUB", *HEAD), [(one, *row) for one, row in zip(where, rows, strict=True)])
     else:
         say("There is no client yet; type: thalovant identity create --name NAME")
