@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from jumping_time import JumpingLoop
 
 from thalovant import keeping
+from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import (
     ThalovantClientKeyRejectedError,
     ThalovantConnectionError,
@@ -241,6 +243,88 @@ def test_ten_minutes_of_nothing_but_refusals_are_enough(jitter: Any) -> None:
         assert not keeper.gone.is_set()
 
     play(dialer, scene)
+
+
+def refused(code: str) -> ThalovantHubRefusedError:
+    return diagnosed(ThalovantHubRefusedError, diagnose(code, told="No.", client="kitchen"))
+
+
+@pytest.mark.parametrize(
+    "code", ["broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password"]
+)
+def test_a_credential_that_is_over_is_given_up_after_a_minute(jitter: Any, code: str) -> None:
+    dialer = Dialer(None, then=refused(code))
+
+    async def scene(keeper: LinkKeeper) -> None:
+        await keeper.dialled()
+        dialer.lose(LOST)
+        await asyncio.wait_for(keeper.gone.wait(), 120.0)
+        with pytest.raises(ThalovantHubRefusedError) as caught:
+            await keeper.dialled()
+        assert caught.value.diagnosis is not None and caught.value.diagnosis.code == code
+
+    play(dialer, scene)
+    assert dialer.pauses() == [5.0, 10.0, 20.0, 40.0]
+
+
+def test_being_throttled_in_between_does_not_make_it_go_on(jitter: Any) -> None:
+    throttled = diagnosed(ThalovantConnectionError, diagnose("throttled", told="Busy."))
+    no = refused("credential_refused")
+    dialer = Dialer(None, no, throttled, throttled, then=no)
+
+    async def scene(keeper: LinkKeeper) -> None:
+        await keeper.dialled()
+        dialer.lose(LOST)
+        await asyncio.wait_for(keeper.gone.wait(), 120.0)
+
+    play(dialer, scene)
+    assert len(dialer.times) == 5
+
+
+@pytest.mark.parametrize("code", ["client_paused", "hub_off", "protocol_off"])
+def test_what_its_owner_may_take_back_is_waited_for(jitter: Any, code: str) -> None:
+    dialer = Dialer(None, *[refused(code)] * 60, then=None)
+
+    async def scene(keeper: LinkKeeper) -> None:
+        await keeper.dialled()
+        dialer.lose(LOST)
+        await until(lambda: keeper.link is not None, 7200.0)
+
+    play(dialer, scene)
+    assert set(dialer.pauses()[4:]) == {60.0}
+
+
+def test_the_log_says_once_that_it_is_cut_off_and_that_it_is_back(
+    jitter: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialer = Dialer(None, AWAY, AWAY)
+
+    async def scene(keeper: LinkKeeper) -> None:
+        await keeper.dialled()
+        dialer.lose(LOST)
+        await until(lambda: keeper.link is not None)
+        dialer.then = refused("credential_refused")
+        dialer.lose(diagnosed(ThalovantConnectionError, diagnose("server_busy", told="Away.")))
+        await keeper.gone.wait()
+
+    with caplog.at_level(logging.INFO, "thalovant.connection"):
+        play(dialer, scene)
+    told = [record.getMessage() for record in caplog.records if record.name == "thalovant.connection"]
+    assert told[:3] == ["cut off: The link dropped; trying again", "connected again", "cut off: Away; trying again"]
+    assert told[3].startswith("given up: No. The client was paused or removed") and len(told) == 4
+
+
+def test_a_client_that_does_not_dial_by_itself_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    dialer = Dialer()
+
+    async def scene(keeper: LinkKeeper) -> None:
+        await keeper.dialled()
+        dialer.lose(LOST)
+        await keeper.gone.wait()
+
+    with caplog.at_level(logging.INFO, "thalovant.connection"):
+        play(dialer, scene, auto_reconnect=False)
+    assert caplog.records == []
 
 
 def test_a_hub_that_was_away_meanwhile_is_given_its_ten_minutes_anew(jitter: Any) -> None:

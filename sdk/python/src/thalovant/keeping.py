@@ -3,14 +3,17 @@
 
 At most one dial at a time, however many calls wait for it, and one link that new calls use. A client of several roads
 that is on a lesser one looks for a better one meanwhile and changes over to it: what was asked on the link before
-ends there (it *retires*). It ends by itself for good when the hub or this client shows another key than agreed, and
-after ten minutes of nothing but refusals (contract 10.1). It sends nothing and does not know what an ask is.
+ends there (it *retires*). It ends by itself for good when the hub or this client shows another key than agreed, after
+a minute of refusals of the credential, and after ten minutes of any others (contract 10.1), save those that somebody
+may take back: a paused client is dialled on. The log `thalovant.connection` says when a client that dials again by
+itself is cut off, is back, or gives up. It sends nothing and does not know what an ask is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -19,7 +22,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from thalovant.dialing import ends_for_good
-from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantPublishDeniedError
+from thalovant.errors import (
+    ThalovantConnectionError,
+    ThalovantError,
+    ThalovantHubRefusedError,
+    ThalovantPublishDeniedError,
+)
 from thalovant.health import ThalovantConnectionInfo, ThalovantConnectionPhase
 from thalovant.switching import timed_out
 from thalovant.tasks import OwnedTasks
@@ -34,11 +42,19 @@ FIRST_REDIAL = 5.0  # seconds, times 0.5 to 1.5
 FIRST_REDIAL_OF_SEVERAL = 1.0  # the same with several roads: another one may be open
 LONGEST_REDIAL = 60.0
 REFUSAL_PATIENCE = 600.0
+CREDENTIAL_PATIENCE = 60.0  # for a credential that is over: nothing mends it but another one
 FIRST_RETRY = 0.1  # seconds between two dials of a call that waits for its hub to come back
 LONGEST_RETRY = 2.0
 RETIREMENT = 2.0  # seconds that a link goes on for answers to what nobody waits for
 LOOK_EVERY = 1.0  # seconds, while an answer is awaited and there are several roads
 SIGN_OF_LIFE = 3.0  # seconds for a silent hub to show that it is there
+
+
+_OF_CREDENTIAL = ("broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password")
+_TAKEN_BACK = ("client_paused", "hub_off", "protocol_off")  # by the owner, at any time
+_IN_BETWEEN = "throttled"  # says nothing new: it is for the refusals before
+
+_log = logging.getLogger("thalovant.connection")
 
 
 class _EndedError(ThalovantConnectionError):
@@ -82,6 +98,7 @@ class LinkKeeper:
         """Set once there is no link and none will be dialled by itself: closed, given up, or lost and not kept."""
         self._info = ThalovantConnectionInfo()
         self._last_error: str | None = None
+        self._cut_off = False  # and said so
 
     def expect(self, answers: bool) -> None:
         """Be told whether somebody waits for the hub to say something."""
@@ -208,6 +225,9 @@ class LinkKeeper:
     def _take(self, link: Link, info: ThalovantConnectionInfo) -> None:
         """Use this link from now on, and look for a better one if there may be one."""
         self.link, self._info, self._last_error = link, info, None
+        if self._cut_off:
+            self._cut_off = False
+            _log.info("connected again")
         if self._return_task is None and self._dialer.next_probe() is not None:
             self._return_task = self._tasks.start(self._return(), "thalovant-return")
 
@@ -273,6 +293,8 @@ class LinkKeeper:
             self.gone.set()
         if self._auto_reconnect and not self._closed and self._given_up is None and self._redial_task is None:
             self._redial_task = self._tasks.start(self._redial(), "thalovant-redial")
+            self._cut_off = True
+            _log.warning("cut off: %s; trying again", _happened(meaning).rstrip("."))
 
     def _look_after(self) -> None:
         """While answers are awaited: find out soon when a road has become a dead end."""
@@ -294,12 +316,12 @@ class LinkKeeper:
                 try:
                     await self.dialled()
                     return
-                except ThalovantHubRefusedError as error:
-                    refused_since = refused_since or loop.time()
-                    if loop.time() - refused_since >= REFUSAL_PATIENCE:
+                except Exception as error:  # noqa: BLE001 - noted by _dial; the next attempt may do better
+                    if _code(error) != _IN_BETWEEN:
+                        refused_since = (refused_since or loop.time()) if _is_lasting(error) else None
+                    lasting = 0.0 if refused_since is None else loop.time() - refused_since
+                    if isinstance(error, ThalovantHubRefusedError) and lasting >= _patience(error):
                         self._give_up(error)
-                except Exception:  # noqa: BLE001 - noted by _dial; the next attempt may do better
-                    refused_since = None
                 if self._given_up is not None:
                     return
                 pause = min(pause * 2, LONGEST_REDIAL)
@@ -312,7 +334,10 @@ class LinkKeeper:
             self._give_up(error)
 
     def _give_up(self, error: ThalovantConnectionError) -> None:
+        if self._auto_reconnect and self._given_up is None:
+            _log.error("given up: %s", error)
         self._given_up = error
+        self._cut_off = False
         self.gone.set()
 
     @property
@@ -360,6 +385,24 @@ class LinkKeeper:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _code(error: Exception) -> str:
+    diagnosis = error.diagnosis if isinstance(error, ThalovantError) else None
+    return diagnosis.code if diagnosis is not None else ""
+
+
+def _happened(error: ThalovantError) -> str:
+    return error.diagnosis.happened if error.diagnosis is not None else str(error)
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether it is a refusal that nobody is going to take back."""
+    return isinstance(error, ThalovantHubRefusedError) and _code(error) not in _TAKEN_BACK
+
+
+def _patience(error: Exception) -> float:
+    return CREDENTIAL_PATIENCE if _code(error) in _OF_CREDENTIAL else REFUSAL_PATIENCE
 
 
 def _may_pass(error: ThalovantConnectionError) -> bool:

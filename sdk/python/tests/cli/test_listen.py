@@ -173,7 +173,34 @@ def test_it_goes_on_after_the_connection_dropped(with_identity: Typed, hub: Any,
     thread.start()
     ran = with_identity("listen", "my.event", "--protocol", "wss", "--max-events", 1)
     thread.join()
-    assert ran.as_tuple() == (0, 'my.event  {"after":1}\n', "")
+    assert (ran.code, ran.out) == (0, 'my.event  {"after":1}\n')
+    first, second = ran.err.splitlines()
+    assert first.startswith("cut off: ") and first.endswith("; trying again") and second == "connected again"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_credential_that_is_over_is_told_at_once_and_given_up_soon(
+    with_identity: Typed, hub: Any, listening: threading.Event, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    monkeypatch.setattr(keeping, "CREDENTIAL_PATIENCE", 0.05)
+
+    def end() -> None:
+        assert listening.wait(30)
+        hub.hello.get(timeout=30)
+        hub.script.knows_key = False
+        hub.cut()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    ran = with_identity("listen", "my.event", "--protocol", "wss", *(["--json"] if as_json else []))
+    thread.join()
+    first, last = ran.err.splitlines()
+    assert (ran.code, ran.out) == (1, "")
+    if as_json:
+        assert json.loads(first)["notice"].startswith("cut off: ")
+        assert json.loads(last)["error"]["diagnosis"] == "credential_refused"
+    else:
+        assert first.startswith("cut off: ") and "create a fresh identity" in last.lower()
 
 
 def test_ctrl_c(started: Any, hub: Any) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`thalovant listen`: print the events of a hub as they come, until told to stop.
 
+When it is cut off it says so on standard error, once, and again when it is back.
+
 It ends after so many events or seconds, with Ctrl-C, when nobody reads its output any more, and when the hub has let
 this client go for good. Events wait in a bounded queue for a reader that is slower than the hub; what does not fit is
 dropped and counted.
@@ -9,6 +11,7 @@ dropped and counted.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import select
@@ -63,12 +66,14 @@ def listen(
     from thalovant.sync_client import ThalovantClient
 
     inbox = _Inbox()
-    with contextlib.closing(ThalovantClient(who, **roads(protocol))) as client:
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(ThalovantClient(who, **roads(protocol))))
         for name in dict.fromkeys(events):
             client.on(name, inbox.put)
         with waiting("connecting to the hub"):
             client.connect()
         hint(f"Listening for {', '.join(events)}; Ctrl-C ends.")
+        stack.enter_context(_notices(as_json=as_json))
         deadline = None if timeout is None else time.monotonic() + timeout
         heard = 0
         for event in _events(client, inbox, deadline):
@@ -121,7 +126,37 @@ def _events(client: ThalovantClient, inbox: _Inbox, deadline: float | None) -> I
 def _raise_if_over(client: ThalovantClient) -> None:
     with contextlib.suppress(ThalovantTimeoutError):
         client.wait_closed(0)
+        client._core._keeper.refuse_if_over()  # raises what it was, with what to do
         raise ThalovantConnectionError(client.connection_info().last_error or "The connection to the hub ended.")
+
+
+@contextlib.contextmanager
+def _notices(*, as_json: bool) -> Iterator[None]:
+    """Tell what the connection's log says of being cut off and back; why it was given up is the command's own error."""
+    log, handler = logging.getLogger("thalovant.connection"), _Notices(as_json=as_json)
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+class _Notices(logging.Handler):
+    """Prints a line on standard error a notice; with `as_json` as an object: `{"notice": ...}`."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.ERROR:
+            text = printable(record.getMessage())
+            typer.echo(json_line({"notice": text}) if self._as_json else text, err=True)
 
 
 def _show(event: ThalovantEvent, *, as_json: bool) -> None:
