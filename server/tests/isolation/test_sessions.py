@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -118,6 +119,14 @@ def test_a_credential_of_one_hub_is_none_on_another(
     other = make_hub("elsewhere", "wss", "http", "mqtt")
     assert knock(http, make(), other["id"]) == (403, 1008)
     assert knock(http, make(other["id"]), "no-such-hub") == (403, 1008)
+
+
+@pytest.mark.parametrize(
+    "spelt", [str.swapcase, lambda key: key[:-1], lambda key: f"{key} "], ids=["case", "cut", "space"]
+)
+def test_an_access_key_spelt_otherwise_is_none(spelt: Callable[[str], str], make: Make, http: httpx2.Client) -> None:
+    identity = make()
+    assert knock(http, replace(identity, access_key=spelt(identity.access_key))) == (403, 1008)
 
 
 def test_a_revoked_and_a_rotated_credential_are_none(
