@@ -4,32 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
-
-import pytest
-import uvloop
 
 from thalovant_server.errors import StorageError
 from thalovant_server.last_use import AT_ONCE, LastUses
 from thalovant_server.store import client_credentials
 from thalovant_server.store.client_credentials import CredentialRecord, Use
-from thalovant_server.testing.control import World, open_world
-
-
-@pytest.fixture
-def in_world(tmp_path: Path) -> Callable[[Callable[[World], Awaitable[None]]], None]:
-    """Run a scenario in a fresh world."""
-
-    def run(scenario: Callable[[World], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with open_world(tmp_path) as world:
-                await scenario(world)
-
-        uvloop.run(main())
-
-    return run
+from thalovant_server.testing.control import World
 
 
 async def rows(world: World, client: dict[str, Any]) -> list[CredentialRecord]:

@@ -6,13 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
-import uvloop
 
 from thalovant_server.errors import StorageError
 from thalovant_server.hub import refusal
@@ -21,7 +17,7 @@ from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.presence_keeper import PresenceKeeper
 from thalovant_server.store import clients, presence
 from thalovant_server.testing.clock import StandingClock
-from thalovant_server.testing.control import World, open_world
+from thalovant_server.testing.control import World
 
 
 @contextlib.asynccontextmanager
@@ -48,20 +44,6 @@ def seen(watch: PresenceWatch, client: dict[str, Any]) -> Presence:
     found = watch.of(client["id"])
     assert found is not None
     return found
-
-
-@pytest.fixture
-def in_world(tmp_path: Path) -> Callable[[Callable[[World], Any]], None]:
-    """Run a scenario in a fresh control plane."""
-
-    def run(scenario: Callable[[World], Any]) -> None:
-        async def main() -> None:
-            async with open_world(tmp_path) as world:
-                await scenario(world)
-
-        uvloop.run(main())
-
-    return run
 
 
 def test_who_was_online_at_a_stop_is_offline_since_then(in_world: Any) -> None:

@@ -5,35 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from sqlalchemy import select
 
 from thalovant_server import usage_keeper
 from thalovant_server.daily_usage import DAY, DailyUsage
 from thalovant_server.errors import StorageError
 from thalovant_server.store.tables import quota_usage
-from thalovant_server.testing.control import World, open_world
+from thalovant_server.testing.control import World
 from thalovant_server.usage_keeper import UsageKeeper
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
-
-
-@pytest.fixture
-def in_world(tmp_path: Path) -> Run:
-    """Run a scenario with a database that holds clients."""
-
-    def run(scenario: Callable[[World], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with open_world(tmp_path) as world:
-                await scenario(world)
-
-        uvloop.run(main())
-
-    return run
 
 
 async def rows(world: World) -> dict[str, tuple[int, int]]:
