@@ -140,10 +140,10 @@ class Server:
         directory = await open_directory(database, node_id=identity.node_id, stretch=self._stretch, clock=self._clock)
         _warn_of_absent_agents(directory, catalog)
         usage = DailyUsage(self._clock)
-        await self._keep_usage(UsageKeeper(usage, database))
+        await self._keep_written("usage keeper", UsageKeeper(usage, database))
         limits = self._limits
         presence = PresenceWatch(directory, LoopClock(), self._clock, look_seconds=limits.presence_look_seconds)
-        await self._keep_presence(PresenceKeeper(presence, database))
+        await self._keep_written("presence keeper", PresenceKeeper(presence, database))
         endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
         services = Services(
             database,
@@ -198,29 +198,17 @@ class Server:
 
         self._shutdown.at_end(name, end)
 
-    async def _keep_usage(self, keeper: UsageKeeper) -> None:
-        """Read the asks of the day, and write them until the end, which is after the last ask."""
+    async def _keep_written(self, name: str, keeper: UsageKeeper | PresenceKeeper) -> None:
+        """Read what was kept, and write it until the end, which is after the last session and ask."""
         await keeper.load()
-        task = asyncio.create_task(keeper.run(), name="usage-keeper")
+        task = asyncio.create_task(keeper.run(), name=name.replace(" ", "-"))
 
         async def end(_: Drain) -> None:
             task.cancel()
             await asyncio.wait([task])
             await keeper.write()
 
-        self._shutdown.at_end("usage keeper", end)
-
-    async def _keep_presence(self, keeper: PresenceKeeper) -> None:
-        """Read who was online, and write who is until the end, which is after the last session."""
-        await keeper.load()
-        task = asyncio.create_task(keeper.run(), name="presence-keeper")
-
-        async def end(_: Drain) -> None:
-            task.cancel()
-            await asyncio.wait([task])
-            await keeper.write()
-
-        self._shutdown.at_end("presence keeper", end)
+        self._shutdown.at_end(name, end)
 
     def _open_catalog(self) -> Catalog:
         catalog = Catalog.from_options(self._settings.agent)
