@@ -100,6 +100,8 @@ def test_it_is_one_of_them_and_none_is_earlier(steps: list[diagnoses.Step]) -> N
         ("The hub closed the connection (1013: too many failed attempts from here, try again later).", "throttled"),
         ("The hub closed the connection (1008: this client is paused).", "client_paused/told"),
         ("This client is paused. Its owner can resume it.", "client_paused/told"),
+        ("1008: this credential was replaced: use the client's newest identity", "credential_rotated/told"),
+        ("HTTP 403: this client was removed", "client_removed/told"),
         ("invalid api key", None),
         ("", None),
     ],

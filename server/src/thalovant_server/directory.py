@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from thalovant_server.errors import CredentialGone
+from thalovant_server.former_keys import End, FormerHolder, FormerKeys
 from thalovant_server.stretching import StretchQueue
 from thalovant_server.wall_clock import Clock, now
 
@@ -121,6 +122,9 @@ class CredentialStore(Protocol):
     def mqtt_password_matches(self, password: bytes, expected: bytes) -> bool:
         """Tell in constant time whether ``expected`` is the keyed hash of ``password``."""
 
+    def former_key_hash(self, access_key: str) -> bytes:
+        """Return the keyed hash that a former access key is remembered by."""
+
 
 class Directory:
     """Hubs and credentials, by id and by access key.
@@ -143,14 +147,21 @@ class Directory:
         self._by_client: dict[str, dict[int, None]] = {}
         self._by_hub: dict[str, dict[int, None]] = {}
         self._subscribers: list[Callable[[Change], None]] = []
+        self._former = FormerKeys()
         self._resets = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stretch")
         self._queue = StretchQueue(self._stretch_one)
 
     # -- life
 
-    def load(self, hubs: Iterable[HubEntry], credentials: Iterable[CredentialEntry]) -> None:
-        """Take in what is committed at start, hubs oldest first; tells nobody."""
+    def load(
+        self,
+        hubs: Iterable[HubEntry],
+        credentials: Iterable[CredentialEntry],
+        former: Iterable[tuple[bytes, FormerHolder]] = (),
+    ) -> None:
+        """Take in what is committed at start, hubs and former keys (by their hashes) oldest first; tells nobody."""
+        self._former.load(former)
         for hub in hubs:
             self._hubs[hub.id] = hub
         for credential in credentials:
@@ -174,6 +185,14 @@ class Directory:
         """Return the live credential with this access key; one whose grace is over is none."""
         credential_id = self._by_access_key.get(access_key)
         return None if credential_id is None else self.credential_by_id(credential_id)
+
+    def former_holder(self, access_key: str) -> FormerHolder | None:
+        """Return who had this access key, of one that is over; None of a live and of an unknown one."""
+        credential_id = self._by_access_key.get(access_key)
+        if credential_id is None:
+            return self._former.find(self._store.former_key_hash(access_key))
+        is_live = self.credential_by_id(credential_id) is not None
+        return None if is_live else _holder(self._credentials[credential_id], "rotated_out")  # removed in a moment
 
     def credential_by_id(self, credential_id: int) -> CredentialEntry | None:
         """Return the credential as it is now; None when it is gone or its grace is over."""
@@ -303,23 +322,24 @@ class Directory:
     def remove_credential(self, credential_id: int) -> None:
         """Forget one credential of a client, if it is still there."""
         if credential_id in self._credentials:
-            self._remove_credential(credential_id)
+            self._remove_credential(credential_id, "rotated_out")
 
     def remove_client(self, client_id: str) -> None:
         """Forget a client: each of its credentials is removed."""
         for credential_id in list(self._by_client.get(client_id, ())):
-            self._remove_credential(credential_id)
+            self._remove_credential(credential_id, "removed")
 
     def remove_hub(self, hub_id: str) -> None:
         """Forget a hub and every credential of its clients."""
         for credential_id in list(self._by_hub.get(hub_id, ())):
-            self._remove_credential(credential_id)
+            self._remove_credential(credential_id, "hub_removed")
         if self._hubs.pop(hub_id, None) is not None:
             self._tell(Change("hub", "removed", hub_id))
 
-    def _remove_credential(self, credential_id: int) -> None:
+    def _remove_credential(self, credential_id: int, end: End) -> None:
         entry = self._credentials.pop(credential_id)
         del self._by_access_key[entry.access_key]
+        self._former.add(self._store.former_key_hash(entry.access_key), _holder(entry, end))
         for index, key in ((self._by_client, entry.client_id), (self._by_hub, entry.hub_id)):
             del index[key][credential_id]
             if not index[key]:
@@ -354,6 +374,10 @@ class Directory:
                 callback(change)
             except Exception:  # noqa: BLE001 - its fault must not keep a revocation from the others
                 _log.exception("a subscriber of the directory failed at %s %s", change.kind, change.action)
+
+
+def _holder(entry: CredentialEntry, end: End) -> FormerHolder:
+    return FormerHolder(entry.client_id, entry.client_name, entry.hub_id, end)
 
 
 def _same(pinned: bytes | None, key: bytes) -> bool:

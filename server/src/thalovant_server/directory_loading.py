@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from thalovant_server import client_spec, hub_spec
+from thalovant_server import client_spec, former_keys, hub_spec
 from thalovant_server.directory import CredentialEntry, Directory, HubEntry, Stretch
 from thalovant_server.errors import DataDamagedError
-from thalovant_server.store import credentials, hubs
+from thalovant_server.former_keys import End, FormerHolder
+from thalovant_server.store import credentials, former_credentials, hubs
 from thalovant_server.store.credentials import CredentialKeeper, LiveCredential
 from thalovant_server.store.database import Database
+from thalovant_server.store.former_credentials import FormerCredential
 from thalovant_server.store.hubs import HubRecord
 from thalovant_server.store.sealing import SealBrokenError
 from thalovant_server.wall_clock import Clock, now
@@ -31,7 +33,12 @@ async def open_directory(database: Database, *, node_id: str, stretch: Stretch, 
         async with database.read() as connection:
             rows = await hubs.all_of_them(connection)
             live = await credentials.all_of_them(connection, database.sealer)
-        directory.load([hub_entry(row) for row in rows], [credential_entry(row) for row in live])
+            over = await former_credentials.newest(connection, former_keys.MOST)
+        directory.load(
+            [hub_entry(row) for row in rows],
+            [credential_entry(row) for row in live],
+            [(key_hash, former_holder(former)) for key_hash, former in over],
+        )
     except (SealBrokenError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataDamagedError(database.path, f"a row of it cannot be read ({type(error).__name__})") from error
     return directory
@@ -48,6 +55,12 @@ def hub_entry(hub: HubRecord) -> HubEntry:
         active=hub.active,
         max_message=hub_spec.max_message(hub.spec),
     )
+
+
+def former_holder(former: FormerCredential) -> FormerHolder:
+    """Return what the data plane needs of a credential that is over."""
+    end: End = former.why if former.why in ("removed", "hub_removed") else "rotated_out"
+    return FormerHolder(former.client_id, former.client_name, former.hub_id, end)
 
 
 def credential_entry(live: LiveCredential) -> CredentialEntry:

@@ -10,6 +10,8 @@ import pytest
 
 from thalovant_server.denials import LONGEST_WHAT, Denial, Denials
 from thalovant_server.directory import CredentialEntry
+from thalovant_server.former_keys import FormerHolder
+from thalovant_server.gateways.mqtt.endpoint import BAD_LOGIN
 from thalovant_server.hub import refusal
 from thalovant_server.hub.denied import ATTEMPTS, HubDenials
 from thalovant_server.hub.refusal import Refusal
@@ -17,14 +19,18 @@ from thalovant_server.repeats import Line
 from thalovant_server.testing.clock import StandingClock
 
 KNOWN = CredentialEntry(7, "client-a", "hub-a", "the-key-of-a", "lamp", "site", "hubs/hub-a/clients/client-a")
+FORMER = FormerHolder("client-b", "door", "hub-b", "rotated_out")
 EVERY = [each for each in vars(refusal).values() if isinstance(each, Refusal)]
 
 
 class Directory:
-    """Knows one credential."""
+    """Knows one credential, and one that is over."""
 
     def credential(self, access_key: str) -> CredentialEntry | None:
         return KNOWN if access_key == KNOWN.access_key else None
+
+    def former_holder(self, access_key: str) -> FormerHolder | None:
+        return FORMER if access_key == "the-former-key" else None
 
 
 def noted() -> tuple[HubDenials, list[Denial]]:
@@ -48,6 +54,21 @@ def test_a_known_key_names_its_client_but_proves_nothing() -> None:
     assert (one.action, one.code, one.carrier, one.address) == ("session.refused", "revoked", "wss", "192.0.2.1")
     assert (one.client_id, one.client_name, one.hub_id, one.proven) == ("client-a", "lamp", "hub-a", False)
     assert one.fingerprint == ""
+
+
+@pytest.mark.parametrize("why", [refusal.UNKNOWN_KEY, refusal.WRONG_HUB, BAD_LOGIN], ids=lambda why: why.code)
+def test_a_key_that_is_over_names_its_client_and_how_it_ended(why: Refusal) -> None:
+    denials, found = noted()
+    denials.refused(why, "mqtt", "192.0.2.1", "the-former-key", proven=True)
+    [one] = found
+    assert (one.code, one.client_id, one.client_name, one.hub_id) == ("rotated_out", "client-b", "door", "hub-b")
+    assert (one.proven, one.fingerprint) == (False, "")
+
+
+def test_a_key_that_is_over_and_was_not_looked_at_keeps_the_code() -> None:
+    denials, found = noted()
+    denials.refused(refusal.THROTTLED, "mqtt", "192.0.2.1", "the-former-key")
+    assert (found[0].code, found[0].client_id) == ("throttled", "client-b")
 
 
 def test_an_unknown_key_is_a_fingerprint() -> None:

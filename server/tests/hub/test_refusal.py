@@ -19,6 +19,8 @@ def test_only_refusals_of_a_credential_close_with_1008():
         "invalid_authorization",
         "revoked",
         "paused",
+        "rotated_out",
+        "removed",
         "protocol_off",
         "hub_off",
         "handshake_failed",

@@ -148,6 +148,8 @@ END = {
     "https": 403,
 }
 REFUSED = {"mqtt 5": ("CONNACK", 0x86), "mqtt 4": ("CONNACK", 5), "wss": (1008, "invalid api key"), "https": 403}
+REPLACED = {**REFUSED, "wss": (1008, "this credential was replaced: use the client's newest identity")}
+REMOVED = {**REFUSED, "wss": (1008, "this client was removed")}
 PAUSED = {**REFUSED, "mqtt 5": ("CONNACK", 0x87), "wss": (1008, "this client is paused")}
 END_OF_PAUSED = {
     **END,
@@ -180,10 +182,13 @@ def test_a_credential_that_ends_is_cut_on_every_carrier_and_refused(
         plane.delete_client(client)
     assert lost.ends() == (END_OF_PAUSED if how == "paused" else END)
     assert kept is None or kept.goes_on()
-    assert lost.refused() == (PAUSED if how == "paused" else REFUSED)
+    assert lost.refused() == {"paused": PAUSED, "removed": REMOVED}.get(how, REPLACED)
+    denied = plane.list_audit(client_id=client, action="session.refused")["data"]
+    code = how if how in ("paused", "removed") else "rotated_out"
+    assert {(each["code"], each["hub_id"], each["target"]["name"]) for each in denied} == {
+        (code, running.ready["hub_id"], "life")
+    }
     if how == "paused":
-        denied = plane.list_audit(client_id=client, action="session.refused")["data"]
-        assert {(each["code"], each["hub_id"]) for each in denied} == {("paused", running.ready["hub_id"])}
         plane.resume_client(client)
         assert lost.open().goes_on()
 
@@ -284,6 +289,8 @@ def test_a_grace_that_ended_while_the_server_was_down_is_over_at_its_start(
     running.stop()
     clock.ahead += HOUR
     running.start()
-    assert raw(first.identity).refused() == REFUSED
+    assert raw(first.identity).refused() == REPLACED
+    (denied, *_) = plane.list_audit(client_id=id_of(first), action="session.refused")["data"]
+    assert (denied["code"], denied["hub_id"]) == ("rotated_out", running.ready["hub_id"])
     found = plane.lookup_credential(first.identity.access_key)
     assert (found["status"], found["why"], found["credential"]) == ("ended", "rotated", None)

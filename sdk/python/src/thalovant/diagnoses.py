@@ -183,6 +183,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "{told} The client is paused.",
         "Its owner can resume it: `thalovant clients resume NAME`.",
     ),
+    "credential_rotated/told": (
+        "credential",
+        "{told} This credential was replaced by a newer one.",
+        "Use the newest identity file of this client; if it is lost: `thalovant clients rotate NAME`.",
+    ),
+    "client_removed/told": ("credential", "{told} The client was removed.", "Create a fresh identity."),
     "protocol_off": (
         "credential",
         "{told} {protocol}, or the whole hub, is turned off.",
@@ -341,6 +347,8 @@ def diagnosed(kind: Callable[..., E], diagnosis: Diagnosis, **options: Any) -> E
 # something to the session; here they only make a sentence more exact.
 _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("client is paused", "client_paused/told"),
+    ("credential was replaced", "credential_rotated/told"),
+    ("client was removed", "client_removed/told"),
     ("this hub is turned off", "hub_off"),
     ("this protocol is turned off", "protocol_off"),
     ("MQTT for this hub, is turned off", "protocol_off"),

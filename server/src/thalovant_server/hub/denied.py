@@ -40,19 +40,24 @@ class HubDenials:
         self._denials = denials
 
     def refused(self, why: Refusal, carrier: str, remote: str, access_key: str = "", *, proven: bool = False) -> None:
-        """A session was refused, or ended over what was tried; `proven`: by the client itself."""
+        """A session was refused, or ended over what was tried; `proven`: by the client itself.
+
+        A key that is over names the client that had it, and how that came, whatever its bearer was told.
+        """
         known = self._directory.credential(access_key)
+        former = None if known or not access_key else self._directory.former_holder(access_key)
+        of = known or former
         self._denials.note(
             Denial(
                 action="session.refused",
-                code=why.code,
+                code=former.end if former and why.of_credential else why.code,
                 address=remote,
                 carrier=carrier,
-                client_id=known.client_id if known else None,
-                client_name=known.client_name if known else None,
+                client_id=of.client_id if of else None,
+                client_name=of.client_name if of else None,
                 proven=proven and known is not None,
-                hub_id=known.hub_id if known else None,
-                fingerprint="" if known else fingerprint(access_key),
+                hub_id=of.hub_id if of else None,
+                fingerprint="" if of else fingerprint(access_key),
                 audited=why.code not in OURS,
             )
         )

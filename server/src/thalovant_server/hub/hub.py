@@ -317,15 +317,22 @@ class Hub:
 
     def _admit(self, access_key: str, hub_id: str | None, carrier: str) -> CredentialEntry:
         credential = self._directory.credential(access_key)
-        if credential is None:
-            raise Refused(refusal.UNKNOWN_KEY)
         wanted = self._directory.hub(hub_id) if hub_id is not None else self._directory.default_hub()
+        if credential is None:
+            raise Refused(self._why_over(access_key, wanted))
         if wanted is None or wanted.id != credential.hub_id:
             raise Refused(refusal.WRONG_HUB)
         why = self._fault(credential, wanted, carrier)
         if why is not None:
             raise Refused(why)
         return credential
+
+    def _why_over(self, access_key: str, wanted: HubEntry | None) -> Refusal:
+        """Why there is no such credential: what became of a key of this hub, nothing about those of others."""
+        former = self._directory.former_holder(access_key)
+        if former is None or wanted is None or former.hub_id != wanted.id:
+            return refusal.UNKNOWN_KEY
+        return refusal.REMOVED if former.end == "removed" else refusal.ROTATED_OUT
 
     def _fault(self, credential: CredentialEntry, hub: HubEntry, carrier: str) -> Refusal | None:
         if not credential.active:

@@ -36,6 +36,8 @@ PROTOCOL_ERROR = "protocol_error"
 
 # Refusals that have a word of their own; of the others the client's messages are the cause.
 _WORDS = {
+    "rotated_out": "revoked",
+    "removed": "revoked",
     "revoked": "revoked",  # the credential of that session is gone, and the client is not
     "paused": "paused",
     "protocol_off": "protocol_off",

@@ -63,6 +63,12 @@ class Refused(Exception):  # the vocabulary's own exception; carries a Refusal t
 UNKNOWN_KEY = Refusal("unknown_key", "invalid api key", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 # Looks like an unknown key on purpose: whoever holds a key of one hub learns nothing about another.
 WRONG_HUB = Refusal("wrong_hub", "invalid api key", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
+# Of keys that are over: who has one had the identity, and is told at its own hub what to do.
+ROTATED_OUT = Refusal(
+    "rotated_out", "this credential was replaced: use the client's newest identity", CREDENTIAL, 403,
+    CONNACK_NOT_AUTHORIZED,
+)  # fmt: skip
+REMOVED = Refusal("removed", "this client was removed", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 INVALID_AUTHORIZATION = Refusal("invalid_authorization", "invalid authorization", CREDENTIAL, 400, CONNACK_BAD_LOGIN)
 REVOKED = Refusal("revoked", "this credential was revoked", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 # Told to whoever has the key: it is its owner's business to resume it, and a new identity would not help.

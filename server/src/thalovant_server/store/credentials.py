@@ -19,6 +19,7 @@ from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.tables import clients, credentials
 
 _MQTT_PURPOSE = "mqtt-password"
+_FORMER_PURPOSE = "former-access-key"
 
 
 class AccessKeyTakenError(Exception):
@@ -159,6 +160,15 @@ class CredentialKeeper:
     def mqtt_password_matches(self, password: bytes, expected: bytes) -> bool:
         """Tell in constant time whether ``expected`` is what is kept of this broker password."""
         return self._sealer.matches(password, _MQTT_PURPOSE, expected)
+
+    def former_key_hash(self, access_key: str) -> bytes:
+        """Return the keyed hash that a former access key is remembered by."""
+        return former_key_hash(self._sealer, access_key)
+
+
+def former_key_hash(sealer: Sealer, access_key: str) -> bytes:
+    """Return the keyed hash that an access key is remembered by once its credential is over."""
+    return sealer.keyed_hash(access_key.encode("utf-8", "replace"), _FORMER_PURPOSE)
 
 
 def _live(sealer: Sealer, row: LiveCredential) -> LiveCredential:

@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.store import idempotency
-from thalovant_server.store.credentials import answer_about
+from thalovant_server.store.credentials import answer_about, former_key_hash
 from thalovant_server.store.rows import record_of, records_of
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.tables import clients, credentials, former_credentials
@@ -23,7 +23,6 @@ from thalovant_server.wall_clock import SECOND
 KEPT_MICROSECONDS = 400 * 24 * 60 * 60 * SECOND
 Why = Literal["rotated", "replaced", "cancelled", "removed", "hub_removed"]
 
-_PURPOSE = "former-access-key"
 _AT_ONCE = 500
 
 
@@ -72,9 +71,19 @@ async def end(
     return ended
 
 
+async def newest(connection: AsyncConnection, limit: int) -> list[tuple[bytes, FormerCredential]]:
+    """Return the credentials that ended last with the hashes of their access keys, oldest first."""
+    columns = [former_credentials.c[name] for name in FormerCredential.__dataclass_fields__]
+    query = select(former_credentials.c.access_key_hash, *columns).order_by(former_credentials.c.ended_at.desc())
+    rows = (await connection.execute(query.limit(limit))).all()
+    return [(row[0], FormerCredential(*row[1:])) for row in reversed(rows)]
+
+
 async def find(connection: AsyncConnection, sealer: Sealer, access_key: str) -> FormerCredential | None:
     """Return what is remembered of the credential that had this access key last."""
-    query = select(former_credentials).where(former_credentials.c.access_key_hash == _hash(sealer, access_key))
+    query = select(former_credentials).where(
+        former_credentials.c.access_key_hash == former_key_hash(sealer, access_key)
+    )
     columns = [former_credentials.c[name] for name in FormerCredential.__dataclass_fields__]
     return record_of(FormerCredential, (await connection.execute(query.with_only_columns(*columns))).first())
 
@@ -98,7 +107,7 @@ async def _remember(connection: AsyncConnection, rows: list[dict[str, Any]]) -> 
 
 def _former(sealer: Sealer, ended: Ended, why: Why, now: int) -> dict[str, Any]:
     return {
-        "access_key_hash": _hash(sealer, ended.access_key),
+        "access_key_hash": former_key_hash(sealer, ended.access_key),
         "client_id": ended.client_id,
         "client_name": ended.client_name,
         "hub_id": ended.hub_id,
@@ -107,7 +116,3 @@ def _former(sealer: Sealer, ended: Ended, why: Why, now: int) -> dict[str, Any]:
         "why": why,
         "ended_at": now if ended.expires_at is None else min(now, ended.expires_at),
     }
-
-
-def _hash(sealer: Sealer, access_key: str) -> bytes:
-    return sealer.keyed_hash(access_key, _PURPOSE)

@@ -35,6 +35,10 @@ class MemoryStore:
         """Compare with `mqtt_password_hash`."""
         return hmac.compare_digest(mqtt_password_hash(password), expected)
 
+    def former_key_hash(self, access_key: str) -> bytes:
+        """Hash it without a key."""
+        return hashlib.sha256(access_key.encode("utf-8", "replace")).digest()
+
 
 def mqtt_password_hash(password: bytes) -> bytes:
     """Return what a `CredentialEntry` holds for a broker password in a directory made here."""

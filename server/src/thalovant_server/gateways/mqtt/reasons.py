@@ -57,6 +57,8 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "wrong_hub": _UNKNOWN,
         "invalid_authorization": Reason(Code.BAD_USER_NAME_OR_PASSWORD, Code.NOT_AUTHORIZED, _FRESH),
         "revoked": _both(Code.NOT_AUTHORIZED, f"This credential was revoked or changed. {_FRESH}"),
+        "rotated_out": _both(Code.NOT_AUTHORIZED, f"This credential was replaced. {_FRESH}"),
+        "removed": _both(Code.NOT_AUTHORIZED, "This client was removed. Create a fresh identity."),
         "paused": _both(Code.NOT_AUTHORIZED, "This client is paused. Its owner can resume it."),
         "protocol_off": _MQTT_OFF,
         "hub_off": _MQTT_OFF,
