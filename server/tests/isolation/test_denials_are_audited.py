@@ -24,6 +24,7 @@ from thalovant_server.testing.in_process import InProcessServer
 PLANTED = "planted-access-key-that-nobody-has-000000"
 Identify = Callable[[str], tuple[str, ThalovantIdentity]]
 Entry = dict[str, Any]
+Tried = Callable[..., tuple[list[Entry], list[Entry]]]
 
 
 @pytest.fixture
@@ -62,6 +63,31 @@ def test_every_kind_of_move_over_mqtt_is_there_and_the_neighbour_is_not(
     named = [each["after"]["what"] for each in entries if each["action"] == "topic.denied"]
     assert named and all(what.isprintable() for what in named)
     assert {each["code"] for each in denied(plane, client_id=neighbour.client_id)} <= {"bad_login"}
+
+
+@pytest.fixture
+def tried(plane: ThalovantControlPlane, identify: Identify) -> Tried:
+    """Make these moves over MQTT 5; the denied entries of the attacker, and those of the neighbour."""
+
+    def make(*names: str) -> tuple[list[Entry], list[Entry]]:
+        attacker, neighbour = (Throwaway(*identify(f"tried-{each}")) for each in "ab")
+        wanted = [each for each in moves() if each.name in names]
+        assert len(wanted) == len(names)
+        uvloop.run(prove(scene_of(attacker, neighbour), attacker.dial, wanted, [5]))
+        return denied(plane, client_id=attacker.client_id), denied(plane, client_id=neighbour.client_id)
+
+    return make
+
+
+def test_who_tries_a_neighbours_password_shows_at_the_neighbour(tried: Tried) -> None:
+    own, neighbours = tried("log in as a neighbour with the own password")
+    assert own == [] and [each["action"] for each in neighbours] == ["session.refused"]
+
+
+def test_repetitions_are_a_number(tried: Tried) -> None:
+    names = [each.name for each in moves() if each.name.startswith("subscribe to neighbour/")]
+    own, _ = tried(*names)
+    assert len(names) > 4 and len(own) == 1
 
 
 def test_a_key_that_nobody_has_is_there_as_a_fingerprint(
