@@ -181,10 +181,20 @@ def test_somebody_is_invited_joins_changes_the_password_and_is_disabled(
         assert again.code == 1 and "invitation_not_found" in again.err
         changed = signed_in("password", "--password-file", "first", "--new-password-file", "new")
         assert changed.code == 0, changed.err
+        assert "password of ann@example.test" in changed.out
+        assert f"thalovant login {server.ready['api_url']}" in changed.out
         assert signed_in("hubs").code == 0  # the sign-in in use stays
         wrong = signed_in("password", "--password-file", "first", "--new-password-file", "new")
         assert wrong.code == 1 and "wrong_password" in wrong.err
         assert "admin_required" in signed_in("users").err
+        token = str(login.access_token)
+        assert "Signed out" in signed_in("logout").out
+        assert "thalovant login" in signed_in("hubs").err
+        assert "thalovant login" in signed_in("logout").err
+        ann.setenv("THALOVANT_API_TOKEN", token)
+        assert "unset THALOVANT_API_TOKEN" in signed_in("hubs").err  # it is revoked
+        assert "not_signed_in" in signed_in("password", "--password-file", "new", "--new-password-file", "first").err
+        ann.delenv("THALOVANT_API_TOKEN")
     listed = {one["email"]: one for one in signed_in("users", "--json").json}
     assert listed["ann@example.test"]["display_name"] == "Ann"
     assert "disabled" in signed_in("users", "disable", "Ann@Example.test").out
@@ -283,6 +293,9 @@ def test_login_browser_signs_the_command_line_in(
     words = ("login", server.ready["api_url"], "--ca", server.ready["ca_file"], "--browser", "--no-open")
     assert typed(*words, "--json").json["email"] == server.ready["admin_email"]
     assert len(shown) == 1 and "demo" in typed("hubs").out
+    said = typed("tokens", "create", "x", "--scope", "hubs:read").err
+    assert "`thalovant tokens` needs tokens:write" in said and "insufficient_scopes" in said
+    assert typed(*words, "--scope", "tokens:write").code == 0
     kinds = {one["kind"] for one in typed("tokens", "--json").json}
     assert "device" in kinds
 

@@ -151,7 +151,19 @@ class TestWords:
     @pytest.mark.parametrize(
         "words",
         [
-            *((), ("login",), ("ask",), ("listen",), ("emit",), ("health",), ("hubs",), ("hubs", "set"), ("config",)),
+            *(
+                (),
+                ("login",),
+                ("logout",),
+                ("tokens", "create"),
+                ("ask",),
+                ("listen",),
+                ("emit",),
+                ("health",),
+                ("hubs",),
+                ("hubs", "set"),
+                ("config",),
+            ),
             *(
                 ("identity", "create"),
                 ("identity", "reset-key"),
@@ -341,6 +353,52 @@ class TestLogin:
         ran = typed("login", url)
         assert ran.code == 1
         assert "secret" not in ran.err
+
+
+class TestToken:
+    """A token in the environment goes before the sign-in, and whoever is refused because of it is told so."""
+
+    def test_it_is_named_where_it_is_refused(
+        self, signed_in: Typed, api_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("THALOVANT_API_TOKEN", "tvpat_other")
+        for status, code in ((401, "invalid_token"), (403, "insufficient_scopes")):
+            api_server.script = lambda _, status=status, code=code: (
+                status, {"detail": "Insufficient scopes", "code": code},
+            )  # fmt: skip
+            said = signed_in("hubs", "set", "kitchen", "--mqtt").err
+            assert "The token in THALOVANT_API_TOKEN" in said and "unset THALOVANT_API_TOKEN" in said
+        assert "`thalovant hubs set` needs hubs:write" in said
+
+    def test_a_sign_in_says_that_it_is_not_used(
+        self, typed: Typed, account: Account, api_server: ScriptedServer, certificates: Certificates, secret: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("THALOVANT_API_TOKEN", "tvpat_other")
+        words = ("--email", "ada@example.test", "--password-file", secret, "--ca", certificates.ca_file)
+        assert "unset THALOVANT_API_TOKEN" in typed("login", api_server.url, *words).out
+
+    def test_the_password_and_the_way_out_are_those_of_the_sign_in(
+        self, signed_in: Typed, api_server: ScriptedServer, secret: Path, monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("THALOVANT_API_TOKEN", "tvpat_other")
+        (tmp_path / "new").write_text("a longer password\n")
+        assert signed_in("password", "--password-file", secret, "--new-password-file", tmp_path / "new").code == 0
+        assert json.loads(signed_in("logout", "--json").out) == {"api_url": api_server.url, "revoked": True}
+        assert [(seen.method, seen.path) for seen in api_server.seen] == [
+            ("POST", "/v1/users/me/password"),
+            ("DELETE", "/v1/auth/api-tokens/tok-1"),
+        ]
+        assert {seen.headers["authorization"] for seen in api_server.seen} == {f"Bearer {TOKEN}"}
+        kept = read_login()
+        assert kept is not None and kept.ca_pem and (kept.access_token, kept.token_id, kept.email) == (None,) * 3
+
+    def test_signing_out_of_a_server_that_is_away(self, typed: Typed) -> None:
+        save_login(Login("https://127.0.0.1:1", None, TOKEN, "tok-1"))
+        assert typed("logout").code == 1
+        assert read_login() is not None and "works until it ends" in typed("logout", "--forget").out
+        assert "not_signed_in" in typed("logout").err
 
 
 class TestHubs:

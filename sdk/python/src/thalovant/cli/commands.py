@@ -44,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=login.EPILOG)(login.login)
+app.command(epilog=examples("thalovant logout"))(login.logout)
 app.command(epilog=joining.JOIN_EXAMPLES)(joining.join)
 app.command(epilog=joining.PASSWORD_EXAMPLES)(joining.password)
 app.add_typer(hubs.app, name="hubs")

@@ -16,15 +16,12 @@ from typing import Any
 import typer
 
 from thalovant.cli.output import json_line, wants_json
+from thalovant.cli.scopes import needed_by
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
 VALIDATION = "Schema validation failed: "  # what a server of ours says before the sentence about the field
-ADVICE = {
-    "invalid_token": "This sign-in is over, or was revoked: type thalovant login URL",
-    "insufficient_scopes": "This sign-in may not do that: type thalovant login URL to sign in with your password, or "
-    "use a token that has the scope.",
-}
-"""What is said of a refusal whose own words name no way out, by its code."""
+TOKEN_VARIABLE = "THALOVANT_API_TOKEN"  # noqa: S105 - the name of a variable
+"""The variable with a token that goes before the sign-in."""
 
 FAILED = 1
 INTERRUPTED = 130
@@ -94,11 +91,37 @@ def _sentence(error: Exception) -> str:
     if not isinstance(error, ThalovantError):
         return _one_line(f"{type(error).__name__}: {error}")
     text = _one_line(str(error))
-    if isinstance(error, ThalovantAPIError) and error.code in ADVICE:
-        return ADVICE[error.code]
+    if isinstance(error, ThalovantAPIError) and error.code == "invalid_token":
+        return _over()
+    if isinstance(error, ThalovantAPIError) and error.code == "insufficient_scopes":
+        return _too_little()
     if isinstance(error, ThalovantAPIError) and error.status_code == 422:
         text = text.rpartition(VALIDATION)[2]
     return text
+
+
+def _over() -> str:
+    """A token is no good any more; the words name where it came from."""
+    if os.environ.get(TOKEN_VARIABLE, "").strip():
+        return (
+            f"The token in {TOKEN_VARIABLE} is over, or was revoked, or is another server's; it goes before a sign-in: "
+            f"put a good one there, or type unset {TOKEN_VARIABLE}"
+        )
+    return "This sign-in is over, or was revoked: type thalovant login URL"
+
+
+def _too_little() -> str:
+    """A token lacks a scope; the words name which the command needs."""
+    from_variable = bool(os.environ.get(TOKEN_VARIABLE, "").strip())
+    who = f"The token in {TOKEN_VARIABLE}" if from_variable else "This sign-in"
+    needed = needed_by(sys.argv[1:])
+    what = f": `thalovant {needed[0]}` needs {needed[1]}" if needed else ""
+    way = (
+        f"Put one there that has it, or type unset {TOKEN_VARIABLE} to use your sign-in."
+        if from_variable
+        else "Type thalovant login URL to sign in with your password, or with --browser and --scope for what it lacks."
+    )
+    return f"{who} may not do that{what}. {way}"
 
 
 def _one_line(text: str) -> str:

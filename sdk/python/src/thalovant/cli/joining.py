@@ -10,9 +10,9 @@ from typer import Argument, Option
 
 from thalovant.api_address import normalized_root
 from thalovant.cli.asked import new_password, secret
-from thalovant.cli.login import CaFile, CaFingerprint, authority
+from thalovant.cli.login import CaFile, CaFingerprint, authority, kept_login
 from thalovant.cli.options import AsJson
-from thalovant.cli.output import examples, print_json, say
+from thalovant.cli.output import examples, hint, print_json, say
 from thalovant.cli.progress import waiting
 from thalovant.config import Login, save_login
 from thalovant.control_plane import ThalovantControlPlane
@@ -64,12 +64,21 @@ def password(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change your password. Every other sign-in of yours ends; tokens stay."""
+    """Change the password of the account that is signed in here.
+
+    Every other sign-in of yours ends, by password or on a device; tokens for programs stay.
+    """
+    login = kept_login()
+    if login.email:
+        hint(f"Of {login.email}, at {login.api_url}.")
     current = secret(current_password_file, "present password", "--password-file")
     chosen = new_password(new_password_file, "--new-password-file")
-    with waiting("changing the password"), ThalovantControlPlane() as api:
+    here = ThalovantControlPlane(login.api_url, access_token=login.access_token)
+    with waiting("changing the password"), here as api:
         api.change_password(current, chosen)
     if as_json:
         print_json({"changed": True})
         return
-    say("Your password is changed. Tokens that programs use stay: thalovant tokens")
+    say(f"The password of {login.email or 'your account'} is changed; you stay signed in here.")
+    say(f"Elsewhere your sign-ins have ended, also those of devices; there type: thalovant login {login.api_url}")
+    say("Tokens that programs use stay: thalovant tokens")

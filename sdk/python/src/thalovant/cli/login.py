@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`thalovant login`: whom to trust, who signs in, and what is kept of it.
+"""`thalovant login` and `logout`: whom to trust, who signs in, what is kept of it, and that it ends.
 
 The password is asked for or read from a file, never an argument, and goes to a server only whose certificate the named
 authority vouches for.
@@ -7,6 +7,7 @@ authority vouches for.
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,24 +18,19 @@ from thalovant.api_address import normalized_root
 from thalovant.api_discovery import find_api, read_ca_file
 from thalovant.ca_fingerprint import fetch_ca
 from thalovant.cli.asked import asked, secret
-from thalovant.cli.errors import CommandError
+from thalovant.cli.errors import TOKEN_VARIABLE, CommandError
 from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, print_json, printable, say
 from thalovant.cli.progress import waiting
-from thalovant.config import Login, save_login
+from thalovant.cli.scopes import DAILY, scopes_text
+from thalovant.config import Login, read_login, save_login
 from thalovant.control_plane import ThalovantControlPlane
-from thalovant.errors import ThalovantAuthError
+from thalovant.errors import ThalovantAPIError, ThalovantAPIUnreachableError, ThalovantAuthError
 from thalovant.http_client import trusting_only
 
-__all__ = ["CaFile", "CaFingerprint", "authority", "login"]
+__all__ = ["CaFile", "CaFingerprint", "authority", "kept_login", "login", "logout"]
 
 TIMEOUT = 10.0
-SCOPES = [
-    *("hubs:read", "hubs:write", "clients:read", "clients:write", "audit:read"),
-    *("tokens:write", "users:read", "users:write"),
-]
-"""All that the commands of `thalovant` need; whoever approves may grant less."""
-
 CaFile = Annotated[Path | None, typer.Option("--ca", help="The server's CA certificate (PEM).", metavar="FILE")]
 CaFingerprint = Annotated[
     str | None, typer.Option(help="SHA-256 of the server's CA certificate; the server prints it.", metavar="SHA256")
@@ -44,6 +40,7 @@ EPILOG = examples(
     "thalovant login https://hub.home:8443 --ca-fingerprint 3b:0c:...   (another machine)",
     "thalovant login https://hub.home:8443 --ca ca.pem --browser --no-open   (no keyboard, no browser)",
 )
+EPILOG = f"{scopes_text()}\n\n{EPILOG}"
 
 
 def login(
@@ -60,7 +57,7 @@ def login(
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="With --browser: open the page here.")] = True,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="With --browser: what to ask for; may be repeated.", metavar="SCOPE"),
+        typer.Option(help=f"With --browser: ask for this besides {', '.join(DAILY)}.", metavar="SCOPE"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +72,7 @@ def login(
     person = None if browser else _person(email, password_file)
     with trusting_only(ca_pem) as session, ThalovantControlPlane(root, session=session) as api:
         if person is None:
-            email = _sign_in_by_browser(api, scope or SCOPES, open_page=open_page)
+            email = _sign_in_by_browser(api, [*dict.fromkeys((*DAILY, *(scope or ())))], open_page=open_page)
         else:
             email = person[0]
             with waiting(f"signing in to {root}"):
@@ -85,7 +82,49 @@ def login(
         print_json({"api_url": root, "email": email, "saved_in": str(saved)})
         return
     say(f"Signed in to {root} as {email}; kept in {saved}.")
+    if os.environ.get(TOKEN_VARIABLE, "").strip():
+        say(f"But {TOKEN_VARIABLE} is set and goes before this sign-in. To use the sign-in: unset {TOKEN_VARIABLE}")
     say("Next: thalovant hubs")
+
+
+def logout(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget it here also when the server does not answer.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign out: the sign-in is good for nothing any more, anywhere, and forgotten here."""
+    login = kept_login()
+    revoked = False
+    with waiting("signing out"), ThalovantControlPlane(login.api_url, access_token=login.access_token) as api:
+        try:
+            if login.token_id:
+                api.revoke_api_token(login.token_id)
+                revoked = True
+        except ThalovantAPIUnreachableError:
+            if not forget:
+                raise
+        except ThalovantAPIError as error:
+            if error.status_code not in (401, 404):  # it is over already
+                raise
+            revoked = True
+    save_login(Login(login.api_url, login.ca_pem))  # whom to trust there is no secret, and the next sign-in needs it
+    if as_json:
+        print_json({"api_url": login.api_url, "revoked": revoked})
+        return
+    left = "" if revoked else " Its token could not be revoked and works until it ends."
+    say(f"Signed out of {login.api_url}.{left}")
+    if os.environ.get(TOKEN_VARIABLE, "").strip():
+        say(f"But {TOKEN_VARIABLE} is set and still used: unset {TOKEN_VARIABLE}")
+
+
+def kept_login() -> Login:
+    """The sign-in that is kept here, with its token; never that of a variable. Raises CommandError without one."""
+    login = read_login()
+    if login is None or not login.access_token:
+        but = f" ({TOKEN_VARIABLE} is not used for this)" if os.environ.get(TOKEN_VARIABLE, "").strip() else ""
+        raise CommandError(f"Nobody is signed in here{but}; type thalovant login URL.", code="not_signed_in")
+    return login
 
 
 def _person(email: str | None, password_file: Path | None) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, hint, print_json, print_table, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
+from thalovant.cli.scopes import scopes_text
 from thalovant.cli.secret_saving import kept_in
 from thalovant.cli.times import ago, local_time, seconds_of
 from thalovant.control_plane import ThalovantControlPlane
@@ -55,7 +56,10 @@ def list_tokens(
     _list("session" if sessions else None, as_json=as_json)
 
 
-@app.command("create", epilog=examples("thalovant tokens create nightly --scope hubs:read --expires 90d --out token"))
+CREATE = examples("thalovant tokens create nightly --scope hubs:read --expires 90d --out token")
+
+
+@app.command("create", epilog=f"{scopes_text()}\n\n{CREATE}")
 def create_token(
     name: Annotated[str, typer.Argument(help="What it is for, like nightly.", metavar="NAME")],
     scope: Scopes = None,
