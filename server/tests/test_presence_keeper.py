@@ -114,7 +114,7 @@ def test_a_paused_client_is_paused_after_a_restart_and_offline_when_it_is_resume
             for each in (client, never):
                 answer = await world.call("PATCH", f"/v1/clients/{each['id']}", {"active": False}, if_match='W/"1"')
                 assert answer.status_code == 200, answer.text
-            one.refusal = refusal.REVOKED
+            one.refusal = refusal.PAUSED
             watch.ended(one)
             watch.stop()
             await keeper.write()
@@ -127,7 +127,7 @@ def test_a_paused_client_is_paused_after_a_restart_and_offline_when_it_is_resume
             for each in (client, never):
                 await world.call("PATCH", f"/v1/clients/{each['id']}", {"active": True}, if_match='W/"2"')
             found = seen(watch, client)
-            assert (found.state, found.why, found.since) == ("offline", "paused", paused)
+            assert (found.state, found.why, found.since) == ("offline", "resumed", world.clock.micros())
             assert seen(watch, never).state == "never_seen"
 
     in_world(scenario)

@@ -133,6 +133,9 @@ class Presences(RuleBasedStateMachine):
     @rule(client=st.sampled_from(CLIENTS))
     def resume(self, client: str) -> None:
         if self.paused.pop(client, None) is not None:
+            why, _, carrier = self.left.get(client, ("", 0, ""))
+            if why == "paused":
+                self.left[client] = ("resumed", self.time.at, carrier)
             self.tracker.stands(client, "h1", "x", "live", self.time.now)
 
     @rule(client=st.sampled_from(CLIENTS), ended_first=st.booleans())
@@ -261,5 +264,5 @@ def test_what_was_loaded_is_told_to_nobody() -> None:
 @pytest.mark.parametrize("code", sorted(each.code for each in vars(refusal).values() if isinstance(each, Refusal)))
 def test_every_refusal_has_a_word(code: str) -> None:
     words = {value for name, value in vars(presence).items() if name.isupper() and isinstance(value, str)}
-    words |= {"paused", "revoked", "protocol_off", "hub_off", "slow_reader", "server_busy", "server_failed"}
+    words |= {"protocol_off", "hub_off", "slow_reader", "server_busy", "server_failed"}
     assert word_for(Refusal(code, "", 1000, 200)) in words

@@ -100,7 +100,7 @@ def test_one_timer_serves_all_sessions(run_rig):
     run_rig(main)
 
 
-def test_a_paused_client_is_told_of_once_and_is_offline_as_paused_when_it_is_resumed(run_rig):
+def test_a_paused_client_is_told_of_once_and_is_offline_as_resumed_when_it_is_resumed(run_rig):
     async def main(rig):
         device = await rig.device().open().ready()
         await turn()
@@ -110,7 +110,7 @@ def test_a_paused_client_is_told_of_once_and_is_offline_as_paused_when_it_is_res
         await turn()
         rig.directory.put_credential(device.credential)
         await turn()
-        assert told == [("client-1", "revoked", "paused", 0), ("client-1", "offline", "paused", 0)]
+        assert told == [("client-1", "revoked", "paused", 0), ("client-1", "offline", "resumed", 0)]
 
     run_rig(main)
 
@@ -136,7 +136,7 @@ def test_a_client_whose_credential_is_replaced_is_not_removed(run_rig):
         rig.directory.remove_credential(1)
         rig.directory.put_credential(replace(device.credential, id=2, access_key="key-2"))
         await turn()
-        assert told == [("client-1", "offline", "revoked", 0)]
+        assert told == [("client-1", "offline", "credential_ended", 0)]
 
     run_rig(main)
 

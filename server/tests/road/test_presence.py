@@ -229,7 +229,7 @@ def test_a_client_that_is_paused_and_resumed_and_removed(server: InProcessServer
                 paused = (await news.until(client_id, "revoked"))[-1]
                 assert (paused.why, paused.sessions) == ("paused", 0)
                 await asyncio.to_thread(api.resume_client, client_id)
-                assert (await news.until(client_id, "offline"))[-1].why == "paused"
+                assert (await news.until(client_id, "offline"))[-1].why == "resumed"
                 await client.close()
                 async with AsyncThalovantClient(made.identity, protocol="mqtt"):
                     await news.until(client_id, "online")

@@ -240,6 +240,24 @@ class TestTable:
             assert len(ran.out.splitlines()) == 5  # the table, and what changed
             assert ran.out.splitlines()[-1].split("  ")[1:] == ["lamp", "offline", "unplugged"]
 
+    def test_a_change_that_does_not_show_is_not_told_and_twins_are_told_apart(
+        self, signed_in: Typed, account: Account, api_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("thalovant.presence.FIRST_PAUSE", 0.0)
+        lamp = PRESENCE[0]
+        twin = {**lamp, "client_id": "client-9", "since": time(minutes=1)}
+        rows = [{**lamp, "sessions": 3}, lamp, twin, {**twin, "sessions": 1}, {**lamp, "since": time(minutes=0)}]
+        stream = b"".join(b"event: presence\ndata: " + json.dumps(row).encode() + b"\n\n" for row in rows)
+        streams: list[Any] = [
+            (404, {"detail": "Hub not found", "code": "hub_not_found"}),
+            (200, None, stream, {"content-type": "text/event-stream"}),
+        ]
+        api_server.script = lambda seen: streams.pop() if seen.path.endswith("/events") else account(seen)
+        ran = signed_in("clients", "--watch", "demo")
+        table = done(signed_in("clients", "demo")).splitlines()
+        (line,) = ran.out.splitlines()[len(table) :]
+        assert line.split("  ")[1:] == ["lamp (client-9)", "online", "mqtt 10.0.0.7"]
+
     def test_watching_needs_one_hub(self, signed_in: Typed) -> None:
         assert "Say which hub; there are: demo, garden. (which_hub)" in error(signed_in("clients", "--watch"))
 

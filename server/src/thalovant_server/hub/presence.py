@@ -33,13 +33,16 @@ TAKEN_OVER = "taken_over"  # a newer session of the client took its place
 SERVER_STOPPED = "server_stopped"
 SERVER_LOST = "server_lost"  # it crashed, or its machine did
 PROTOCOL_ERROR = "protocol_error"
+CREDENTIAL_ENDED = "credential_ended"  # of that session: replaced, or its grace is over; the client has another
+PAUSED = "paused"
+RESUMED = "resumed"  # it is not paused any longer, and has not come back yet
 
 # Refusals that have a word of their own; of the others the client's messages are the cause.
 _WORDS = {
-    "rotated_out": "revoked",
-    "removed": "revoked",
-    "revoked": "revoked",  # the credential of that session is gone, and the client is not
-    "paused": "paused",
+    "rotated_out": CREDENTIAL_ENDED,
+    "removed": CREDENTIAL_ENDED,
+    "revoked": CREDENTIAL_ENDED,
+    "paused": PAUSED,
     "protocol_off": "protocol_off",
     "hub_off": "hub_off",
     "unresponsive": NO_SIGN_OF_LIFE,
@@ -163,7 +166,9 @@ class PresenceTracker:
             elif each.state == "offline":
                 client.gone = each
             if each.client_id in paused:
-                client.standing, client.standing_since = "paused", each.since if each.why == "paused" else None
+                client.standing, client.standing_since = "paused", each.since if each.why == PAUSED else None
+            elif each.why == PAUSED:  # nobody wrote that it was resumed
+                client.gone = replace(each, why=RESUMED)
             client.told = _comparable(self._state(client))
 
     def stands(self, client_id: str, hub_id: str, name: str, standing: Standing, now: Moment) -> None:
@@ -251,6 +256,8 @@ class PresenceTracker:
     def _put(self, client: _Client, standing: Standing, now: Moment) -> None:
         if client.standing != standing:
             client.standing, client.standing_since = standing, now.at
+            if standing == "live" and client.gone is not None and client.gone.why == PAUSED:
+                client.gone = replace(client.gone, since=now.at, why=RESUMED)
         self._changed[client.id] = None
 
     def _change(self, client_id: str, now: Moment) -> Presence | None:

@@ -143,13 +143,18 @@ def _print_all(
 
 
 def _follow(api: ThalovantControlPlane, hub_id: str, known: dict[str, ClientPresence], *, as_json: bool) -> None:
-    """Print each change until Ctrl-C, or until the hub is no more."""
+    """Print each change that shows until Ctrl-C, or until the hub is no more."""
+    shown = {client_id: _state(one) for client_id, one in known.items()}  # the first round tells it again
+    names = {client_id: one.name for client_id, one in known.items()}
     with contextlib.closing(api.watch_presence(hub_id)) as changes:
         for one in changes:
+            names[one.client_id] = one.name
             if as_json:
                 say(json_line(one.as_dict()))
-            elif known.pop(one.client_id, None) != one:  # the first round tells what the table has shown
-                say(printable(f"{clock()}  {one.name}  {_state(one)}".rstrip()))
+            elif shown.get(one.client_id) != _state(one):  # an ask beside another session changes nothing to see
+                shown[one.client_id] = _state(one)
+                name = one.name if [*names.values()].count(one.name) == 1 else f"{one.name} ({one.client_id})"
+                say(printable(f"{clock()}  {name}  {_state(one)}".rstrip()))
 
 
 def _as_dict(one: ClientPresence | None) -> dict[str, Any] | None:

@@ -30,8 +30,10 @@ from thalovant_server.gateways.share import strangers_of
 from thalovant_server.hub import refusal
 from thalovant_server.hub.presence import (
     CONNECTION_LOST,
+    CREDENTIAL_ENDED,
     DISCONNECTED,
     NO_SIGN_OF_LIFE,
+    PAUSED,
     PROTOCOL_ERROR,
     SERVER_STOPPED,
     TAKEN_OVER,
@@ -66,8 +68,8 @@ WHY_OVER = {
     "stalled": NO_SIGN_OF_LIFE,
     "taken_over": TAKEN_OVER,
     "restart": SERVER_STOPPED,
-    "revoked": "revoked",
-    "paused": "paused",
+    "revoked": CREDENTIAL_ENDED,
+    "paused": PAUSED,
     "hub_off": "hub_off",
     "slow_reader": "slow_reader",
     "busy": "server_busy",
