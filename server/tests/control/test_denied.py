@@ -10,6 +10,7 @@ import pytest
 
 from thalovant_server.bootstrap import ADMIN_EMAIL
 from thalovant_server.control.denied import BATCH, DenialWriter
+from thalovant_server.control.strangers import StrangersShare
 from thalovant_server.denials import MORE, Denial
 from thalovant_server.errors import StorageError
 from thalovant_server.repeats import KINDS_PER_SOURCE, Line, Told
@@ -196,6 +197,44 @@ def test_what_the_writer_takes_is_bounded_and_the_rest_is_a_number(in_world: Run
         number, *written = await denied(world)
         assert (number["action"], number["code"], number["times"]) == ("session.refused", MORE, 7)
         assert [each["code"] for each in written] == ["unknown_key"] * 3
+
+    in_world(scenario)
+
+
+def test_strangers_of_any_number_add_only_so_much_to_a_log_that_forgets_nothing(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        client = await world.make_client()
+        writer = DenialWriter(world.services.database, world.clock.micros, strangers=StrangersShare(5, 6.0))
+
+        async def a_minute_of(strangers: int) -> list[tuple[str, int]]:
+            before = len(await denied(world, "limit=1000"))
+            for number in range(strangers):
+                writer.put(_line(fingerprint=f"{number:x}"))
+            writer.put(_line(client_id=client["id"], proven=True))
+            await writer.flush()
+            world.clock.seconds += 60
+            return [(each["code"], each["times"]) for each in (await denied(world, "limit=1000"))[: -before or None]]
+
+        assert await a_minute_of(5) == [("unknown_key", 1)] * 6
+        for _ in range(3):  # the minute brought room for the burst again, and no more
+            assert await a_minute_of(50) == [(MORE, 45)] + [("unknown_key", 1)] * 6
+        [known] = await denied(world, f"client_id={client['id']}&limit=1")
+        assert known["actor"]["id"] == client["id"]
+
+    in_world(scenario)
+
+
+def test_what_strangers_did_beyond_their_share_is_one_number_a_minute(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        database = world.services.database
+        writer = DenialWriter(database, world.clock.micros, strangers=StrangersShare(0, 6.0))
+        for _ in range(119):  # of which each is a batch of its own
+            writer.put(_line())
+            await database.write(writer._write_batch)
+            world.clock.seconds += 1
+        assert [each["times"] for each in await denied(world)] == [60, 1]
+        await writer.stop()
+        assert [each["times"] for each in await denied(world)] == [58, 60, 1]
 
     in_world(scenario)
 

@@ -2,7 +2,8 @@
 """Denied attempts on their way into the audit log: taken at once, written in batches, beside the changes.
 
 Whoever is denied may try again as often as it likes, so nobody waits for these entries and they hold no change up: one
-task writes one bounded batch a second. What waits is bounded; beyond that it is counted, and written as a number.
+task writes one bounded batch a second. What waits is bounded, and so is what strangers add in a day (see `strangers`);
+beyond that it is counted, and written as a number once a minute.
 
 A name that was typed is kept only when there is such a thing: people type passwords into the wrong field.
 """
@@ -10,13 +11,16 @@ A name that was typed is kept only when there is such a thing: people type passw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter, deque
 from collections.abc import Collection
+from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from thalovant_server.control.strangers import StrangersShare
 from thalovant_server.denials import MORE, Denial, TargetKind
 from thalovant_server.errors import ThalovantServerError
 from thalovant_server.repeats import Line
@@ -24,13 +28,14 @@ from thalovant_server.store import audit, owners
 from thalovant_server.store.audit import ActorKind, AuditEntry
 from thalovant_server.store.database import Database, Transaction
 from thalovant_server.store.owners import Owned
-from thalovant_server.wall_clock import Clock
+from thalovant_server.wall_clock import SECOND, Clock
 
 log = structlog.get_logger("thalovant.audit")
 
 MOST_WAITING = 5_000
 BATCH = 200
 PAUSE_SECONDS = 1.0
+NUMBER_SECONDS = 60
 
 Waiting = tuple[int, Line[Denial]]
 Found = dict[TargetKind, dict[str, Owned]]
@@ -44,17 +49,26 @@ class DenialWriter:
         clock: of the entries.
         most_waiting: lines; beyond that they are only counted.
         pause: seconds between two batches.
+        strangers: bounds what they add.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, most_waiting: int = MOST_WAITING, pause: float = PAUSE_SECONDS
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        most_waiting: int = MOST_WAITING,
+        pause: float = PAUSE_SECONDS,
+        strangers: StrangersShare | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._most = most_waiting
         self._pause = pause
         self._waiting: deque[Waiting] = deque()
-        self._lost: Counter[str] = Counter()  # by action
+        self._strangers = StrangersShare() if strangers is None else strangers
+        self._uncounted: Counter[str] = Counter()  # by action: those that get no entry of their own
+        self._counted_at: int | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -65,7 +79,7 @@ class DenialWriter:
     def put(self, line: Line[Denial]) -> None:
         """Take a line; it is written soon."""
         if len(self._waiting) >= self._most:
-            self._lost[line.item.action] += line.times
+            self._uncounted[line.item.action] += line.times
         else:
             self._waiting.append((self._clock(), line))
         self._news.set()
@@ -76,8 +90,8 @@ class DenialWriter:
         Raises:
             StorageError, DataDamagedError: it could not be written; it waits on.
         """
-        while self._waiting or self._lost:
-            await self._database.write(self._write_batch)
+        while self._waiting or self._uncounted:
+            await self._database.write(partial(self._write_batch, to_the_end=True))
 
     async def stop(self) -> None:
         """End the task and write what waits."""
@@ -91,27 +105,40 @@ class DenialWriter:
 
     async def _run(self) -> None:
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NUMBER_SECONDS if self._uncounted else None):
+                    await self._news.wait()
             self._news.clear()
             try:
                 await self._database.write(self._write_batch)
             except ThalovantServerError as error:
                 log.warning("denials_wait", lines=len(self._waiting), code=error.code)
-            if self._waiting or self._lost:
+            if self._waiting:
                 self._news.set()
             await asyncio.sleep(self._pause)
 
-    async def _write_batch(self, transaction: Transaction) -> None:
+    async def _write_batch(self, transaction: Transaction, *, to_the_end: bool = False) -> None:
         """Write the oldest ones. They leave with the commit: only one transaction looks at them at a time."""
-        batch, lost = list(itertools.islice(self._waiting, BATCH)), Counter(self._lost)
-        entries = await _entries(transaction.connection, batch)
-        await audit.add(transaction.connection, entries + [_number(self._clock(), *each) for each in lost.items()])
-        transaction.after_commit(lambda: self._written(len(batch), lost))
+        now, batch = self._clock(), list(itertools.islice(self._waiting, BATCH))
+        found = await _entries(transaction.connection, batch)
+        entries, strangers, over = self._strangers.divided(found, now)
+        told = Counter[str]()
+        if self._is_time_to_count(now) or (to_the_end and len(batch) == len(self._waiting)):
+            told = self._uncounted + over
+            entries += [_number(now, *each) for each in told.items()]
+        await audit.add(transaction.connection, entries)
+        transaction.after_commit(lambda: self._written(len(batch), strangers, over, told, now))
 
-    def _written(self, lines: int, lost: Counter[str]) -> None:
+    def _is_time_to_count(self, now: int) -> bool:
+        return self._counted_at is None or abs(now - self._counted_at) >= NUMBER_SECONDS * SECOND
+
+    def _written(self, lines: int, strangers: int, over: Counter[str], told: Counter[str], now: int) -> None:
         for _ in range(lines):
             self._waiting.popleft()
-        self._lost -= lost
+        self._strangers.take(strangers, now)
+        self._uncounted = self._uncounted + over - told
+        if told:
+            self._counted_at = now
 
 
 def _number(at: int, action: str, times: int) -> AuditEntry:
