@@ -7,6 +7,7 @@ For people, for programs, and what each refusal says to type next.
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -304,6 +305,7 @@ class TestRotating:
     @pytest.mark.parametrize("grace", ["soon", "24", "-1h", "1.5h", ""])
     def test_what_is_no_time(self, signed_in: Typed, grace: str, api_server: ScriptedServer) -> None:
         assert "type it like 24h" in error(signed_in("clients", "rotate", "lamp", "--grace", grace))
+        assert "--grace" in error(signed_in("clients", "rotate", "lamp", "--grace", grace))
         assert "30d at most" in error(signed_in("clients", "rotate", "lamp", "--grace", "31d"))
         assert api_server.seen == []
 
@@ -426,10 +428,18 @@ class TestPolicy:
             "--rate 1/1s --no-rate",
             "--quota 1 --no-quota",
             "--grant broadcast --no-grant broadcast",
+            "--rate 0/60s",
+            "--rate 1/25h",
+            "--quota 99999999999999999999",
+            "--quota abc",
+            "--quota -1",
+            "--allow-type ''",
+            "--block-skill ' '",
         ],
     )
     def test_typed_wrongly_changes_nothing(self, signed_in: Typed, api_server: ScriptedServer, words: str) -> None:
-        assert "(usage)" in error(signed_in("clients", "policy", "lamp", *words.split()))
+        said = error(signed_in("clients", "policy", "lamp", *shlex.split(words)))
+        assert "(usage)" in said and words.split()[0] in said
         assert api_server.seen == []
 
 
@@ -489,6 +499,11 @@ class TestAudit:
         assert (ran.code, looks) == (1, []) and "gone" in ran.err
         shown = [json.loads(line)["action"] if as_json else line.split("  ")[3] for line in ran.out.splitlines()]
         assert shown == ["client.created", "session.refused", "action.3", "action.4"]
+
+    @pytest.mark.parametrize("option", ["--since", "--until"])
+    def test_what_is_no_date(self, signed_in: Typed, api_server: ScriptedServer, option: str) -> None:
+        assert f"{option}: 'banana' is no date" in error(signed_in("audit", "export", "file", option, "banana"))
+        assert api_server.seen == [] and not Path("file").exists()
 
     def test_exported(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         for words in (("one",), ("two", "--json")):

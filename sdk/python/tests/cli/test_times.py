@@ -19,13 +19,17 @@ SIZES = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 @given(PARTS)
 def test_what_is_typed_is_added_up(parts: list[tuple[int, str]]) -> None:
     typed = "".join(f"{number}{unit}" for number, unit in parts)
-    assert seconds_of(typed) == seconds_of(f" {typed.upper()} ") == sum(number * SIZES[unit] for number, unit in parts)
+    assert (
+        seconds_of(typed, "--grace")
+        == seconds_of(f" {typed.upper()} ", "--grace")
+        == sum(number * SIZES[unit] for number, unit in parts)
+    )
 
 
 @given(st.text(max_size=12))
 def test_anything_else_is_refused_as_typed_wrongly(text: str) -> None:
     try:
-        assert seconds_of(text) >= 0
+        assert seconds_of(text, "--grace") >= 0
     except typer.BadParameter as error:
         assert "type it like 24h" in str(error)
 
@@ -33,7 +37,7 @@ def test_anything_else_is_refused_as_typed_wrongly(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "24", "-1h", "1.5h", "h", "1w", "1h 30m", "00", "²h", "1" * 10 + "s"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        seconds_of(text)
+        seconds_of(text, "--grace")
 
 
 @pytest.mark.parametrize(

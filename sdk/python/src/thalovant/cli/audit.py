@@ -19,7 +19,7 @@ from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, json_line, print_json, print_table, printable, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
-from thalovant.cli.times import local_time
+from thalovant.cli.times import local_time, moment
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIUnreachableError
 
@@ -112,6 +112,7 @@ def export(
 
     `thalovant-server verify-audit` checks such a file, also on a machine without a server.
     """
+    since, until = moment(since, "--since"), moment(until, "--until")
     with waiting("exporting the audit log"), ThalovantControlPlane() as api:
         which = {"client_id": _client_id(api, client, hub) if client else None, "hub_id": _hub_id(api, hub)}
         count = api.export_audit(file, since=since, until=until, **which)

@@ -63,8 +63,8 @@ def rotate(
 
 def grace_seconds(text: str) -> int:
     """Read a grace. Raises `typer.BadParameter` for what is no time, and for more than the server keeps."""
-    if (seconds := seconds_of(text)) > LONGEST_GRACE:
-        raise typer.BadParameter(f"{text} is too long; the old credential works on for 30d at most")
+    if (seconds := seconds_of(text, "--grace")) > LONGEST_GRACE:
+        raise typer.BadParameter(f"--grace {text} is too long; the old credential works on for 30d at most")
     return seconds
 
 

@@ -9,6 +9,7 @@ it names one, `retry_after_seconds`.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,23 @@ from typing import Any
 import typer
 
 from thalovant.cli.output import json_line, wants_json
-from thalovant.cli.scopes import needed_by
+from thalovant.cli.scopes import SCOPES, needed_by
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
 VALIDATION = "Schema validation failed: "  # what a server of ours says before the sentence about the field
 TOKEN_VARIABLE = "THALOVANT_API_TOKEN"  # noqa: S105 - the name of a variable
 """The variable with a token that goes before the sign-in."""
+
+_SAID = re.compile(r"Thalovant API request failed with HTTP 4[0-9][0-9]: ")  # what the SDK puts before a server's words
+ADVICE = {
+    "email_in_use": "There is an account with this address already. For who lost the invitation, or the password: "
+    "thalovant users invite E-MAIL --again",
+    "token_not_found": "There is no such token of yours: thalovant tokens lists them.",
+    "invalid_scope": f"There is no such scope. --scope takes {', '.join(SCOPES)}.",
+    "ownership_required": "It belongs to somebody else: only its owner and admins may do that.",
+    "admin_required": "Only an admin of the server may do that.",
+}
+"""What is said of a refusal whose own words name no way out, by its code."""
 
 FAILED = 1
 INTERRUPTED = 130
@@ -95,9 +107,11 @@ def _sentence(error: Exception) -> str:
         return _over()
     if isinstance(error, ThalovantAPIError) and error.code == "insufficient_scopes":
         return _too_little()
+    if isinstance(error, ThalovantAPIError) and error.code in ADVICE:
+        return ADVICE[error.code]
     if isinstance(error, ThalovantAPIError) and error.status_code == 422:
         text = text.rpartition(VALIDATION)[2]
-    return text
+    return _SAID.sub("", text, count=1)
 
 
 def _over() -> str:

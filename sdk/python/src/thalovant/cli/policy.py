@@ -24,6 +24,7 @@ KEYS = (
     *("allowed_types", "can_broadcast", "can_propagate", "can_escalate"),
     *("blocked_skills", "blocked_intents", "rate_limit", "daily_quota"),
 )
+MOST_MESSAGES, MOST_SECONDS, MOST_ASKS, LONGEST_NAME = 1_000_000, 86_400, 1_000_000_000, 128  # as the server has it
 _RATE = re.compile(r"([0-9]{1,9})/([0-9a-z]+)")
 
 Words = list[str] | None
@@ -41,7 +42,7 @@ def policy(
     unblock_intent: Annotated[Words, typer.Option(help="No longer.", metavar="INTENT")] = None,
     rate: Annotated[str | None, typer.Option(help="Messages in a time, like 60/60s.", metavar="NUMBER/TIME")] = None,
     no_rate: Annotated[bool, typer.Option("--no-rate", help="The rate of its preset.")] = False,
-    quota: Annotated[int | None, typer.Option(help="Asks a day.", min=0, metavar="NUMBER")] = None,
+    quota: Annotated[str | None, typer.Option(help="Asks a day.", metavar="NUMBER")] = None,
     no_quota: Annotated[bool, typer.Option("--no-quota", help="The quota of its preset.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="All as its preset has it.")] = False,
     hub: HubName = None,
@@ -53,14 +54,14 @@ def policy(
     """
     changes = _Changes(
         lists={
-            "allowed_types": (allow_type or (), deny_type or ()),
-            "blocked_skills": (block_skill or (), unblock_skill or ()),
-            "blocked_intents": (block_intent or (), unblock_intent or ()),
+            "allowed_types": (_names(allow_type, "--allow-type"), deny_type or ()),
+            "blocked_skills": (_names(block_skill, "--block-skill"), unblock_skill or ()),
+            "blocked_intents": (_names(block_intent, "--block-intent"), unblock_intent or ()),
         },
         values={
             **_grants(grant or (), no_grant or ()),
             **_limit("rate_limit", _rate(rate), no_rate, "--rate"),
-            **_limit("daily_quota", quota, no_quota, "--quota"),
+            **_limit("daily_quota", _quota(quota), no_quota, "--quota"),
         },
         reset=reset,
     )
@@ -118,7 +119,7 @@ def _grants(given: Iterable[str], taken: Iterable[str]) -> dict[str, bool]:
 
 def _grant(name: str) -> str:
     if name not in GRANTS:
-        raise typer.BadParameter(f"{name!r} is no grant; there are {', '.join(GRANTS)}")
+        raise typer.BadParameter(f"--grant, --no-grant: {name!r} is no grant; there are {', '.join(GRANTS)}")
     return f"can_{name}"
 
 
@@ -126,10 +127,27 @@ def _rate(text: str | None) -> dict[str, int] | None:
     if text is None:
         return None
     found = _RATE.fullmatch(text.strip().lower())
-    seconds = seconds_of(found[2]) if found else 0
-    if found is None or not seconds:
-        raise typer.BadParameter(f"{text!r} is no rate; type it like 60/60s or 1000/1h")
-    return {"messages": int(found[1]), "per_seconds": seconds}
+    if found is None:
+        raise typer.BadParameter(f"--rate: {text!r} is no rate; type it like 60/60s or 1000/1h")
+    messages, seconds = int(found[1]), seconds_of(found[2], "--rate")
+    if not (1 <= messages <= MOST_MESSAGES and 1 <= seconds <= MOST_SECONDS):
+        raise typer.BadParameter(f"--rate {text}: from 1 to {MOST_MESSAGES} messages in 1s to 24h; type it like 60/60s")
+    return {"messages": messages, "per_seconds": seconds}
+
+
+def _quota(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,10}", text.strip()) or int(text) > MOST_ASKS:
+        raise typer.BadParameter(f"--quota: {text!r} is no number of asks from 0 to {MOST_ASKS}")
+    return int(text)
+
+
+def _names(names: Words, option: str) -> Iterable[str]:
+    for name in names or ():
+        if not (0 < len(name) <= LONGEST_NAME and name.isprintable() and name.strip()):
+            raise typer.BadParameter(f"{option}: {name!r} is no name of 1 to {LONGEST_NAME} characters")
+    return names or ()
 
 
 def _limit(name: str, value: Any, none: bool, option: str) -> dict[str, Any]:

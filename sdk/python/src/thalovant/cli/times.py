@@ -8,19 +8,26 @@ from datetime import UTC, datetime
 
 import typer
 
-__all__ = ["ago", "clock", "local_time", "seconds_left", "seconds_of", "span"]
+__all__ = ["ago", "clock", "local_time", "moment", "seconds_left", "seconds_of", "span"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _NAMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _TYPED = re.compile(r"(?:[0-9]{1,9}[smhd])+|0")
 
 
-def seconds_of(text: str) -> int:
-    """Read 90s, 30m, 24h, 7d, 1h30m or 0. Raises `typer.BadParameter` for anything else."""
+def seconds_of(text: str, option: str) -> int:
+    """Read 90s, 30m, 24h, 7d, 1h30m or 0. Raises `typer.BadParameter`, naming the option, for anything else."""
     typed = text.strip().lower()
     if not _TYPED.fullmatch(typed):
-        raise typer.BadParameter(f"{text!r} is no time; type it like 24h, 30m, 7d or 0")
+        raise typer.BadParameter(f"{option}: {text!r} is no time; type it like 24h, 30m, 7d or 0")
     return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhd])", typed))
+
+
+def moment(text: str | None, option: str) -> str | None:
+    """Return a date, or a time, as it was typed. Raises `typer.BadParameter`, naming the option, when it is none."""
+    if text is not None and _parsed(text) is None:
+        raise typer.BadParameter(f"{option}: {text!r} is no date; type it like 2026-11-01 or 2026-11-01T10:00:00Z")
+    return text
 
 
 def span(seconds: float) -> str:

@@ -24,6 +24,7 @@ from thalovant.control_plane import ThalovantControlPlane
 
 __all__ = ["HubLimits", "Scopes", "app"]
 
+SHORTEST, LONGEST = 60, 10 * 366 * 86_400  # seconds
 HEAD = ("NAME", "KIND", "SCOPES", "HUBS", "EXPIRES", "LAST USED", "ID")
 
 Scopes = Annotated[list[str] | None, typer.Option("--scope", help="What it may do; may be repeated.", metavar="SCOPE")]
@@ -73,7 +74,7 @@ def create_token(
     """Make a token for a program; it is told this once. It can do no more than you."""
     if not scope:
         raise typer.BadParameter("say what it may do: --scope hubs:read, --scope clients:write, ...")
-    seconds = None if expires is None else seconds_of(expires)
+    seconds = None if expires is None else _lifetime(expires)
     with waiting("creating the token"), ThalovantControlPlane() as api:
         hub_ids = [hub_called(api, one)["id"] for one in hub] if hub else None
 
@@ -107,6 +108,13 @@ def _list(kind: str | None, *, as_json: bool) -> None:
         print_table(HEAD, [_row(one) for one in found])
     else:
         say("There is no token yet.")
+
+
+def _lifetime(text: str) -> int:
+    seconds = seconds_of(text, "--expires")
+    if not SHORTEST <= seconds <= LONGEST:
+        raise typer.BadParameter(f"--expires {text}: a token is good for {SHORTEST}s at least and ten years at most")
+    return seconds
 
 
 def _row(token: dict[str, Any]) -> tuple[str, ...]:
