@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from thalovant import ThalovantClient, ThalovantControlPlane
+from thalovant.protocol import noise
 from thalovant_server.errors import StorageError
+from thalovant_server.hub.hub import Hub
 from thalovant_server.last_use import AT_ONCE, LastUses
 from thalovant_server.store import client_credentials
 from thalovant_server.store.client_credentials import CredentialRecord, Use
 from thalovant_server.testing.control import World
+from thalovant_server.testing.directory import cheap_stretch
+from thalovant_server.testing.in_process import InProcessServer
 
 
 async def rows(world: World, client: dict[str, Any]) -> list[CredentialRecord]:
@@ -74,3 +82,34 @@ def test_many_are_written_and_credentials_that_are_gone_are_passed_over(in_world
         assert [(await rows(world, client))[0].last_used_carrier for client in made] == ["wss"] * 3
 
     in_world(scenario)
+
+
+def test_the_places_of_the_last_uses_are_read_the_oldest_first(in_world: Any) -> None:
+    async def main(world: World) -> None:
+        made = [await world.make_client(name=f"lamp-{number}") for number in range(3)]
+        uses = LastUses(world.services.database, world.clock.micros)
+        for client, address in zip(made[:2], ("192.0.2.1", "192.0.2.2"), strict=True):
+            (row,) = await rows(world, client)
+            uses.note(row.id, "wss", address)
+            world.clock.seconds += 1
+        await uses.stop()
+        keys = [client["initial_identify"]["access_key"] for client in made]
+        assert await uses.places() == [(keys[0], "192.0.2.1"), (keys[1], "192.0.2.2")]
+
+    in_world(main)
+
+
+def test_a_restarted_server_knows_from_where_its_clients_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "stretch", cheap_stretch)
+    with InProcessServer(tmp_path / "data") as server:
+        trusted = Path(server.ready["ca_file"]).read_text()
+        with ThalovantControlPlane(server.ready["api_url"], ca_pem=trusted) as api:
+            api.login(*server.admin)
+            identity = api.create_client_identity(server.ready["hub_id"], name="lamp").identity
+        with ThalovantClient(identity, protocol="wss", noise_state_dir=str(tmp_path / "keys")) as client:
+            client.ask("Is anybody there?")
+        server.stop()
+        known: list[tuple[str, str]] = []
+        monkeypatch.setattr(Hub, "proven", lambda self, *who: known.append(who))
+        server.start()
+        assert known == [(identity.access_key, "127.0.0.1")]

@@ -168,6 +168,8 @@ class Server:
             uses=services.uses,
             denials=Denials(LoopClock(), services.denied.put),
         )
+        for access_key, address in await services.uses.places():  # nobody is shut out there by what strangers fail
+            hub.proven(access_key, address)
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
         tls = ServerTls(served.table)

@@ -19,6 +19,7 @@ from thalovant_server.store.database import Database, Transaction
 from thalovant_server.wall_clock import Clock, now
 
 WRITE_SECONDS = 5.0
+MOST_PLACES = 10_000
 AT_ONCE = 500  # rows in one transaction: nobody waits long behind it
 
 log = structlog.get_logger("thalovant.last_use")
@@ -53,6 +54,11 @@ class LastUses:
         if in_memory is not None or credential.last_used_at is None:
             return in_memory
         return Use(credential.last_used_at, credential.last_used_carrier or "", credential.last_used_address or "")
+
+    async def places(self) -> list[tuple[str, str]]:
+        """Return the access key and the address of the uses that were written last, the oldest of them first."""
+        async with self._database.read() as connection:
+            return await client_credentials.last_places(connection, MOST_PLACES)
 
     def start(self) -> None:
         """Begin to write; call on the running loop."""

@@ -47,6 +47,14 @@ class Use:
     address: str
 
 
+async def last_places(connection: AsyncConnection, most: int) -> list[tuple[str, str]]:
+    """Return the access key and the address of up to ``most`` credentials that were used, the longest ago first."""
+    used = credentials.c.last_used_address.is_not(None)
+    query = select(credentials.c.access_key, credentials.c.last_used_address).where(used)
+    rows = (await connection.execute(query.order_by(credentials.c.last_used_at.desc()).limit(most))).all()
+    return [(row.access_key, row.last_used_address) for row in reversed(rows)]
+
+
 async def of_client(connection: AsyncConnection, client_id: str, now: int) -> list[CredentialRecord]:
     """Return the live credentials of a client, oldest first."""
     return (await of_clients(connection, [client_id], now)).get(client_id, [])

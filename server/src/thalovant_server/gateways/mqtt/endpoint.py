@@ -233,10 +233,10 @@ class MqttGateway:
         if self._closing:
             raise Refused(refusal.RESTARTING)
         name = connect.username or ""
-        self._hub.check_rate(name, remote)
         found = self._directory.credential(name)
         matches = self._directory.check_mqtt_password(found or _NOBODY, connect.password or b"")
         if found is None or not matches or not connect.password:
+            self._hub.check_rate(name, remote)  # only now: 43 random characters are not guessed
             raise Refused(BAD_LOGIN, self._hub.failed(name, remote))
         credential = self._hub.admit(found.access_key, found.hub_id, CARRIER, remote)
         again = self._roster.find(credential.id, connect.client_id) is not None
