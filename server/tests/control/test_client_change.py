@@ -134,6 +134,9 @@ def test_unknown_stale_foreign_and_fixed_are_refused_without_a_change(in_world: 
             (await patch(world, client, {**body, "owner_id": "user-bob"}), 400, "immutable_field"),
         ):
             assert (answer.status_code, answer.json()["code"]) == (status, code)
+        for headers, word in (({}, "Send the resource's etag"), ({"if_match": 'W/"9"'}, "Read the resource again")):
+            refused = await world.call("PATCH", f"/v1/clients/{client['id']}", body, **headers)
+            assert refused.json()["detail"].startswith("ETag mismatch: ") and word in refused.json()["detail"]
         assert (await world.call("GET", f"/v1/clients/{client['id']}")).json()["name"] == "lamp"
         assert not world.changes and not await entries(world)
 

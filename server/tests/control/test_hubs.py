@@ -145,7 +145,7 @@ def test_a_stale_or_missing_etag_changes_nothing(in_world: Run, etag: str | None
         path = f"/v1/hubs/{hub['id']}"
         for method, body in (("PATCH", MQTT_ON), ("DELETE", None)):
             answer = await world.call(method, path, body, **headers)
-            assert (answer.status_code, answer.json()["detail"]) == (412, "ETag mismatch")
+            assert (answer.status_code, answer.json()["code"]) == (412, "etag_mismatch")
         assert (await world.call("GET", path)).json() == hub
         assert len(world.changes) == 1
 

@@ -73,6 +73,21 @@ def test_an_operation_says_what_it_does_and_how_it_is_refused(name: str) -> None
     assert any(status.startswith("2") for status in statuses)
 
 
+def test_an_operation_names_the_scope_that_it_is_refused_without(in_world: InWorld) -> None:
+    async def scenario(world: World) -> None:
+        narrow, told = await world.token_for(scope="memory:read"), 0
+        for method, path, operation in OPERATIONS.values():
+            [needed] = [way["HTTPBearer"] for way in operation.get("security", [])] or [[]]
+            assert re.findall(r"Needs the scope `(.*)`\.", operation["description"]) == needed
+            if needed:
+                answer = await world.call(method, re.sub(r"\{\w+\}", "1", path), token=narrow)
+                assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scopes")
+                told += 1
+        assert told > 25
+
+    in_world(scenario)
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_answer_has_a_shape(name: str) -> None:
     for status, answer in OPERATIONS[name][2]["responses"].items():

@@ -127,5 +127,8 @@ def check_etag(if_match: str | None, revision: int) -> None:
     Raises:
         ApiError: 412, `If-Match` is missing or names another revision.
     """
+    if if_match is None:
+        raise ApiError(412, "ETag mismatch: none was sent. Send the resource's etag as If-Match", "etag_mismatch")
     if if_match != etag(revision):
-        raise ApiError(412, "ETag mismatch", "etag_mismatch")
+        said = "ETag mismatch: this is not the present one. Read the resource again, and repeat with its new etag"
+        raise ApiError(412, said, "etag_mismatch")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from thalovant_server.control import scopes
@@ -117,15 +117,20 @@ async def call_again(request: Request, services: Services, scope: str) -> Caller
     return await caller_with(scope)(await identify(request, services, await HTTPBearer(auto_error=False)(request)))
 
 
+def _scoped(check: Callable[[str], Callable[[Caller], Awaitable[Caller]]], scope: str) -> Any:
+    """Return the dependency of a check of this scope, which the API document then tells of."""
+    return Security(check(scope), scopes=[scope])
+
+
 AnyCaller = Annotated[Caller, Depends(identify)]
-HubsReader = Annotated[Caller, Depends(caller_with(scopes.HUBS_READ))]
-HubsWriter = Annotated[Caller, Depends(caller_with(scopes.HUBS_WRITE))]
-ClientsReader = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_READ))]
-ClientsWriter = Annotated[Caller, Depends(caller_with(scopes.CLIENTS_WRITE))]
-AuditReader = Annotated[Caller, Depends(caller_with(scopes.AUDIT_READ))]
-UsersReader = Annotated[Caller, Depends(_admin_with(scopes.USERS_READ))]
-UsersWriter = Annotated[Caller, Depends(_admin_with(scopes.USERS_WRITE))]
-TokensWriter = Annotated[Caller, Depends(caller_with(scopes.TOKENS_WRITE))]
+HubsReader = Annotated[Caller, _scoped(caller_with, scopes.HUBS_READ)]
+HubsWriter = Annotated[Caller, _scoped(caller_with, scopes.HUBS_WRITE)]
+ClientsReader = Annotated[Caller, _scoped(caller_with, scopes.CLIENTS_READ)]
+ClientsWriter = Annotated[Caller, _scoped(caller_with, scopes.CLIENTS_WRITE)]
+AuditReader = Annotated[Caller, _scoped(caller_with, scopes.AUDIT_READ)]
+UsersReader = Annotated[Caller, _scoped(_admin_with, scopes.USERS_READ)]
+UsersWriter = Annotated[Caller, _scoped(_admin_with, scopes.USERS_WRITE)]
+TokensWriter = Annotated[Caller, _scoped(caller_with, scopes.TOKENS_WRITE)]
 
 
 def refuse_limited(caller: Caller) -> None:

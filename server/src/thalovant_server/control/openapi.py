@@ -62,7 +62,7 @@ REFUSALS = {
         "slug_in_use access_key_in_use idempotency_key_reused idempotency_result_gone rotation_in_progress no_rotation "
         "new_credential_unused too_many_tokens email_in_use account_disabled last_admin password_changed_meanwhile",
     ),
-    412: ("The etag is not the present one: read again, then repeat.", "etag_mismatch"),
+    412: ("No etag was sent as `If-Match`, or not the present one: read again, then repeat.", "etag_mismatch"),
     413: ("The body is too large.", "body_too_large"),
     422: (
         "The request is not of the right shape; `errors` says where.",
@@ -120,7 +120,10 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any]) -> None:
-    """Fill in what follows from what an operation declares: who may be refused, and how."""
+    """Fill in what follows from what an operation declares: who may call it, who may be refused, and how."""
+    needed = sorted({scope for way in operation.get("security", ()) for some in way.values() for scope in some})
+    if needed:
+        operation["description"] += f" Needs the scope {' and '.join(f'`{scope}`' for scope in needed)}."
     responses: dict[str, Any] = operation["responses"]
     declared = {int(status) for status in responses if status.isdigit() and int(status) in REFUSALS}
     statuses = declared | {422, 503}
