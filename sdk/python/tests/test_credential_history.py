@@ -30,17 +30,17 @@ def ended(why: str, **more: Any) -> dict[str, Any]:
         (ended("rotated"), ["mqtt"], "credential_rotated", "its grace ended on 2026-11-20T10:00:00Z"),
         (ended("replaced"), ["mqtt"], "credential_rotated", "was rotated on 2026-11-20T10:00:00Z"),
         (ended("cancelled"), ["mqtt"], "credential_ended", "(cancelled)"),
-        (ended("removed", client=None), ["mqtt"], "client_removed", "removed on 2026-11-20T10:00:00Z"),
+        (ended("removed", client=None), ["mqtt"], "client_removed", "`thalovant identity create demo --name hall`"),
         (ended("hub_removed", client=None, hub=None), ["mqtt"], "hub_removed", "another hub"),
         ({**LIVE, "client": {**CLIENT, "active": False}}, ["mqtt"], "client_paused", "clients resume kitchen"),
         ({**LIVE, "hub": {**HUB, "active": False}}, ["mqtt"], "hub_off", "turn it on"),
-        ({**LIVE, "hub": {**HUB, "protocols": ["wss"]}}, ["mqtt"], "protocol_off", "MQTT, or the whole hub, is turned"),
+        ({**LIVE, "hub": {**HUB, "protocols": ["wss"]}}, ["mqtt"], "protocol_off", "`thalovant hubs set demo --mqtt`"),
         (LIVE, ["mqtt"], "broker_login_of_another", "its broker login is another one"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else None,
 )
 def test_what_explains_a_refused_login(answer: dict[str, Any], failing: Any, code: str, said: str) -> None:
-    known, notes = known_of(answer, [REFUSED], failing, has_mqtt=True)
+    known, notes = known_of(answer, [REFUSED], failing, has_mqtt=True, site_id="hall")
     assert [one.code for one in known] == [code]
     assert said in str(known[0])
     assert notes == []
@@ -54,7 +54,33 @@ def test_mqtt_that_was_enabled_later() -> None:
     assert (known, [one.code for one in notes]) == ([], ["mqtt_enabled_since"]), "worth knowing, and wrong with nothing"
     without = {**LIVE, "hub": {**HUB, "protocols": ["wss"]}}
     known, notes = known_of(without, asked, ["mqtt"], has_mqtt=False)
-    assert ([one.code for one in known], notes) == (["protocol_off"], [])
+    assert ([one.code for one in known], notes) == (["protocol_off", "mqtt_not_enabled"], [])
+    assert "`thalovant hubs set demo --mqtt`, then `thalovant clients rotate kitchen`" in str(known[1])
+
+
+def test_an_mqtt_block_that_was_cut_out_of_the_file() -> None:
+    had = {**LIVE, "credential": {**CREDENTIAL, "mqtt": True}}
+    known, _ = known_of(had, [diagnose("no_mqtt_block")], ["mqtt"], has_mqtt=False)
+    assert [one.code for one in known] == ["no_mqtt_block"]
+    assert "its file was shortened" in str(known[0]) and "`thalovant clients rotate kitchen`" in str(known[0])
+    had_none = {**LIVE, "credential": {**CREDENTIAL, "mqtt": False}}
+    known, _ = known_of(had_none, [diagnose("no_mqtt_block")], ["mqtt"], has_mqtt=False)
+    assert [one.code for one in known] == ["mqtt_enabled_since"]
+
+
+@pytest.mark.parametrize(
+    ("code", "typed"), [("wrong_password", "clients rotate kitchen"), ("policy_denied", "clients policy kitchen")]
+)
+def test_what_to_type_has_the_name_in_it(code: str, typed: str) -> None:
+    known, _ = known_of(LIVE, [diagnose(code, said="No.")], ["wss"], has_mqtt=True)
+    assert [one.code for one in known] == [code]
+    assert str(known[0]).startswith("No.") and f"`thalovant {typed}`" in str(known[0])
+
+
+def test_a_name_is_quoted_where_it_is_to_be_typed() -> None:
+    paused = {**LIVE, "client": {**CLIENT, "name": "lost phone; ls", "active": False}}
+    (known,), _ = known_of(paused, [REFUSED], [], has_mqtt=True)
+    assert str(known).startswith("The client lost phone; ls is paused.") and "resume 'lost phone; ls'`" in str(known)
 
 
 def test_a_credential_in_its_grace_is_a_note() -> None:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from thalovant import ThalovantDoctorReport
+from thalovant import HubDataPlaneEndpoints, ThalovantDoctorReport
 from thalovant.examining import examine
 
 LIVE = {
@@ -77,6 +80,28 @@ def test_what_it_knows_comes_before_what_only_shows(hub: Any, api_server: Any, e
     assert (
         report.summary == "The client kitchen is paused. Its owner can resume it: `thalovant clients resume kitchen`."
     )
+
+
+@pytest.mark.parametrize(
+    ("stands", "code", "said"),
+    [(True, "port_wrong", "The port in the identity is wrong"), (False, "server_down", "`thalovant-server up`")],
+    ids=["the-server-is-up", "the-server-is-down"],
+)
+def test_a_port_where_nobody_listens(
+    stands: bool, code: str, said: str, hub: Any, api_server: Any, examined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    host = urlsplit(api_server.url).hostname
+    gone = replace(hub.identity(), data_plane_endpoints=HubDataPlaneEndpoints(wss=f"wss://{host}:{free}/"))
+    monkeypatch.setattr(hub, "identity", lambda: gone)
+    if stands:
+        api_server.will(200, LIVE)
+    else:
+        monkeypatch.setenv("THALOVANT_API_URL", f"https://{host}:{free}")
+    report = examined()
+    assert report.finding is not None and report.finding.code == code
+    assert report.summary.startswith(f"Nothing listens at {host}:{free}. ") and said in report.summary
 
 
 def test_nobody_is_asked_without_a_login(api_server: Any, examined: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,18 +199,29 @@ def test_mqtt_is_not_enabled(
     well = examine(identity)
     assert well.exit_code == 0
     assert well.last_line.startswith("All is well: wss and https lead to the hub.") and said in well.last_line
+    request.getfixturevalue("signed_in")
+    slug = api.get_hub(hub)["slug"]
+    typed = f"`thalovant hubs set {slug} --mqtt`, then `thalovant clients rotate early`"
+    for owned in (examine(identity, "--protocol", "mqtt"), examine(identity)):
+        assert typed in owned.last_line
     # It is enabled now, and who is signed in hears that this identity is older.
     spec = {"version": "1", "protocols": {name: {"enabled": True} for name in ("wss", "http", "mqtt")}}
     api.update_hub(hub, {"spec": spec}, etag=api.get_hub(hub)["etag"])
-    request.getfixturevalue("signed_in")
     examined = examine(identity, "--protocol", "mqtt")
     assert examined.told["code"] == "mqtt_enabled_since"
     assert "MQTT was enabled after this identity was made. Rotate it" in examined.last_line
+    assert "`thalovant clients rotate early`" in examined.last_line
 
 
-def test_the_identity_has_no_mqtt_block(identity: ThalovantIdentity, examine: Callable[..., Examined]) -> None:
+def test_the_identity_has_no_mqtt_block(
+    identity: ThalovantIdentity, examine: Callable[..., Examined], request: Any
+) -> None:
     bare = replace(identity, mqtt=None)
     holds(examine(bare), "mqtt", "no_mqtt_block", "create a fresh identity")
+    request.getfixturevalue("signed_in")
+    examined = examine(bare)
+    assert examined.told["code"] == "no_mqtt_block"
+    assert "its file was shortened" in examined.last_line and "thalovant clients rotate" in examined.last_line
 
 
 def test_the_broker_login_fails_after_a_rotation(
@@ -253,6 +264,7 @@ def test_another_authority(carrier: HubProtocol, identity: ThalovantIdentity, ex
     nobody = replace(identity, ca_pem=None)
     examined = examine(nobody, "--protocol", carrier)
     holds(examined, carrier, "ca_unknown", "SSL_CERT_FILE")
+    assert "`thalovant login URL --ca FILE`" in examined.last_line
     assert "signed by 'Thalovant local authority'" in examined.step(f"{carrier} tls")["detail"]
     assert examined.step(f"{carrier} credential")["status"] == "skipped"
 
@@ -336,6 +348,7 @@ def test_a_client_that_was_removed_or_paused(
     api.delete_client(made.client_id or "")
     removed = examine(made.identity)
     assert (removed.exit_code, removed.told["code"]) == (1, "client_removed")
+    assert "`thalovant identity create " in removed.last_line and removed.last_line.count("--name ") == 1
     assert {removed.step(f"{carrier} credential")["code"] for carrier in CARRIERS} == {
         "broker_login_refused",
         "client_removed",

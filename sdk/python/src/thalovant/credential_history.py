@@ -3,41 +3,78 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thalovant.diagnoses import Diagnosis, diagnose
 from thalovant.hub_endpoints import HubProtocol
 
-__all__ = ["known_of", "shown_of"]
+__all__ = ["known_of", "names_of", "sentence_of", "shown_of"]
 
 _NO_MQTT = {"mqtt_not_enabled", "no_mqtt_block"}
+_DENIED = "policy_denied"
 _KEPT = ("status", "why", "ended_at")
 _OF_CLIENT = ("id", "name", "active")
 _OF_HUB = ("id", "slug", "name", "active", "protocols")
 
 
 def known_of(
-    answer: Mapping[str, Any], shown: Sequence[Diagnosis], failing: Iterable[HubProtocol], *, has_mqtt: bool
+    answer: Mapping[str, Any],
+    shown: Sequence[Diagnosis],
+    failing: Iterable[HubProtocol],
+    *,
+    has_mqtt: bool,
+    site_id: str = "",
 ) -> tuple[list[Diagnosis], list[Diagnosis]]:
     """What explains the diagnoses that the walk has shown, and what is worth knowing beside it.
 
-    `failing` are the carriers that do not lead to the hub, `has_mqtt` whether the identity holds broker credentials.
+    `failing` are the carriers that do not lead to the hub, `has_mqtt` whether the identity holds broker credentials,
+    `site_id` what a client is called that the answer does not name.
     """
-    client, hub = _mapping(answer, "client"), _mapping(answer, "hub")
-    name = _text(client, "name") or _text(client, "id")
-    known = _ended(answer, name) if answer.get("status") == "ended" else _switched_off(client, hub, name, failing)
-    if not known and answer.get("status") == "live" and any(one.code == "broker_login_refused" for one in shown):
-        known.append(diagnose("broker_login_of_another"))
+    names = names_of(answer, site_id)
+    status = answer.get("status")
+    known = _ended(answer, names) if status == "ended" else _switched_off(answer, names, failing)
+    if not known and status == "live":
+        known += _of_another_file(shown, names)
+    known += [diagnose("policy_denied/known", said=one.happened, **names) for one in shown if one.code == _DENIED]
     notes = []
-    if answer.get("status") == "grace":
+    if status == "grace":
         until = _text(_mapping(answer, "credential"), "expires_at") or "soon"
-        notes.append(diagnose("credential_in_grace", when=until, client=name))
-    if not has_mqtt and "mqtt" in _texts(hub, "protocols") and answer.get("status") != "ended":
-        since = diagnose("mqtt_enabled_since", client=_text(client, "id") or "CLIENT_ID")
+        notes.append(diagnose("credential_in_grace", when=until, **names))
+    if not has_mqtt and status != "ended":
         asked = any(one.code in _NO_MQTT for one in shown)
-        (known if asked else notes).append(since)
+        (known if asked else notes).extend(_without_mqtt(answer, names))
     return known, notes
+
+
+def names_of(answer: Mapping[str, Any], site_id: str = "") -> dict[str, str]:
+    """What client and hub are called in a sentence (`client`) and in what is to be typed (`typed`, `hub`)."""
+    client, hub = _mapping(answer, "client"), _mapping(answer, "hub")
+    name = _text(client, "name") or _text(client, "id") or site_id
+    slug = _text(hub, "slug") or _text(hub, "id")
+    typed = {"typed": shlex.quote(name) if name else "NAME", "hub": shlex.quote(slug) if slug else "HUB"}
+    return {"client": name or "the client", **typed}
+
+
+def _of_another_file(shown: Sequence[Diagnosis], names: Mapping[str, str]) -> list[Diagnosis]:
+    """A live credential that is refused: what is in the file beside its access key is not what belongs to it."""
+    known = []
+    if any(one.code == "broker_login_refused" for one in shown):
+        known.append(diagnose("broker_login_of_another", **names))
+    wrong = next((one for one in shown if one.code == "wrong_password"), None)
+    if wrong is not None:
+        known.append(diagnose("wrong_password/known", said=wrong.happened, **names))
+    return known
+
+
+def _without_mqtt(answer: Mapping[str, Any], names: Mapping[str, str]) -> list[Diagnosis]:
+    """Why an identity has no broker credentials: the hub has no MQTT, or has it since, or the file was shortened."""
+    hub = _mapping(answer, "hub")
+    if "mqtt" not in _texts(hub, "protocols"):
+        return [diagnose("mqtt_not_enabled/known", **names)] if hub else []
+    had = _mapping(answer, "credential").get("mqtt") is True
+    return [diagnose("no_mqtt_block/known" if had else "mqtt_enabled_since", **names)]
 
 
 def shown_of(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,30 +105,31 @@ def sentence_of(answer: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _ended(answer: Mapping[str, Any], name: str) -> list[Diagnosis]:
+def _ended(answer: Mapping[str, Any], names: Mapping[str, str]) -> list[Diagnosis]:
     why, when = str(answer.get("why") or "ended"), str(answer.get("ended_at") or "an unknown day")
-    if why in ("rotated", "replaced"):
-        code = "credential_rotated" if why == "rotated" else "credential_rotated/replaced"
-        return [diagnose(code, when=when, client=name or "the client")]
-    if why == "removed":
-        return [diagnose("client_removed", when=when)]
-    if why == "hub_removed":
-        return [diagnose("hub_removed", when=when)]
-    return [diagnose("credential_ended", when=when, why=why)]
+    codes = {
+        "rotated": "credential_rotated",
+        "replaced": "credential_rotated/replaced",
+        "removed": "client_removed",
+        "hub_removed": "hub_removed",
+    }
+    return [diagnose(codes.get(why, "credential_ended"), when=when, why=why, **names)]
 
 
 def _switched_off(
-    client: Mapping[str, Any], hub: Mapping[str, Any], name: str, failing: Iterable[HubProtocol]
+    answer: Mapping[str, Any], names: Mapping[str, str], failing: Iterable[HubProtocol]
 ) -> list[Diagnosis]:
+    client, hub = _mapping(answer, "client"), _mapping(answer, "hub")
     known = []
     if hub.get("active") is False:
         known.append(diagnose("hub_off"))
     if client.get("active") is False:
-        known.append(diagnose("client_paused", client=name))
+        known.append(diagnose("client_paused", **names))
     on = _texts(hub, "protocols")
     off = [one for one in failing if on and one not in on and not (one == "https" and "http" in on)]
     if off and not known:
-        known.append(diagnose("protocol_off", protocol=", ".join(off).upper()))
+        options = " ".join(f"--{one}" for one in off)
+        known.append(diagnose("protocol_off/known", protocol=", ".join(off).upper(), options=options, **names))
     return known
 
 

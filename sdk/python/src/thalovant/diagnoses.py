@@ -47,13 +47,18 @@ class Diagnosis:
 
 _FRESH = "create a fresh identity"
 _ANOTHER_FILE = "Correct the file, name another one with --identity, or create a fresh identity."
+_AGAIN = "Create a fresh identity: `thalovant identity create {hub} --name {typed}`."
 _KEY_ADVICE = (
     "The Noise folder of this identity was lost, or another program uses the same identity with another folder. "
     "Restore the folder (noise_state_dir=), or ask the hub's operator to reset the key (`thalovant identity reset-key "
     "CLIENT_ID`), or create a new identity."
 )
-_ROTATE = "Rotate the client, or create a fresh identity, and give the device the new file."
-_TRUST = "For a private authority use an identity with ca_pem, or {bundle}."
+_ROTATE = "Type `thalovant clients rotate {typed}`, and give the device the new file."
+_NEWEST = "Use the newest identity file of {client}; if it is lost: `thalovant clients rotate {typed}`."
+_TRUST = (
+    "For a private authority use an identity with ca_pem, or {bundle}. One that is made after `thalovant login URL "
+    "--ca FILE` has it; FILE is the server's ca.pem."
+)
 _OTHER_NAMES = (
     "The server is known by other names: use one of those, or start it with `thalovant-server up --public-host NAME` "
     "for this one, too."
@@ -76,6 +81,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "Enable MQTT on the hub and create a fresh identity: credentials are made with the identity, an older one does "
         "not get them later.",
     ),
+    "mqtt_not_enabled/known": (
+        "address",
+        "This identity has no MQTT credentials: MQTT is off at its hub.",
+        "Type `thalovant hubs set {hub} --mqtt`, then `thalovant clients rotate {typed}`, and give the device the new "
+        "file: enabling MQTT on the hub alone gives an older identity no credentials.",
+    ),
     "protocol_not_enabled": (
         "address",
         "This hub does not expose {protocol} for the SDK runtime.",
@@ -86,6 +97,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "This identity has no MQTT credentials (no mqtt block), although its hub has MQTT.",
         "Enable MQTT on the hub and create a fresh identity: it was made before MQTT was enabled, or its file was "
         "shortened.",
+    ),
+    "no_mqtt_block/known": (
+        "address",
+        "This identity has no mqtt block, although it was made with MQTT credentials: its file was shortened.",
+        "Take the file as the server gave it; if that is lost, type `thalovant clients rotate {typed}` and give the "
+        "device the new file.",
     ),
     "plain_mqtt_endpoint": (
         "address",
@@ -110,6 +127,18 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "Check the spelling and this machine's DNS, or use the address of the server.",
     ),
     "port_refused": ("tcp", "Nothing listens at {where}.", "Is the hub running? Check the port, too."),
+    "port_wrong": (
+        "tcp",
+        "{said} The control plane at {api} answers, so the server is up.",
+        "The port in the identity is wrong, or a firewall is in the way, or the server was started with another port "
+        "since: take the file as the server gave it, or type `thalovant clients rotate {typed}` for a new one.",
+    ),
+    "server_down": (
+        "tcp",
+        "{said} Nor does the control plane at {api} answer.",
+        "The server is down, or cannot be reached from here: start it with `thalovant-server up`, or look at its "
+        "machine and this one's network.",
+    ),
     "port_silent": (
         "tcp",
         "{where} did not answer within {seconds} s.",
@@ -139,7 +168,8 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "tls",
         "The certificate of {where} is not trusted: {said}. This identity trusts another authority (ca_pem) than the "
         "one that signed the server's certificate; was the server's data directory made anew?",
-        "Log in again and create a new identity.",
+        "Log in again with the server's own one (`thalovant login URL --ca FILE`; FILE is ca.pem in its data "
+        "directory) and create a new identity.",
     ),
     "certificate_expired": (
         "tls",
@@ -194,6 +224,11 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "{told} {protocol}, or the whole hub, is turned off.",
         "Have it turned on, or use another protocol.",
     ),
+    "protocol_off/known": (
+        "credential",
+        "{protocol} is turned off at the hub.",
+        "Turn it on (`thalovant hubs set {hub} {options}`), or use another protocol.",
+    ),
     "hub_off": ("credential", "{told} The hub is turned off.", "Its owner can turn it on."),
     "server_busy": ("credential", "{told}", "Try again in a moment."),
     "throttled": (
@@ -227,6 +262,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "{said}",
         "The identity's password is not the one the hub knows: create a fresh identity.",
     ),
+    "wrong_password/known": (
+        "handshake",
+        "{said} The server knows this credential, and its password is another one than in this file.",
+        "Use the file as the server gave it; if that is lost, type `thalovant clients rotate {typed}` and give the "
+        "device the new file.",
+    ),
     "hub_key_changed": (
         "handshake",
         "The hub at {where} shows another key than the one this client trusted before.",
@@ -251,7 +292,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "The hub was reached, and its agent failed: {said}",
         "Look into the server's log, or ask the hub's operator to.",
     ),
-    "policy_denied": ("ask", "{said}", "If it is to be allowed, change the policy: `thalovant clients policy`."),
+    "policy_denied": ("ask", "{said}", "If it is to be allowed, change the policy: `thalovant clients policy NAME`."),
+    "policy_denied/known": (
+        "ask",
+        "{said}",
+        "Look at what {client} may do, and how much: `thalovant clients policy {typed}`; its options change it.",
+    ),
     "connection_lost": (
         "ask",
         "The connection was lost: {said}",
@@ -261,18 +307,18 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     "mqtt_enabled_since": (
         "address",
         "MQTT was enabled after this identity was made.",
-        "Rotate it (`thalovant clients rotate {client}`) or create a fresh identity: credentials are made with the "
+        "Rotate it (`thalovant clients rotate {typed}`) or create a fresh identity: credentials are made with the "
         "identity, an older one does not get them later.",
     ),
     "credential_rotated": (
         "credential",
         "This credential was rotated; its grace ended on {when}.",
-        "Use the newest identity file of {client}; if it is lost, rotate again.",
+        _NEWEST,
     ),
     "credential_rotated/replaced": (
         "credential",
         "This credential was rotated on {when}: a new one took its place at once.",
-        "Use the newest identity file of {client}; if it is lost, rotate again.",
+        _NEWEST,
     ),
     "credential_ended": (
         "credential",
@@ -287,23 +333,24 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     "client_paused": (
         "credential",
         "The client {client} is paused.",
-        "Its owner can resume it: `thalovant clients resume {client}`.",
+        "Its owner can resume it: `thalovant clients resume {typed}`.",
     ),
-    "client_removed": ("credential", "The client was removed on {when}.", "Create a fresh identity."),
+    "client_removed": ("credential", "The client was removed on {when}.", _AGAIN),
     "hub_removed": (
         "credential",
         "The hub of this identity was removed on {when}.",
-        "Create an identity of another hub.",
+        "Create an identity of another hub: `thalovant identity create HUB --name {typed}`.",
     ),
     "broker_login_of_another": (
         "credential",
         "The server knows this credential, and its broker login is another one than in this file.",
-        "Use the file as the server gave it, or rotate the client.",
+        "Use the file as the server gave it; if that is lost: `thalovant clients rotate {typed}`.",
     ),
     "credential_unknown": (
         "credential",
         "The control plane that you are signed in to does not know this identity.",
-        "It belongs to another server or account, or to a data directory made anew: create a fresh identity.",
+        "It belongs to another server or account, or to a data directory made anew: sign in to that one (`thalovant "
+        "login URL`), or create a fresh identity (`thalovant identity create {hub} --name {typed}`).",
     ),
 }
 

@@ -11,13 +11,15 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from thalovant.addresses import https_is_named, why_no_mqtt
 from thalovant.api_discovery import find_api
 from thalovant.carriers import carriers_for
-from thalovant.credential_history import known_of, sentence_of, shown_of
+from thalovant.credential_history import known_of, names_of, sentence_of, shown_of
 from thalovant.diagnoses import Diagnosis, diagnose
 from thalovant.doctor import Found, ThalovantDoctorReport, failed, noted, passed, report_of
 from thalovant.errors import ThalovantError, ThalovantIdentityError
@@ -38,6 +40,8 @@ _OF_CARRIERS: dict[str, Any] = {
     "send_timeout": 8.0,
     "self_signed": False,
 }
+_NO_MQTT = {"mqtt_enabled_since", "mqtt_not_enabled", "no_mqtt_block"}
+_UNREACHED = {"port_refused", "port_silent"}
 _UNKNOWN = "credential_not_found"
 _CREDENTIAL_CODES = {"broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password"}
 
@@ -124,38 +128,74 @@ async def _joined(
 ) -> ThalovantDoctorReport:
     """The report, with what the control plane knows where a login or a token is at hand."""
     shown = [one.diagnosis for one in found if one.diagnosis is not None]
-    answer, told = await _asked(identity.access_key)
-    found.append(told)
+    asked = await _asked(identity.access_key)
+    answer, site_id = asked.answer, identity.site_id
+    names = names_of(answer or {}, site_id)
+    found.append(asked.told)
+    known = _of_server(asked, shown, names)
     if answer is None:
-        unknown = told.check.code == _UNKNOWN and any(one.code in _CREDENTIAL_CODES for one in shown)
-        known = [diagnose("credential_unknown")] if unknown else []
+        if asked.told.check.code == _UNKNOWN and any(one.code in _CREDENTIAL_CODES for one in shown):
+            known.append(diagnose("credential_unknown", **names))
         return report_of(identity.as_dict(), found, known, notes)
-    known, more = known_of(answer, shown, failing, has_mqtt=identity.mqtt is not None)
-    if any(one.code == "mqtt_enabled_since" for one in more):
+    explained, more = known_of(answer, shown, failing, has_mqtt=identity.mqtt is not None, site_id=site_id)
+    known += explained
+    if any(one.code in _NO_MQTT for one in more):
         notes = []  # it says more than that there is no MQTT
     return report_of(identity.as_dict(), found, known, [*notes, *more], shown_of(answer))
 
 
-async def _asked(access_key: str) -> tuple[dict[str, Any] | None, Found]:
-    """What the control plane answers, if it is asked and does; and that as a line. It is never a failure."""
+@dataclass(frozen=True)
+class _Asked:
+    """What came of asking the control plane at `api`: an answer or none, and that as a line.
+
+    `answers` is whether anything answered there, None when nobody was asked.
+    """
+
+    answer: dict[str, Any] | None
+    told: Found
+    api: str = ""
+    answers: bool | None = None
+
+
+async def _asked(access_key: str) -> _Asked:
+    """Ask the control plane, where a login is at hand. What comes of it is never a failure."""
     started = time.perf_counter()
+    api = ""
     try:
+        target = await asyncio.to_thread(find_api, None)
+        if not target.access_token:
+            return _Asked(None, noted("control plane", "not asked: nobody is signed in here (thalovant login)"))
+        api = target.api_url
         answer = await _looked_up(access_key)
     except ThalovantError as error:
         unknown = error.code == _UNKNOWN
         said = "it does not know this identity, or it is not yours" if unknown else f"not asked: {error}"
-        return None, noted("control plane", said, time.perf_counter() - started, error.code)
-    if answer is None:
-        return None, noted("control plane", "not asked: nobody is signed in here (thalovant login)")
-    return answer, noted("control plane", sentence_of(answer), time.perf_counter() - started)
+        told = noted("control plane", said, time.perf_counter() - started, error.code)
+        return _Asked(None, told, api, _answers(error) if api else None)
+    return _Asked(answer, noted("control plane", sentence_of(answer), time.perf_counter() - started), api, True)
 
 
-async def _looked_up(access_key: str) -> dict[str, Any] | None:
-    """What the control plane knows; None when there is no login and no token. The access key is no secret."""
+def _answers(error: ThalovantError) -> bool | None:
+    """Whether a control plane that did not do what was asked is there at all; None when that cannot be told."""
+    if getattr(error, "status_code", None) is not None:
+        return True
+    return False if error.diagnosis is not None and error.diagnosis.code in _UNREACHED else None
+
+
+def _of_server(asked: _Asked, shown: Sequence[Diagnosis], names: dict[str, str]) -> list[Diagnosis]:
+    """A hub that cannot be reached on the machine of the control plane: only that port, or the server as a whole."""
+    host = urlsplit(asked.api).hostname
+    if asked.answers is None or host is None:
+        return []
+    code = "port_wrong" if asked.answers else "server_down"
+    # The sentence names host and port: "Nothing listens at localhost:1234."
+    there = [one for one in shown if one.code in _UNREACHED and f"{host}:" in one.happened]
+    return [diagnose(code, said=one.happened, api=asked.api, **names) for one in there]
+
+
+async def _looked_up(access_key: str) -> dict[str, Any]:
+    """What the control plane knows. The access key is no secret."""
     from thalovant.control_plane import AsyncThalovantControlPlane
 
-    target = await asyncio.to_thread(find_api, None)
-    if not target.access_token:
-        return None
     async with AsyncThalovantControlPlane(timeout=LOOKUP_SECONDS) as api:
         return await api.lookup_credential(access_key)

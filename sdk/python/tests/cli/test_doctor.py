@@ -31,6 +31,10 @@ def test_for_programs(kept: Path, hub: Any, typed: Any) -> None:
     told = json.loads(ran.out)
     assert (ran.code, ran.err, told["ok"], told["code"]) == (1, "", False, "wrong_password")
     assert {check["protocol"] for check in told["checks"]} == {None, "mqtt", "wss"}
+    not_walked = {(check["ok"], check["skipped"]) for check in told["checks"] if check["status"] == "skipped"}
+    assert not_walked == {(None, True)}, "a step that was not walked is neither well nor wrong"
+    walked = {(check["ok"], check["skipped"]) for check in told["checks"] if check["status"] != "skipped"}
+    assert walked == {(True, False), (False, False)}
     identity = hub.identity()
     for secret in (identity.access_key, identity.password, identity.mqtt.password, identity.mqtt.topic_prefix):
         assert secret not in ran.out

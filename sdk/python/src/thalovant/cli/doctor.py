@@ -41,10 +41,20 @@ def doctor(
     with waiting("looking at the road to the hub"):
         report = _report(identity, profile, config, protocol, ask=ask, timeout=timeout)
     if as_json:
-        print_json(report.as_dict())
+        print_json(_document(report))
     else:
         say(report.format())
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _document(report: ThalovantDoctorReport) -> dict[str, Any]:
+    """The report for programs: a step that was not walked is `skipped`, and neither well nor wrong (`ok` null)."""
+    told = report.as_dict()
+    for check in told["checks"]:
+        check["skipped"] = check["status"] == "skipped"
+        if check["skipped"]:
+            check["ok"] = None
+    return told
 
 
 def _report(
