@@ -250,7 +250,11 @@ def refused(code: str) -> ThalovantHubRefusedError:
 
 
 @pytest.mark.parametrize(
-    "code", ["broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password"]
+    "code",
+    [
+        *("broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password"),
+        *("client_removed", "credential_rotated", "hub_removed"),
+    ],
 )
 def test_a_credential_that_is_over_is_given_up_after_a_minute(jitter: Any, code: str) -> None:
     dialer = Dialer(None, then=refused(code))

@@ -218,7 +218,11 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "{told} This credential was replaced by a newer one.",
         "Use the newest identity file of this client; if it is lost: `thalovant clients rotate NAME`.",
     ),
-    "client_removed/told": ("credential", "{told} The client was removed.", "Create a fresh identity."),
+    "client_removed/told": (
+        "credential",
+        "{told} The client was removed.",
+        "Create a fresh identity: `thalovant identity create HUB --name NAME`.",
+    ),
     "protocol_off": (
         "credential",
         "{told} {protocol}, or the whole hub, is turned off.",

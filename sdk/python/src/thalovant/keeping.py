@@ -50,7 +50,10 @@ LOOK_EVERY = 1.0  # seconds, while an answer is awaited and there are several ro
 SIGN_OF_LIFE = 3.0  # seconds for a silent hub to show that it is there
 
 
-_OF_CREDENTIAL = ("broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password")
+_OF_CREDENTIAL = (
+    *("broker_login_refused", "credential_refused", "credential_withdrawn", "wrong_password"),
+    *("client_removed", "credential_ended", "credential_rotated", "hub_removed"),  # where the hub says so
+)
 _TAKEN_BACK = ("client_paused", "hub_off", "protocol_off")  # by the owner, at any time
 _IN_BETWEEN = "throttled"  # says nothing new: it is for the refusals before
 
