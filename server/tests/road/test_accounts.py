@@ -313,6 +313,8 @@ def test_a_code_is_approved_and_denied_from_the_command_line(signed_in: Typed, s
             "device", "approve", yes.user_code.lower(), "--yes", "--scope", "hubs:read", "--hub", "demo"
         )
         assert approved.code == 0, approved.err
+        assert "Signed in for demo only, with hubs:read." in approved.out
+        assert "thalovant tokens revoke pi" in approved.out
         token = api.poll_device_login(yes)
         assert token.scopes == ("hubs:read",)
         assert signed_in("device", "deny", no.user_code, "--json").json["denied"]

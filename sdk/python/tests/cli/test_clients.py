@@ -281,6 +281,7 @@ class TestWhichClient:
     def test_a_word_that_is_no_command_is_a_hub(self, signed_in: Typed) -> None:
         assert done(signed_in("clients", "garden")) == done(signed_in("clients", "--hub", "garden"))
         assert "No such command 'paus'" in error(signed_in("clients", "paus", "lamp"))
+        assert "lamp is a client and no hub; type `thalovant clients show lamp`" in error(signed_in("clients", "lamp"))
         assert "There is no hub 'sho'; there are: demo, garden." in error(signed_in("clients", "sho"))
 
 
@@ -365,6 +366,13 @@ class TestChanging:
             assert (api_server.seen[-1].method, api_server.seen[-1].json) == ("PATCH", body)
             assert json.loads(done(signed_in("clients", *words, "--json")))["id"] == "client-2"
 
+    def test_a_name_that_another_has(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        said = error(signed_in("clients", "rename", "door", "lamp"))
+        assert "lamp (client-1) is a client of hub-1 already: choose another name. (name_taken)" in said
+        said = error(signed_in("identity", "create", "demo", "--name", "lamp"))
+        assert "thalovant clients rotate lamp" in said and "--again" in said
+        assert all(seen.method == "GET" for seen in api_server.seen) and list(Path.cwd().iterdir()) == []
+
     def test_removing_asks(self, signed_in: Typed, api_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
         assert "give --yes" in error(signed_in("clients", "remove", "door"))
@@ -407,6 +415,11 @@ class TestPolicy:
         done(signed_in("clients", "policy", "lamp", *words.split()))
         assert (api_server.seen[-1].method, api_server.seen[-1].json) == ("PATCH", body)
         assert api_server.seen[-1].headers["if-match"] == "p1"
+
+    def test_what_was_not_there_is_told(self, signed_in: Typed) -> None:
+        out = done(signed_in("clients", "policy", "lamp", "--deny-type", "nosuch", "--unblock-skill", "s1"))
+        assert out.endswith("Not there, so nothing to take away: nosuch\n") and out.count("Not there") == 1
+        json.loads(done(signed_in("clients", "policy", "lamp", "--deny-type", "nosuch", "--json")))
 
     def test_reset_with_something_new(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         done(signed_in("clients", "policy", "lamp", "--reset", "--block-skill", "s2"))
@@ -521,7 +534,8 @@ class TestAudit:
 
 @pytest.mark.parametrize("words", ["clients", "clients rotate lamp", "clients policy lamp", "audit", "audit export f"])
 def test_who_is_not_signed_in_is_told_how(typed: Typed, words: str) -> None:
-    assert "thalovant login" in error(typed(*words.split()))
+    said = error(typed(*words.split()))
+    assert "thalovant login" in said and "login(" not in said
     assert list(Path.cwd().iterdir()) == []
 
 

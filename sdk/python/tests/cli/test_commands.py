@@ -77,6 +77,8 @@ class Account:
             return 401, {"detail": "Could not validate credentials"}
         if (seen.method, seen.path) == ("GET", "/v1/hubs"):
             return 200, self._page(seen)
+        if (seen.method, seen.path) == ("GET", "/v1/clients"):
+            return 200, {"data": [], "meta": {"next": None}}
         if seen.method == "GET":
             return 200, next(hub for hub in [*self.hubs, *self.public] if seen.path == f"/v1/hubs/{hub['id']}")
         if seen.method == "PATCH":
@@ -309,6 +311,14 @@ class TestLogin:
             "admin-password. (not_authorized)\n"
         )
         assert read_login() is None
+
+    def test_a_password_file_that_others_may_read(
+        self, typed: Typed, secret: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("thalovant.cli.output.is_for_people", lambda _: True)
+        for mode, told in ((0o644, True), (0o600, False)):
+            secret.chmod(mode)
+            assert ("chmod 600" in self.login(typed, "https://127.0.0.1:1", secret).err) is told
 
     @pytest.mark.parametrize("content", [None, "", "\n", "\xff"])
     def test_an_unusable_password_file(self, typed: Typed, tmp_path: Path, content: str | None) -> None:

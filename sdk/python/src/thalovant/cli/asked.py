@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import getpass
+import os
+import shlex
+import stat
 import sys
 from pathlib import Path
 
 import typer
 
 from thalovant.cli.errors import CommandError
+from thalovant.cli.output import hint
 
 __all__ = ["asked", "confirmed", "new_password", "secret"]
 
@@ -36,6 +40,8 @@ def secret(file: Path | None, what: str, option: str) -> str:
     try:
         with file.expanduser().open(encoding="utf-8") as stream:
             text = stream.read(LONGEST).rstrip("\r\n")
+            if os.name == "posix" and stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
+                hint(f"Others may read the {what} file {file}; type: chmod 600 {shlex.quote(str(file))}")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise CommandError(f"Unable to read the {what} file {file}: {reason}.", code="unreadable") from None

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thalovant.cli.client_named import ClientName, HubName, client_called, label
+from thalovant.cli.client_named import ClientName, HubName, client_called, label, refuse_taken_name
 from thalovant.cli.errors import CommandError
 from thalovant.cli.options import AsJson
 from thalovant.cli.output import print_json, say
@@ -47,6 +47,8 @@ def rename(
     """Give a client another name. Its identity stays as it is."""
     with waiting("renaming the client"), ThalovantControlPlane() as api:
         known = client_called(api, client, hub)
+        if name != known.get("name"):
+            refuse_taken_name(api, name, {"id": known.get("hub_id")}, "choose another name.")
         changed = api.update_client(known["id"], {"name": name})
     _tell(changed, f"{label(known)} is called {changed.get('name')} now.", as_json)
 

@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import shlex
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -18,11 +19,12 @@ from thalovant.cli.pages import every_row
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError
 
-__all__ = ["ClientName", "HubName", "advised", "client_called", "every_client", "label"]
+__all__ = ["ClientName", "HubName", "advised", "client_called", "every_client", "label", "refuse_taken_name"]
 
 ClientName = Annotated[str, typer.Argument(help="Name or id of the client.", metavar="CLIENT")]
 HubName = Annotated[str | None, typer.Option("--hub", help="Slug or id of its hub.", metavar="HUB")]
 _SHOWN = 5
+_LOOKED_AT = 2_000
 
 
 def client_called(api: ThalovantControlPlane, wanted: str, hub: str | None) -> dict[str, Any]:
@@ -48,6 +50,22 @@ def client_called(api: ThalovantControlPlane, wanted: str, hub: str | None) -> d
 def every_client(api: ThalovantControlPlane, hub_id: str | None = None) -> Iterator[dict[str, Any]]:
     """Every client of a hub, or of all hubs."""
     return every_row(lambda cursor: api.list_clients(hub_id=hub_id, cursor=cursor, include_spec=False))
+
+
+def refuse_taken_name(api: ThalovantControlPlane, name: str, hub: dict[str, Any], way_out: str) -> None:
+    """Raises CommandError when a client of the hub is called so: the commands that take a name would not know which.
+
+    Looks at the first two thousand; a token that may not see clients looks at none.
+    """
+    try:
+        same = next((one for one in islice(every_client(api, hub["id"]), _LOOKED_AT) if one.get("name") == name), None)
+    except ThalovantAPIError as error:
+        if error.code != "insufficient_scopes":
+            raise
+        return
+    if same is not None:
+        where = hub.get("slug") or hub.get("id")
+        raise CommandError(f"{label(same)} is a client of {where} already: {way_out}", code="name_taken")
 
 
 def label(client: dict[str, Any]) -> str:

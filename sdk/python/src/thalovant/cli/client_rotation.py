@@ -17,7 +17,7 @@ from thalovant.cli.identity_saving import Keeping, file_for, usable_carriers
 from thalovant.cli.options import AsJson, ConfigFile, Profile
 from thalovant.cli.output import print_json, say
 from thalovant.cli.progress import waiting
-from thalovant.cli.times import local_time, seconds_of
+from thalovant.cli.times import seconds_of, zoned_time
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantError
 
@@ -117,7 +117,7 @@ def old_credential_ends(client: dict[str, Any], grace_seconds: int) -> str:
     if grace_seconds == 0:
         return "the old one has ended"
     ends = [one.get("expires_at") for one in client.get("credentials") or () if one.get("expires_at")]
-    return f"the old one works until {local_time(ends[0])}" if ends else "the old one works on for a while"
+    return f"the old one works until {zoned_time(ends[0])}" if ends else "the old one works on for a while"
 
 
 def _free_file(name: str) -> Path:

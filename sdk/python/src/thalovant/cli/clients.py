@@ -7,6 +7,7 @@ A client is named by its name or its id; what is typed after `clients` and is no
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 
 from thalovant.cli import client_changes, client_rotation, policy
 from thalovant.cli.client_named import ClientName, HubName, client_called, every_client, label
+from thalovant.cli.errors import CommandError
 from thalovant.cli.hubs import every_hub, hub_called
 from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, hint, json_line, print_json, print_table, printable, say
@@ -96,7 +98,7 @@ for name, command, lines in (*client_rotation.COMMANDS, *client_changes.COMMANDS
 def _list(hub: str | None, *, watch: bool, as_json: bool) -> None:
     with ThalovantControlPlane() as api:
         with waiting("asking for the clients"):
-            hubs = [hub_called(api, hub)] if hub or watch else list(every_hub(api))
+            hubs = [_hub(api, hub)] if hub or watch else list(every_hub(api))
             found = list(every_client(api, hubs[0]["id"] if hub or watch else None))
             states = _states(api, hubs, found)
         if not watch:
@@ -106,6 +108,19 @@ def _list(hub: str | None, *, watch: bool, as_json: bool) -> None:
                 _print_all(found, states, hubs, as_json=False)
                 hint("Watching; Ctrl-C ends.")
             _follow(api, hubs[0]["id"], {} if as_json else states, as_json=as_json)
+
+
+def _hub(api: ThalovantControlPlane, wanted: str | None) -> dict[str, Any]:
+    """The hub; a client's name in its place is told what to type."""
+    try:
+        return hub_called(api, wanted)
+    except CommandError as error:
+        if error.code != "unknown_hub" or all(wanted != one.get("name") for one in every_client(api)):
+            raise
+        typed = shlex.quote(str(wanted))
+        raise CommandError(
+            f"{wanted} is a client and no hub; type `thalovant clients show {typed}`.", code=error.code
+        ) from None
 
 
 def _states(

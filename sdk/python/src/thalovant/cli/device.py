@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Annotated
 
@@ -59,7 +60,10 @@ def approve(code: Code, scope: Scopes = None, hub: HubLimits = None, yes: Yes = 
     if as_json:
         print_json(granted)
         return
-    say(f"Signed in, with {' '.join(granted.get('scopes') or ())}. To end it: thalovant tokens revoke")
+    where = f" for {', '.join(hub)} only" if hub else ""
+    name = printable(str(granted.get("client_name") or "device"))  # as its token will be called
+    say(f"Signed in{where}, with {' '.join(granted.get('scopes') or ())}.")
+    say(f"To end it: thalovant tokens revoke {shlex.quote(name)}")
 
 
 @app.command("deny", epilog=examples("thalovant device deny BCDF-GHJK"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from thalovant.bootstrap import BootstrapIdentityResult
 from thalovant.cli import identity_rotation
+from thalovant.cli.client_named import refuse_taken_name
 from thalovant.cli.hubs import hub_called
 from thalovant.cli.identity_saving import Keeping, file_for, usable_carriers
 from thalovant.cli.options import AsJson, ConfigFile, Profile, carrier
@@ -51,6 +53,9 @@ def create_identity(
     protocol: Annotated[
         list[str] | None, typer.Option(help="A carrier it must have; may be repeated.", metavar="PROTOCOL")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Another client, also when one of the hub is called so already.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a client of a hub and save its identity.
@@ -60,7 +65,14 @@ def create_identity(
     wanted = [carrier(one) for one in protocol or ()]
     keeping = Keeping.chosen(out, file_for(name), profile, config)
     with waiting("creating the client"), ThalovantControlPlane() as api:
-        result = api.create_client_identity(hub_called(api, hub), name=name, preferred_protocols=_preferred(wanted))
+        where = hub_called(api, hub)
+        if not again:
+            typed = shlex.quote(name)
+            way_out = (
+                f"`thalovant clients rotate {typed}` gives it a new identity; --again makes another one of that name."
+            )
+            refuse_taken_name(api, name, where, way_out)
+        result = api.create_client_identity(where, name=name, preferred_protocols=_preferred(wanted))
         try:
             for one in wanted:
                 api.require_runtime_protocol(result, protocol=one)

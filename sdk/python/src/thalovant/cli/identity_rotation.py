@@ -25,7 +25,7 @@ from thalovant.cli.identity_saving import usable_carriers
 from thalovant.cli.options import AsJson, ConfigFile, IdentityFile, Profile, config_path
 from thalovant.cli.output import print_json, say
 from thalovant.cli.progress import waiting
-from thalovant.cli.times import local_time
+from thalovant.cli.times import zoned_time
 from thalovant.control_plane import ThalovantControlPlane
 from thalovant.errors import ThalovantAPIError, ThalovantConnectionError, ThalovantError, ThalovantTimeoutError
 from thalovant.identity import ThalovantIdentity
@@ -159,7 +159,7 @@ def _current(found: dict[str, Any]) -> dict[str, Any]:
     status, name = found.get("status"), shlex.quote(str((client or {}).get("name")))
     if status == "ended" or not isinstance(client, dict):
         raise CommandError(
-            f"This identity ended on {local_time(found.get('ended_at'))} ({found.get('why')}); create a new one: "
+            f"This identity ended on {zoned_time(found.get('ended_at'))} ({found.get('why')}); create a new one: "
             "thalovant identity create --name NAME",
             code="credential_ended",
         )

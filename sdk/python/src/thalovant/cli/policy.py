@@ -67,11 +67,13 @@ def policy(
     )
     with waiting("asking for the policy"), ThalovantControlPlane() as api:
         known = client_called(api, client, hub)
-        found = _changed(api, known["id"], changes) if changes else api.get_client_policy(known["id"])
+        found, absent = _changed(api, known["id"], changes) if changes else (api.get_client_policy(known["id"]), [])
     if as_json:
         print_json(found)
-    else:
-        _show(known, found)
+        return
+    _show(known, found)
+    for name in absent:
+        say(f"Not there, so nothing to take away: {printable(name)}")
 
 
 class _Changes:
@@ -96,13 +98,19 @@ class _Changes:
                 payload[name] = [one for one in dict.fromkeys([*before, *into]) if one not in out]
         return payload | self._values
 
+    def absent(self, policy: dict[str, Any]) -> list[str]:
+        """What was to be taken out of a list that does not hold it."""
+        held = {name: () if self._reset else policy.get(name) or () for name in self._lists}
+        return [one for name, (into, out) in self._lists.items() for one in out if one not in (*held[name], *into)]
 
-def _changed(api: ThalovantControlPlane, client_id: str, changes: _Changes) -> dict[str, Any]:
-    """Change the policy as it is now; when somebody else was faster, as it is then."""
+
+def _changed(api: ThalovantControlPlane, client_id: str, changes: _Changes) -> tuple[dict[str, Any], list[str]]:
+    """Change the policy as it is now; when somebody else was faster, as it is then. Also what was not there."""
     for last in (False, True):
         before = api.get_client_policy(client_id)
         try:
-            return api.update_client_policy(client_id, changes.of(before), etag=str(before.get("etag")))
+            changed = api.update_client_policy(client_id, changes.of(before), etag=str(before.get("etag")))
+            return changed, changes.absent(before)
         except ThalovantAPIError as error:
             if error.status_code != 412 or last:
                 raise

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import typer
 
-__all__ = ["ago", "clock", "local_time", "moment", "seconds_left", "seconds_of", "span"]
+__all__ = ["ago", "clock", "local_time", "moment", "seconds_left", "seconds_of", "span", "zoned_time"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _NAMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -52,6 +52,12 @@ def local_time(time: object) -> str:
     """Return an ISO 8601 time as the clock on the wall here shows it."""
     then = _parsed(time)
     return str(time or "") if then is None else f"{then.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def zoned_time(time: object) -> str:
+    """Return an ISO 8601 time as the clock on the wall here shows it, and the zone of that clock."""
+    then = _parsed(time)
+    return str(time or "") if then is None else f"{then.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def clock() -> str:

@@ -15,7 +15,7 @@ from thalovant.cli.output import examples, hint, print_json, print_table, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
 from thalovant.cli.secret_saving import kept_in
-from thalovant.cli.times import local_time
+from thalovant.cli.times import local_time, zoned_time
 from thalovant.control_plane import ThalovantControlPlane
 
 __all__ = ["app"]
@@ -76,7 +76,7 @@ def invite(
         say(str(made["invitation_token"]))  # alone, so that a program can take it
     else:
         say(f"Invited {made.get('email')}; the invitation is in {out}.")
-    hint(f"Good until {local_time(made.get('invitation_expires_at'))}, once. {email} types:")
+    hint(f"Good until {zoned_time(made.get('invitation_expires_at'))}, once. {email} types:")
     hint(f"  thalovant join {shlex.quote(root)} --ca-fingerprint ...   (and then the invitation)")
 
 
