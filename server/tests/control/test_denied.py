@@ -49,7 +49,7 @@ def test_what_was_typed_as_an_address_is_kept_only_if_an_account_has_it(in_world
 def test_a_throttled_login_is_there_too(in_world: Run) -> None:
     async def scenario(world: World) -> None:
         for _ in range(21):
-            answer = await world.log_in(ADMIN_EMAIL, "wrong")
+            answer = await world.log_in("nobody@example.test", "wrong")
         assert answer.status_code == 429
         world.services.denials.close()
         codes = [(each["code"], each["times"]) for each in await denied(world, "action=login.refused")]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -70,16 +71,17 @@ def test_only_so_many_wait_at_once() -> None:
             await gate.wait()
 
         throttle = LoginThrottle(lambda: 0.0, most_waiting=2, pause=pause)
+        attempt = throttle.admit("192.0.2.1", "ada@x")
         async with asyncio.TaskGroup() as group:
             for _ in range(2):
-                group.create_task(throttle.slow_down())
+                group.create_task(throttle.slow_down(attempt))
             while len(asked) < 2:
                 await asyncio.sleep(0)
             with pytest.raises(Overloaded) as caught:
-                await throttle.slow_down()
+                await throttle.slow_down(attempt)
             assert caught.value.retry_after_seconds > 0
             gate.set()
-        await throttle.slow_down()
+        await throttle.slow_down(attempt)
         assert asked == [1.0] * 3
 
     asyncio.run(main())
@@ -88,8 +90,9 @@ def test_only_so_many_wait_at_once() -> None:
 def test_who_leaves_while_waiting_makes_room() -> None:
     async def main() -> None:
         throttle = LoginThrottle(lambda: 0.0, most_waiting=1, pause=lambda _: asyncio.Event().wait())
+        attempt = throttle.admit("192.0.2.1", "ada@x")
         for _ in range(3):
-            task = asyncio.create_task(throttle.slow_down())
+            task = asyncio.create_task(throttle.slow_down(attempt))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -107,10 +110,55 @@ def test_the_owner_comes_in_from_where_it_worked_before() -> None:
     assert not world.slowed("192.0.2.1", "ada@x")
 
 
-def test_the_owners_address_has_an_end_too() -> None:
+def test_the_owners_address_is_slowed_down_and_never_refused() -> None:
     world = Ticking()
     world.signs_in("192.0.2.1", "ada@x")
-    assert [world.passes("192.0.2.1", "ada@x") for _ in range(4)] == [True, True, True, False]
+    assert [world.slowed("192.0.2.1", "ada@x") for _ in range(5)] == [False] * 3 + [True] * 2
+    assert not world.slowed("192.0.2.1", "bob@x")
+
+
+def test_an_owner_whose_neighbours_guess_gets_in_and_they_get_one_guess_a_second() -> None:
+    async def main() -> None:
+        turns, now, judged = asyncio.Queue[asyncio.Event](), [0.0], Counter[str]()
+
+        async def pause(seconds: float) -> None:
+            await turns.put(over := asyncio.Event())
+            await over.wait()
+
+        throttle = LoginThrottle(lambda: now[0], per_address=Rate(3, 10.0), pause=pause)
+        throttle.succeeded(throttle.admit("192.0.2.1", "ada@x"))
+
+        async def tries(who: str) -> str:
+            attempt = throttle.admit("192.0.2.1", "ada@x")
+            try:
+                if attempt.slow:
+                    await throttle.slow_down(attempt)
+            except ApiError:
+                return "refused"
+            judged[who] += 1
+            return "judged"
+
+        guesses = [asyncio.create_task(tries("neighbour")) for _ in range(20)]
+        mine = asyncio.create_task(tries("owner"))
+        owners = 1
+        while judged["owner"] < 3:  # each round is a second, and makes one place for whoever comes first
+            now[0] += 1.0
+            (await turns.get()).set()
+            while turns.empty():
+                await asyncio.sleep(0)
+            if mine.done():
+                mine = asyncio.create_task(tries("owner"))
+                owners += 1
+            guesses += [asyncio.create_task(tries("neighbour")) for _ in range(20)]
+            await asyncio.sleep(0)
+        assert owners <= 10 and now[0] <= 20
+        assert judged.total() <= 3 + now[0] * (1 + 1 / 10) + 1
+        for task in [mine, *guesses]:
+            task.cancel()
+        await asyncio.wait([mine, *guesses])
+        assert not throttle._lines
+
+    asyncio.run(main())
 
 
 def test_right_passwords_cost_nothing() -> None:

@@ -98,7 +98,7 @@ async def _judged(services: Services, email: str, password: str, address: str) -
     attempt = services.throttle.admit(address, email)
     try:
         if attempt.slow:
-            await services.throttle.slow_down()
+            await services.throttle.slow_down(attempt)
         account = await _find_account(services, email)
         phc = account.password_phc if account else None
         right = await services.hasher.verify(password, phc or None)  # an invited account has none yet

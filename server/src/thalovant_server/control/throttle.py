@@ -4,6 +4,7 @@
 Each try takes a token out of a bucket that refills; a login that works puts it back. An address whose bucket is
 empty is refused. An account's bucket refuses nobody, for anybody can empty it: it only makes logins wait a little,
 and an address from which its owner has signed in before, or has called with a good token, has a bucket of its own.
+Neighbours may share that address, and empty that bucket as well: then its logins wait in a short line, one at a time.
 The machine itself is made to wait as well, never refused: its owner signs in there. Memory and the number of those
 who wait are bounded. Knows no account and no password.
 """
@@ -11,17 +12,19 @@ who wait are bounded. Knows no account and no password.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
 
 from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.source_address import is_this_machine, source_of
 
 MOST_REMEMBERED = 10_000
 MOST_WAITING = 64
+MOST_IN_LINE = 4
 WAIT_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 3
 _ROUNDING = 1e-6  # of a token: what sums of floats may lack
@@ -41,11 +44,24 @@ PER_ACCOUNT = Rate(burst=20, seconds_each=6.0)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A login that was admitted. `slow`: it is to `slow_down` first. `taken`: what it cost, and can get back."""
+    """A login that was admitted.
+
+    `slow`: it is to `slow_down` first; `in_line`: after all others of this owner that do. `taken`: what it cost, and
+    can get back.
+    """
 
     slow: bool
+    in_line: bool
     owner: tuple[str, str]  # source and account
     taken: tuple[tuple[_Buckets, Hashable], ...]
+
+
+@dataclass(slots=True)
+class _Line:
+    """Logins of one owner that wait for each other, in the order in which they came."""
+
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
 
 
 class LoginThrottle:
@@ -76,6 +92,7 @@ class LoginThrottle:
         self._addresses = _Buckets(per_address, most_remembered)
         self._accounts = _Buckets(per_account, most_remembered)
         self._owners = _Buckets(per_address, most_remembered)  # (address, account) that worked before
+        self._lines: dict[tuple[str, str], _Line] = {}  # of owners; as many as wait, at most
 
     def admit(self, address: str, email: str) -> Attempt:
         """Take note of an attempt, before the password is looked at.
@@ -86,27 +103,47 @@ class LoginThrottle:
         now = self._clock()
         mine = self._concerning(address, email)
         waits = [buckets.wait(key, now) for buckets, key in mine]
-        if waits[0] > 0 and not is_this_machine(address):
+        elsewhere, by_owner = not is_this_machine(address), mine[0][0] is self._owners
+        if waits[0] > 0 and elsewhere and not by_owner:
             raise _refusal(math.ceil(waits[0]))
         # An empty bucket goes no deeper: nobody could wait until it is paid back.
         taken = tuple(one for one, wait in zip(mine, waits, strict=True) if wait == 0)
         for buckets, key in taken:
             buckets.take(key, now)
-        return Attempt(any(waits), (source_of(address), email), taken)
+        return Attempt(any(waits), any(waits) and elsewhere and by_owner, (source_of(address), email), taken)
 
-    async def slow_down(self) -> None:
-        """Let an attempt wait a little.
+    async def slow_down(self, attempt: Attempt) -> None:
+        """Let an attempt wait a little, if it is to stand in line until it is the first there.
 
         Raises:
+            ApiError: 429 `login_rate_limited`, its line is full.
             Overloaded: too many wait already.
         """
         if self._room == 0:
             raise Overloaded("Too many logins at this moment. Try again in a few seconds.", RETRY_AFTER_SECONDS)
         self._room -= 1
         try:
-            await self._pause(WAIT_SECONDS)
+            async with self._turn(attempt):
+                await self._pause(WAIT_SECONDS)
         finally:
             self._room += 1
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, attempt: Attempt) -> AsyncIterator[None]:
+        if not attempt.in_line:
+            yield
+            return
+        line = self._lines.setdefault(attempt.owner, _Line())
+        if line.length >= MOST_IN_LINE:
+            raise _refusal(math.ceil(WAIT_SECONDS))
+        line.length += 1
+        try:
+            async with line.first:
+                yield
+        finally:
+            line.length -= 1
+            if not line.length:
+                del self._lines[attempt.owner]
 
     def forgive(self, attempt: Attempt) -> None:
         """Give back, once, what the attempt took: it was not judged, or was right.
