@@ -188,13 +188,18 @@ def test_what_would_make_a_token_wider_takes_the_password_of_an_admin(in_world: 
         (admin,) = (one for one in (await world.call("GET", "/v1/users")).json()["data"] if one["role"] == "admin")
         for method, path, sent in (
             ("POST", "/v1/users", {"email": "eve@example.test", "role": "admin"}),
+            ("POST", "/v1/users", {"email": "eve@example.test"}),  # whoever has it may invite itself
             ("PATCH", f"/v1/users/{ann['id']}", {"role": "admin"}),
             ("POST", f"/v1/users/{ann['id']}/invite", None),
             ("POST", f"/v1/users/{admin['id']}/invite", None),
+            ("POST", f"/v1/users/{bob['id']}/invite", None),
         ):
             answer = await world.call(method, path, sent, token=token)
             assert (answer.status_code, answer.json()["code"]) == (403, "session_required"), path
-        assert (await world.call("POST", f"/v1/users/{bob['id']}/invite", token=token)).status_code == 201
+        assert (await world.call("POST", f"/v1/users/{bob['id']}/invite")).status_code == 201
+        assert (await world.log_in("eve@example.test")).status_code == 401
+        change = await world.call("PATCH", f"/v1/users/{ann['id']}", {"active": False}, token=token)
+        assert change.status_code == 200
 
     in_world(scenario)
 

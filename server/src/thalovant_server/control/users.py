@@ -69,8 +69,7 @@ async def invite(services: Services, caller: Caller, body: NewUser) -> dict[str,
         ApiError: 403 `session_required`; 409 `email_in_use`.
         ForbiddenTextError: the e-mail address or the name is not usable.
     """
-    if body.role == ADMIN:
-        _only_in_a_session(caller)
+    _only_in_a_session(caller)
     email = _checked_email(body.email)
     name = email.partition("@")[0] if body.display_name is None else body.display_name
     made = AccountRecord(new_id("user"), email, "", name[:NAME_LENGTH], body.role, True, services.clock())
@@ -92,10 +91,10 @@ async def invite_again(services: Services, caller: Caller, account_id: str) -> d
         ApiError: 403 `session_required`; 404 `user_not_found`; 409 `account_disabled`.
     """
 
+    _only_in_a_session(caller)
+
     async def work(transaction: Transaction) -> dict[str, Any]:
         account = await _account(transaction.connection, account_id)
-        if account.password_phc or account.role == ADMIN:
-            _only_in_a_session(caller)
         if not account.active:
             raise ApiError(409, "This account is disabled: enable it first", "account_disabled")
         return await _invited(services, transaction.connection, caller, account)
@@ -125,7 +124,7 @@ def _checked_email(email: str) -> str:
 
 
 def _only_in_a_session(caller: Caller) -> None:
-    """What would give a token more than it has (another's account, a new admin) takes the admin's password."""
+    """What would give a token more than it has (an account to sign in to, a new admin) takes the admin's password."""
     if caller.kind != SESSION:
         raise ApiError(403, "Sign in with your password to do this: a token may not", "session_required")
 
