@@ -88,7 +88,11 @@ def test_config_shows_what_was_said_where(typed: Typed, tmp_path: Path) -> None:
         (["config", "--data", "d", "--config", "none.toml"], {}, "no such file"),
         (["config", "--data", "d"], {"THALOVANT_SERVER_PROT": "1"}, "THALOVANT_SERVER_PROT is no setting"),
         (["up", "--data", "d"], {"THALOVANT_SERVER_API_PORT": "1e3"}, "THALOVANT_SERVER_API_PORT is '1e3'"),
-        (["health", "--data", "d", "--api-port", "1"], {}, "No server in order at https://127.0.0.1:1"),
+        (
+            ["health", "--data", "d", "--api-port", "1"],
+            {},
+            "No server in order at https://127.0.0.1:1: nothing listens there.",
+        ),
         (["health", "--data", "d", "--api-port", "0"], {}, "--ready-file"),
         (["health", "--data", "d", "--api-port", "0", "--ready-file", "none"], {}, "the server is not up"),
         (["install-service", "--user", "--api-port", "0"], {}, "A service keeps its ports"),
@@ -135,6 +139,7 @@ def test_something_else_that_answers_is_not_well(typed: Typed) -> None:
         run = typed("health", "--data", "d", "--api-port", str(other.getsockname()[1]))
         thread.join()
     assert run.returncode == 1 and "No server in order" in run.stderr
+    assert "what listens there does not speak TLS" in run.stderr and "_ssl.c" not in run.stderr
 
 
 class Manager:

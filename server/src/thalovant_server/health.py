@@ -37,7 +37,22 @@ def check_health(settings: Settings, timeout: float = TIMEOUT_SECONDS) -> str:
         ):
             return _ask(connection)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise NotHealthyError(where, str(error) or type(error).__name__) from error
+        raise NotHealthyError(where, _in_words(error, timeout)) from error
+
+
+def _in_words(error: Exception, timeout: float) -> str:
+    """What happened, without the number and the source line that the system has for it."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {timeout:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"what listens there does not speak TLS ({(error.reason or 'no reason').lower().replace('_', ' ')})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return str(error) or type(error).__name__
 
 
 def _ask(connection: ssl.SSLSocket) -> str:

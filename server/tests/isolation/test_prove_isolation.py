@@ -74,6 +74,9 @@ def test_what_stands_in_the_way_is_told(target: Target, tmp_path: Path) -> None:
         run(target, "nowhere")
     with pytest.raises(ProofError, match="Isolation is neither proven nor found broken"):
         run(replace(target, sign_in=SignIn(None, "nobody@example.test", "wrong")))
+    stale = SignIn(None, None, "the first password", tmp_path / "admin-password")
+    with pytest.raises(ProofError, match="was changed since: give --email and --password-file, or set THALOVANT_API_"):
+        run(replace(target, sign_in=stale))
     with pytest.raises(ProofError, match="name another --password-file"):
         read_password(tmp_path / "nothing")
     with pytest.raises(ProofError, match="set THALOVANT_API_TOKEN"):

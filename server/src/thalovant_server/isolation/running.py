@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from thalovant import AsyncThalovantControlPlane, ThalovantError
+from thalovant import AsyncThalovantControlPlane, ThalovantAPIError, ThalovantError
 from thalovant_server.bootstrap import ADMIN_EMAIL
 from thalovant_server.certificate_files import AUTHORITY_CERTIFICATE
 from thalovant_server.data_directory import ADMIN_PASSWORD
@@ -30,11 +30,15 @@ _ANYWHERE = ("127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - to dial, not t
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """How to sign in: with a token, else with e-mail (None is the first admin's) and password."""
+    """How to sign in: with a token, else with e-mail (None is the first admin's) and password.
+
+    `first_password` is the file of the server's first start that the password is from: it is not kept up to date.
+    """
 
     token: str | None = field(default=None, repr=False)
     email: str | None = None
     password: str | None = field(default=None, repr=False)
+    first_password: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def this_machine(settings: Settings, sign_in: SignIn) -> Target:
     """
     host = "localhost" if settings.listen_host in _ANYWHERE else settings.advertised_host
     if sign_in.token is None and sign_in.password is None:
-        sign_in = replace(sign_in, password=read_password(settings.data / ADMIN_PASSWORD))
+        path = settings.data / ADMIN_PASSWORD
+        sign_in = replace(sign_in, password=read_password(path), first_password=path)
     return Target(f"https://{host}:{api_port(settings)}", sign_in, _authorities(settings))
 
 
@@ -116,9 +121,21 @@ async def _run(target: Target, hub: str | None, websocket: str | None) -> list[O
         target.api_url, access_token=who.token, ca_pem=target.ca_pem, timeout=API_SECONDS
     ) as plane:
         if who.token is None:
-            await plane.login(who.email or ADMIN_EMAIL, who.password or "")
+            await _log_in(plane, who)
         async with two_clients(plane, await choose_hub(plane, hub)) as (attacker, neighbour):
             return await _prove(plane, attacker, neighbour, websocket)
+
+
+async def _log_in(plane: AsyncThalovantControlPlane, who: SignIn) -> None:
+    try:
+        await plane.login(who.email or ADMIN_EMAIL, who.password or "")
+    except ThalovantAPIError as error:
+        if who.first_password is None or error.code != "invalid_credentials":
+            raise
+        raise ProofError(
+            f"the password in {who.first_password} is that of the server's first start, and was changed since: give "
+            "--email and --password-file, or set THALOVANT_API_TOKEN"
+        ) from error
 
 
 async def _prove(
