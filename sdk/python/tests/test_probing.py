@@ -20,11 +20,12 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant import AsyncThalovantClient, HubDataPlaneEndpoints, ThalovantClient, ThalovantDoctorReport, probing
+from thalovant import AsyncThalovantClient, HubDataPlaneEndpoints, ThalovantClient, ThalovantDoctorReport
 from thalovant.doctor import Found
 from thalovant.examining import examine, named_protocols
 from thalovant.probing import Patience, Probe
 from thalovant.protocol import noise
+from thalovant.tls_probing import date_in
 
 QUICK = Patience(look=2.0, ask=2.0)
 STEPS = ["address", "name", "tcp", "tls", "credential", "handshake", "ask"]
@@ -308,11 +309,11 @@ def self_signed(folder: Path, begin: datetime.datetime, end: datetime.datetime) 
     ],
 )
 def test_the_date_of_an_answer(head: str, year: int | None) -> None:
-    found = probing._date_in(head)
+    found = date_in(head)
     assert (found.year if found else None) == year
 
 
 @given(st.text(max_size=80))
 def test_no_answer_does_harm(text: str) -> None:
-    found = probing._date_in(f"HTTP/1.1 200 OK\r\nDate: {text}\r\n\r\n")
+    found = date_in(f"HTTP/1.1 200 OK\r\nDate: {text}\r\n\r\n")
     assert found is None or found.tzinfo is not None

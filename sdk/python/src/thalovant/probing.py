@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import email.utils
 import ipaddress
-import os
-import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from thalovant.addresses import https_base, mqtt_address, wss_base
-from thalovant.certificate_facts import CertificateFacts, der_of, signer_among
 from thalovant.diagnoses import STEPS, Diagnosis, Step, diagnose
 from thalovant.doctor import Found, failed, passed, skipped
 from thalovant.errors import (
@@ -34,9 +29,10 @@ from thalovant.errors import (
 )
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.mqtt_topics import overridden_topics, topics_of
+from thalovant.probe_target import Patience, StopError, Target
+from thalovant.tls_probing import TlsLook
 from thalovant.transports.base import reason_of, why_unreachable
-from thalovant.transports.http_proxy import HttpProxy, authority, find_proxy, open_tunnel
-from thalovant.transports.tls import BUNDLE_VARIABLES, client_context
+from thalovant.transports.http_proxy import authority, find_proxy
 
 if TYPE_CHECKING:
     from thalovant.client import AsyncThalovantClient
@@ -46,46 +42,6 @@ __all__ = ["Patience", "Probe"]
 
 QUESTION: Final = "Is anybody there?"
 HANG_UP_WAIT: Final = 0.75  # seconds in which a hub that does not know this client's key hangs up (contract 10.1)
-_RELEASED: Final = datetime.datetime(2026, 8, 1, tzinfo=datetime.UTC)  # no clock that is right says less
-_CLOCK_TOLERANCE: Final = datetime.timedelta(minutes=5)
-_ANSWER_BYTES: Final = 8192
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds for one look at the network, and for the ask."""
-
-    look: float = 4.0
-    ask: float = 12.0
-
-
-@dataclass
-class _Target:
-    """Where the road leads: what is dialled, and by way of which proxy."""
-
-    host: str
-    port: int
-    tls: bool
-    proxy: HttpProxy | None = None
-    addresses: list[str] = field(default_factory=list)
-
-    @property
-    def where(self) -> str:
-        return authority(self.host, self.port)
-
-    @property
-    def first(self) -> tuple[str, int]:
-        """What the first socket leads to."""
-        return (self.proxy.host, self.proxy.port) if self.proxy else (self.host, self.port)
-
-
-class _StopError(Exception):
-    """A step has failed: `diagnosis`, and what else is to be seen there."""
-
-    def __init__(self, diagnosis: Diagnosis, more: str = "") -> None:
-        super().__init__(diagnosis.code)
-        self.diagnosis = diagnosis
-        self.more = more
 
 
 class Probe:
@@ -112,7 +68,7 @@ class Probe:
         self._asks = asks
         self._self_signed = self_signed and protocol != "mqtt"
         self._now = now
-        self._target: _Target
+        self._target: Target
         self._client: AsyncThalovantClient | None = None
         self._error: ThalovantError | None = None
         self._times: dict[Step, float] = {}
@@ -153,7 +109,7 @@ class Probe:
         more = ""
         try:
             detail = await look()
-        except _StopError as stop:
+        except StopError as stop:
             diagnosis, more = stop.diagnosis, stop.more
         except ThalovantError as error:
             diagnosis = error.diagnosis or _plainly(step, error)
@@ -170,12 +126,12 @@ class Probe:
         if self._protocol == "mqtt":
             topics_of(self._identity)
             broker = mqtt_address(self._identity)
-            self._target = _Target(broker.host, broker.port, True)
+            self._target = Target(broker.host, broker.port, True)
             return f"mqtts://{self._target.where}"
         url = wss_base(self._identity) if self._protocol == "wss" else https_base(self._identity)
         parts = urlsplit(url)
         tls = parts.scheme in ("wss", "https")
-        self._target = target = _Target(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+        self._target = target = Target(parts.hostname or "", parts.port or (443 if tls else 80), tls)
         target.proxy = find_proxy(target.host, target.port) if tls else None
         through = f", through the proxy {target.proxy.where}" if target.proxy else ""
         return f"{parts.scheme}://{target.where}{parts.path}{through}"
@@ -195,9 +151,9 @@ class Probe:
                 found = await loop.getaddrinfo(host, port, type=1)  # SOCK_STREAM
         except TimeoutError:
             said = f"no answer within {self._patience.look:g} s"
-            raise _StopError(diagnose("name_unresolved", where=authority(host, port), said=said)) from None
+            raise StopError(diagnose("name_unresolved", where=authority(host, port), said=said)) from None
         except (OSError, UnicodeError) as error:
-            raise _StopError(self._unreachable(error)) from None
+            raise StopError(self._unreachable(error)) from None
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     async def _tcp(self) -> str:
@@ -207,7 +163,7 @@ class Probe:
         if not any(error is None for _, error in outcomes):
             errors = [error for _, error in outcomes if error is not None]
             worst = next((one for one in errors if isinstance(one, ConnectionRefusedError)), errors[0])
-            raise _StopError(self._unreachable(worst), told if len(addresses) > 1 else "")
+            raise StopError(self._unreachable(worst), told if len(addresses) > 1 else "")
         return f"port {port} of {told}"
 
     async def _connected(self, address: str, port: int) -> tuple[str, OSError | None]:
@@ -228,95 +184,16 @@ class Probe:
         own = bool(self._identity.ca_pem)
         return why_unreachable(target.where, error, self._patience.look, own_authority=own)
 
-    # -- TLS --------------------------------------------------------------------------------------------------------
-
-    async def _tls(self) -> str | None:
-        if not self._target.tls:
-            return "not used: the address is of this machine"
-        context = await asyncio.to_thread(client_context, self._identity.ca_pem, self_signed=self._self_signed)
-        try:
-            version, facts = await self._shaken_hands(context)
-        except ssl.SSLCertVerificationError as error:
-            facts = await self._shown_anyway()
-            raise _StopError(await self._meaning(error, facts), f"It is {facts}." if facts else "") from None
-        except OSError as error:  # TimeoutError, ConnectionError and the other SSLErrors are among them
-            raise _StopError(self._no_tls(error)) from None
-        trusted = "not checked (self_signed)" if self._self_signed else f"trusted by {self._trusted_by(facts)}"
-        return f"{version}, {trusted}{f'; {facts}' if facts else ''}"
-
-    def _no_tls(self, error: OSError) -> Diagnosis:
-        """What it means that something which takes connections did not come to TLS."""
-        if isinstance(error, TimeoutError):
-            said = f"no answer within {self._patience.look:g} s to a greeting in TLS"
-        elif isinstance(error, ConnectionError):
-            said = "it hung up on a greeting in TLS"
-        else:
-            return self._of_server(error)
-        return diagnose("not_tls", where=self._target.where, said=said)
-
-    async def _shaken_hands(self, context: ssl.SSLContext) -> tuple[str, CertificateFacts | None]:
-        holder = _Holder()
-        target, loop = self._target, asyncio.get_running_loop()
-        async with asyncio.timeout(self._patience.look):
-            try:
-                if target.proxy is None:
-                    await loop.create_connection(
-                        lambda: holder, target.host, target.port, ssl=context, server_hostname=target.host
-                    )
-                else:
-                    await open_tunnel(target.proxy, target.host, target.port, holder, context, useragent=b"thalovant")
-                assert holder.transport is not None  # noqa: S101 - made just now
-                tls = holder.transport.get_extra_info("ssl_object")
-                return str(tls.version()), CertificateFacts.of(tls.getpeercert(True))
-            finally:
-                if holder.transport is not None:
-                    holder.transport.abort()
-
-    async def _shown_anyway(self) -> CertificateFacts | None:
-        """The certificate that is not trusted, to say what it is; nothing is sent to who shows it."""
-        try:
-            return (await self._shaken_hands(_unchecked()))[1]
-        except (OSError, ThalovantConnectionError):
-            return None
-
-    def _of_server(self, error: OSError) -> Diagnosis:
-        own = bool(self._identity.ca_pem)
-        return why_unreachable(self._target.where, error, self._patience.look, own_authority=own)
-
-    async def _meaning(self, error: ssl.SSLCertVerificationError, facts: CertificateFacts | None) -> Diagnosis:
-        """What it means that the certificate is refused; for its dates it may be this machine's clock."""
-        diagnosis = self._of_server(error)
-        if diagnosis.code not in ("certificate_expired", "certificate_not_yet_valid"):
-            return diagnosis
-        now, other = self._now(), ""
-        if now < _RELEASED:
-            other = "this program is newer than that"
-        elif (date := await self._date_of_server()) is not None and abs(date - now) > _CLOCK_TOLERANCE:
-            other = f"the server's {_moment(date)}" if facts is not None and facts.good_at(date) else ""
-        return diagnose("clock_wrong", now=_moment(now), other=other, where=self._target.where) if other else diagnosis
-
-    async def _date_of_server(self) -> datetime.datetime | None:
-        """What an HTTP server of the same road says that the time is. Not to be trusted: it is only compared."""
-        if self._protocol == "mqtt" or self._target.proxy is not None:
-            return None
-        host, port = self._target.host, self._target.port
-        try:
-            async with asyncio.timeout(self._patience.look):
-                reader, writer = await asyncio.open_connection(host, port, ssl=_unchecked(), server_hostname=host)
-                try:
-                    writer.write(f"HEAD / HTTP/1.1\r\nHost: {self._target.where}\r\nConnection: close\r\n\r\n".encode())
-                    head = (await reader.read(_ANSWER_BYTES)).decode("latin-1")
-                finally:
-                    writer.transport.abort()
-        except OSError:
-            return None
-        return _date_in(head)
-
-    def _trusted_by(self, facts: CertificateFacts | None) -> str:
-        if facts is not None and self._identity.ca_pem and signer_among(facts, der_of(self._identity.ca_pem)):
-            return "the identity's ca_pem"
-        variable = next((name for name in BUNDLE_VARIABLES if os.environ.get(name)), None)
-        return f"the bundle of {variable}" if variable else "this system's authorities"
+    async def _tls(self) -> str:
+        look = TlsLook(
+            self._identity,
+            self._target,
+            self._patience.look,
+            self_signed=self._self_signed,
+            has_dates=self._protocol != "mqtt",
+            now=self._now,
+        )
+        return await look.take()
 
     # -- the hub ----------------------------------------------------------------------------------------------------
 
@@ -386,16 +263,6 @@ class Probe:
         return f'"{QUESTION}" was answered with {len(reply.text)} characters'
 
 
-class _Holder(asyncio.Protocol):
-    """Keeps a connection on which nothing is said."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-
 def _plainly(step: Step, error: ThalovantError) -> Diagnosis:
     """An error that the catalogue does not have: its own code and words."""
     if isinstance(error, ThalovantIdentityError):
@@ -403,27 +270,6 @@ def _plainly(step: Step, error: ThalovantError) -> Diagnosis:
     if step == "ask":
         return diagnose("connection_lost", said=error)
     return Diagnosis(error.code, step, str(error), "")
-
-
-def _unchecked() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _date_in(head: str) -> datetime.datetime | None:
-    lines = (line.partition(":") for line in head.split("\r\n\r\n")[0].splitlines())
-    text = next((value.strip() for name, _, value in lines if name.strip().lower() == "date"), "")
-    try:
-        date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=datetime.UTC)
-
-
-def _moment(date: datetime.datetime) -> str:
-    return f"{date.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _is_address(host: str) -> bool:
