@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from thalovant_server.control.app import create_app
 from thalovant_server.control.device import CODE_LETTERS, MOST_OF_ONE_SOURCE, shown_code, typed_code
+from thalovant_server.control.throttle import PER_ADDRESS
 from thalovant_server.store.tables import audit
 from thalovant_server.testing.control import ENDPOINTS, MINE, PASSWORD, World
 
@@ -183,17 +184,33 @@ def test_an_approval_ends_with_the_account_or_its_password(in_world: Run, ends: 
     in_world(scenario)
 
 
-def test_one_address_has_so_many_waiting_and_others_are_not_kept_out(in_world: Run) -> None:
+def test_at_a_shared_address_the_oldest_that_waits_makes_room(in_world: Run) -> None:
     async def scenario(world: World) -> None:
-        for _ in range(MOST_OF_ONE_SOURCE):
-            await begin(world)
-        refused = await world.call("POST", "/v1/auth/device/authorize", {}, token=None)
-        assert (refused.status_code, refused.json()["code"]) == (429, "device_login_rate_limited")
+        approved = await begin(world)
+        await answer(world, approved, "approve")
+        begun = []
+        for _ in range(MOST_OF_ONE_SOURCE + 2):
+            world.clock.seconds += 1
+            begun.append(await begin(world))
+        seen = [await refusal(world, each) for each in begun]
+        assert seen == ["expired_token"] * 2 + ["authorization_pending"] * MOST_OF_ONE_SOURCE
+        assert (await ask(world, approved))[0] == 200
+
+    in_world(scenario)
+
+
+def test_a_flood_of_one_address_evicts_nobody_elsewhere_and_is_slowed_down(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
         elsewhere = httpx2.ASGITransport(create_app(world.services), client=("198.51.100.7", 5000))
         async with httpx2.AsyncClient(transport=elsewhere, base_url=ENDPOINTS.api_url) as http:
+            other = (await http.post("/v1/auth/device/authorize", json={})).json()
+            for _ in range(PER_ADDRESS.burst):
+                await begin(world)
+            refused = await world.call("POST", "/v1/auth/device/authorize", {}, token=None)
+            assert (refused.status_code, refused.json()["code"]) == (429, "device_login_rate_limited")
+            assert 0 < int(refused.headers["retry-after"]) <= PER_ADDRESS.seconds_each
             assert (await http.post("/v1/auth/device/authorize", json={})).status_code == 200
-        world.clock.seconds += 900
-        await begin(world)
+        assert await refusal(world, other) == "authorization_pending"
 
     in_world(scenario)
 

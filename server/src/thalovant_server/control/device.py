@@ -57,7 +57,7 @@ async def authorize(services: Services, body: DeviceRequest, address: str) -> di
     """Begin a device login; return its codes.
 
     Raises:
-        ApiError: 400 `unknown_client`; 422 `invalid_scope`; 429 `device_login_rate_limited`, too many from there wait.
+        ApiError: 400 `unknown_client`; 422 `invalid_scope`; 429 `device_login_rate_limited`, too many begin there.
         ForbiddenTextError: the name of the client is not fit to be shown.
         Overloaded: too many wait.
     """
@@ -73,9 +73,10 @@ async def authorize(services: Services, body: DeviceRequest, address: str) -> di
 
     async def work(transaction: Transaction) -> None:
         await device_logins.forget_expired(transaction.connection, now)
-        await _check_room(transaction.connection, login.address)
+        await _make_room(transaction.connection, login.address)
         await device_logins.add(transaction.connection, services.database.sealer, login, device_code)
 
+    _check_pace(services, login.address)
     await services.database.write(work)
     page = services.endpoints.api_url + PAGE
     return {
@@ -92,12 +93,22 @@ def _new_user_code() -> str:
     return "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
 
 
-async def _check_room(connection: AsyncConnection, address: str) -> None:
-    if await device_logins.count(connection, address) >= MOST_OF_ONE_SOURCE:
-        detail = "Too many device logins from this address are under way: answer them, or wait until they expire"
-        raise ApiError(429, detail, "device_login_rate_limited", retry_after_seconds=60)
+async def _make_room(connection: AsyncConnection, address: str) -> None:
+    """People may share an address: the oldest that nobody answered leaves, rather than that a newcomer is refused."""
+    await device_logins.keep_newest_pending(connection, address, MOST_OF_ONE_SOURCE - 1)
     if await device_logins.count(connection) >= MOST:
         raise Overloaded("Too many device logins are under way. Try again in a few minutes.", 60)
+
+
+def _check_pace(services: Services, address: str) -> None:
+    """So each stays for a minute at least, but for the first few, and a flood costs few writes."""
+    try:
+        services.device_logins.check(address)
+    except ApiError as error:
+        detail = "Too many device logins begin at this address. Try again in a few seconds."
+        wait = error.retry_after_seconds
+        raise ApiError(429, detail, "device_login_rate_limited", retry_after_seconds=wait) from None
+    services.device_logins.wrong(address)
 
 
 async def poll(services: Services, device_code: str, address: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Services:
         hasher: for people's passwords.
         throttle: of login attempts.
         guesses: bounds those of user codes, invitations and one's own password.
+        device_logins: bounds how often they begin at one address.
         clock: of everything that is stored.
         token_seconds: how long a token is good.
         usage: asks of this day, which the hub counts; one of its own when there is no hub.
@@ -62,6 +63,7 @@ class Services:
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
     throttle: LoginThrottle = field(default_factory=LoginThrottle)
     guesses: GuessThrottle = field(default_factory=GuessThrottle)
+    device_logins: GuessThrottle = field(default_factory=GuessThrottle)
     clock: Clock = now
     token_seconds: int = TOKEN_SECONDS
     usage: DailyUsage = field(default_factory=DailyUsage)

@@ -51,12 +51,20 @@ async def add(connection: AsyncConnection, sealer: Sealer, login: DeviceLogin, d
     await connection.execute(insert(device_logins).values(device_code_hash=code_hash, **asdict(login)))
 
 
-async def count(connection: AsyncConnection, address: str | None = None) -> int:
-    """Return how many there are, of one address where one is named."""
+async def count(connection: AsyncConnection) -> int:
+    """Return how many there are, in whatever state."""
     query = select(func.count()).select_from(device_logins)
-    if address is not None:
-        query = query.where(device_logins.c.address == address)
     return int((await connection.execute(query)).scalar_one())
+
+
+async def keep_newest_pending(connection: AsyncConnection, address: str, most: int) -> None:
+    """Remove the oldest of one address that nobody has answered, beyond so many."""
+    pending = select(device_logins.c.user_code).where(
+        device_logins.c.address == address, device_logins.c.state == PENDING
+    )
+    newest_first = pending.order_by(device_logins.c.created_at.desc(), device_logins.c.user_code)
+    beyond = newest_first.limit(-1).offset(most)  # SQLite: an offset takes a limit, -1 is none
+    await connection.execute(delete(device_logins).where(device_logins.c.user_code.in_(beyond)))
 
 
 async def by_user_code(connection: AsyncConnection, user_code: str) -> DeviceLogin | None:
