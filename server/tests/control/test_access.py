@@ -77,11 +77,12 @@ RULES: dict[str, Rule | None] = {
         body={"current_password": "guess", "new_password": "a new long password"},
     ),
     "GET /v1/users": Rule("users:read", other=403, limited=403),
+    # A token invites nobody, whatever its scopes: test_users has what a sign-in with the password may.
     "POST /v1/users": Rule(
-        "users:write", other=403, limited=403, works=201, body={"email": "{number}{hub_id}@example.test"}
+        "users:write", other=403, limited=403, works=403, body={"email": "{number}{hub_id}@example.test"}
     ),
     "PATCH /v1/users/{user_id}": Rule("users:write", other=403, limited=403, body={"active": True}),
-    "POST /v1/users/{user_id}/invite": Rule("users:write", other=403, limited=403, works=201),
+    "POST /v1/users/{user_id}/invite": Rule("users:write", other=403, limited=403, works=403),
     "GET /v1/hubs": Rule("hubs:read", other=200, limited=200),
     "GET /v1/hubs/{hub_id}": Rule("hubs:read", other=404, limited=404),
     "POST /v1/hubs": Rule(

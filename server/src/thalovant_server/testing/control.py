@@ -17,7 +17,7 @@ from thalovant_server.bootstrap import ADMIN_EMAIL, ensure_first_start
 from thalovant_server.control.app import create_app
 from thalovant_server.control.passwords import Cost, PasswordHasher
 from thalovant_server.control.services import Services
-from thalovant_server.control.throttle import LoginThrottle
+from thalovant_server.control.throttle import GuessThrottle, LoginThrottle
 from thalovant_server.daily_usage import DailyUsage
 from thalovant_server.directory import Change
 from thalovant_server.directory_loading import open_directory
@@ -142,7 +142,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     services = Services(
         database, directory, ENDPOINTS, lambda: AGENTS, "1.2.3", presence,
         hasher=hasher, throttle=LoginThrottle(lambda: clock.seconds), clock=clock.micros,
-        usage=DailyUsage(clock.micros),
+        usage=DailyUsage(clock.micros), device_logins=GuessThrottle(lambda: clock.seconds),
     )  # fmt: skip
     changes: list[Change] = []
     directory.subscribe(changes.append)
