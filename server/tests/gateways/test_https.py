@@ -433,7 +433,7 @@ def test_revoked_wrong_hub_and_carrier_off_are_403(run_port):
             port.put_hub("h1", protocols=frozenset({"https"}))
             port.directory.remove_client("client-1")
             refused = await client.call("GET", "get_messages")
-            assert (refused.status_code, refused.json()) == (403, {"error": "Invalid authorization"})
+            assert (refused.status_code, refused.json()) == (403, {"error": "this client was removed"})
             assert port.hub.connections == 0
 
     run_port(main)
@@ -628,7 +628,7 @@ def test_a_poller_whose_key_is_refused_is_one_warning(run_port):
     with structlog.testing.capture_logs() as logs:
         run_port(main)
     [warned] = [each for each in logs if each["event"] == "refused" and each["log_level"] == "warning"]
-    assert (warned["code"], warned["carrier"], warned["remote"]) == ("unknown_key", "https", "127.0.0.1")
+    assert (warned["code"], warned["carrier"], warned["remote"]) == ("removed", "https", "127.0.0.1")
 
 
 def test_the_last_answer_can_still_be_fetched_when_the_server_goes_down(run_port):
