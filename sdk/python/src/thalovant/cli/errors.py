@@ -25,7 +25,7 @@ TOKEN_VARIABLE = "THALOVANT_API_TOKEN"  # noqa: S105 - the name of a variable
 """The variable with a token that goes before the sign-in."""
 
 _SAID = re.compile(r"Thalovant API request failed with HTTP 4[0-9][0-9]: ")  # what the SDK puts before a server's words
-_PYTHON = re.compile(r",? or call login\(email, password\)| \(noise_state_dir=\)")  # for programs, not for a shell
+_PYTHON = re.compile(r",? or call login\(email, password\)| \([a-z_]+=\)")  # for programs, not for a shell
 ADVICE = {
     "email_in_use": "There is an account with this address already. For who lost the invitation, or the password: "
     "thalovant users invite E-MAIL --again",
