@@ -8,6 +8,7 @@ it names one, `retry_after_seconds`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -52,7 +53,13 @@ class CommandError(ThalovantError):
 
 
 def run(app: Callable[..., object]) -> int:
-    """Run a Typer app with the arguments of this process; return the exit code."""
+    """Run a Typer app with the arguments of this process; return the exit code.
+
+    What the SDK logs of its connection goes nowhere by itself: what ends a command is its one line.
+    """
+    log = logging.getLogger("thalovant.connection")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     try:
         result = app(prog_name="thalovant", standalone_mode=False)
         sys.stdout.flush()
