@@ -275,6 +275,24 @@ def test_two_hubs_share_one_state_folder_on_every_carrier(
             published("close", key=f"{hub}-{carrier}")
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_it_sees_a_refusal_while_its_client_is_paused(
+    carrier: str, published: Published, make_identity: Callable[..., Path], api: ThalovantControlPlane, tmp_path: Path
+) -> None:
+    file = make_identity(f"paused-{carrier}")
+    client = api.lookup_credential(json.loads(file.read_text())["access_key"])["client"]["id"]
+    api.pause_client(client)
+    with pytest.raises(PublishedError) as caught:
+        published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
+    # It has one error for whatever a broker answers; CONNACK 5 is what it got before pauses had a word, too.
+    expected = "ThalovantConnectionError" if carrier == "mqtt" else "ThalovantHubRefusedError"
+    assert caught.value.name == expected, str(caught.value)
+    api.resume_client(client)
+    published("open_client", key="c", file=str(file), protocol=carrier, noise=str(tmp_path / "noise"))
+    assert published("ask", key="c", text="back")["text"] == "back"
+    published("close", key="c")
+
+
 def test_it_asks_with_both_credentials_of_a_rotation_until_it_is_finished(
     published: Published, make_identity: Callable[..., Path], api: ThalovantControlPlane, tmp_path: Path
 ) -> None:
