@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from thalovant_server.control.tokens import MOST_TOKENS
-from thalovant_server.store.tables import audit
+from thalovant_server.store.tables import accounts, audit
 from thalovant_server.store.tables import tokens as table
 from thalovant_server.testing.control import MINE, World
 
@@ -98,6 +98,37 @@ def test_a_token_makes_none_that_is_wider(in_world: Run) -> None:
         # No hubs named: those of the maker. A scope that is implied may be given on.
         child = await made(world, maker, scopes=["hubs:inspect"], expires_in_seconds=DAY)
         assert child["hub_ids"] == [here]
+
+    in_world(scenario)
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired", "disabled"])
+@pytest.mark.parametrize("gives", ["a token", "a device"])
+def test_what_ends_while_its_request_is_under_way_gives_nothing_out(
+    in_world: Run, monkeypatch: pytest.MonkeyPatch, gives: str, ended: str
+) -> None:
+    async def scenario(world: World) -> None:
+        leaked = await made(world, scopes=["tokens:write", "hubs:read"], expires_in_seconds=3600)
+        begun = (await world.call("POST", "/v1/auth/device/authorize", {"scopes": ["hubs:read"]}, token=None)).json()
+        database = world.services.database
+        write = database.write
+
+        async def ends_first(work: Any) -> Any:
+            monkeypatch.setattr(database, "write", write)
+            if ended == "revoked":
+                await world.call("DELETE", f"/v1/auth/api-tokens/{leaked['token_id']}")
+            elif ended == "expired":
+                world.clock.seconds += 3600
+            else:
+                off = update(accounts).values(active=False)
+                await write(lambda transaction: transaction.connection.execute(off))
+            return await write(work)
+
+        path = f"/v1/auth/device/codes/{begun['user_code']}/approve" if gives == "a device" else "/v1/auth/api-tokens"
+        body = {} if gives == "a device" else {"name": "y", "scopes": ["hubs:read"], "expires_in_seconds": 60}
+        monkeypatch.setattr(database, "write", ends_first)
+        answer = await world.call("POST", path, body, token=leaked["access_token"])
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
 
     in_world(scenario)
 

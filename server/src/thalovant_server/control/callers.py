@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.control import scopes
 from thalovant_server.control.services import GivenServices, Services
 from thalovant_server.errors import ApiError
-from thalovant_server.store import tokens
+from thalovant_server.store import accounts, tokens
 from thalovant_server.store.accounts import ADMIN, AccountRecord
 from thalovant_server.store.tokens import SESSION, TokenRecord
 
@@ -71,13 +72,13 @@ async def identify(request: Request, services: GivenServices, bearer: _Bearer) -
     found, is_good = await _find(services, bearer.credentials if bearer else "", address_of(request))
     request.state.caller = found  # for whoever tells what it was refused
     if found is None or not is_good:
-        raise ApiError(
-            401,
-            "Could not validate credentials",
-            "invalid_token",
-            headers={"www-authenticate": 'Bearer error="invalid_token"'},
-        )
+        raise _invalid_token()
     return found
+
+
+def _invalid_token() -> ApiError:
+    headers = {"www-authenticate": 'Bearer error="invalid_token"'}
+    return ApiError(401, "Could not validate credentials", "invalid_token", headers=headers)
 
 
 def caller_with(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
@@ -120,6 +121,26 @@ async def call_again(request: Request, services: Services, scope: str) -> Caller
 def _scoped(check: Callable[[str], Callable[[Caller], Awaitable[Caller]]], scope: str) -> Any:
     """Return the dependency of a check of this scope, which the API document then tells of."""
     return Security(check(scope), scopes=[scope])
+
+
+async def check_still_good(connection: AsyncConnection, caller: Caller, now: int) -> None:
+    """Look at the caller's token and account again, in the transaction that gives out more of them.
+
+    Whoever comes with the password itself has no token: then that must still be the one.
+
+    Raises:
+        ApiError: 401 `invalid_token`: since the request began it was revoked or expired, or the account disabled.
+    """
+    account = await accounts.by_id(connection, caller.id)
+    if account is None or not account.active:
+        raise _invalid_token()
+    if caller.token_id:
+        token = await tokens.by_id(connection, caller.token_id)
+        good = token is not None and token.is_good(now)
+    else:
+        good = account.password_phc == caller.account.password_phc
+    if not good:
+        raise _invalid_token()
 
 
 AnyCaller = Annotated[Caller, Depends(identify)]

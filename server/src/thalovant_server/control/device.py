@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from thalovant_server.control import scopes, tokens
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.auditing import Target, record
-from thalovant_server.control.callers import Caller
+from thalovant_server.control.callers import Caller, check_still_good
 from thalovant_server.control.schemas import DeviceApproval, DeviceRequest
 from thalovant_server.control.services import Services
 from thalovant_server.control.users import check_display_name
@@ -229,6 +229,7 @@ async def approve(services: Services, caller: Caller, code: str, body: DeviceApp
 
     async def work(transaction: Transaction) -> dict[str, Any]:
         connection = transaction.connection
+        await check_still_good(connection, caller, services.clock())
         await _still_pending(connection, login)
         values = {
             "state": APPROVED,
@@ -266,6 +267,7 @@ async def deny(services: Services, caller: Caller, code: str) -> None:
 
     async def work(transaction: Transaction) -> None:
         connection = transaction.connection
+        await check_still_good(connection, caller, services.clock())
         await _still_pending(connection, login)
         await device_logins.change(connection, login.user_code, {"state": DENIED, "account_id": caller.id})
         asked = {"client_name": login.client_name, "scopes": login.scopes.split(), "asked_from": login.address}

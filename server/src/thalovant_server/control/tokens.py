@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from thalovant_server.control import scopes
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.auditing import audited_token, record, token_target
-from thalovant_server.control.callers import Caller
+from thalovant_server.control.callers import Caller, check_still_good
 from thalovant_server.control.hubs import may_see
 from thalovant_server.control.schemas import NewToken
 from thalovant_server.control.services import Services
@@ -53,8 +53,8 @@ async def create(services: Services, caller: Caller, body: NewToken) -> dict[str
     """Make an API token; return it, this once, with what there is to know of it.
 
     Raises:
-        ApiError: 403 `insufficient_scopes`, the caller lacks one; 404 `hub_not_found`; 409 `too_many_tokens`;
-            422 `invalid_scope`.
+        ApiError: 401 `invalid_token`, meanwhile revoked; 403 `insufficient_scopes`, the caller lacks one;
+            404 `hub_not_found`; 409 `too_many_tokens`; 422 `invalid_scope`.
         ForbiddenTextError: the name is not usable, or it would outlive the token that makes it.
     """
     check_name("name", body.name)
@@ -65,6 +65,7 @@ async def create(services: Services, caller: Caller, body: NewToken) -> dict[str
     secret = PREFIX + new_secret()
 
     async def work(transaction: Transaction) -> TokenRecord:
+        await check_still_good(transaction.connection, caller, services.clock())
         hub_ids = await granted_hubs(transaction.connection, caller, body.hub_ids)
         made = TokenRecord(
             new_id("tok"), caller.id, " ".join(granted), now, expires_at, kind=API, name=body.name, hub_ids=hub_ids
