@@ -328,6 +328,7 @@ def test_a_comment_comes_from_time_to_time_and_a_revoked_token_ends_the_stream(
     in_world: InWorld, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(presence, "KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.02)
 
     async def scenario(world: World) -> None:
         login = (await world.log_in()).json()
@@ -353,6 +354,7 @@ def test_a_stream_that_always_has_something_to_tell_ends_with_its_token_too(
     in_world: InWorld, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(presence, "KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.02)
 
     async def scenario(world: World) -> None:
         login, client = (await world.log_in()).json(), await world.make_client()
@@ -378,6 +380,7 @@ def test_a_database_that_cannot_be_read_ends_no_stream_under_way_and_lets_none_b
     in_world: InWorld, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(presence, "KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.02)
 
     async def scenario(world: World) -> None:
         client, database = await world.make_client(), world.services.database
@@ -410,6 +413,7 @@ async def _broken() -> AsyncIterator[None]:
 @pytest.mark.parametrize("how", ["expired", "owner changed"])
 def test_who_may_no_longer_see_the_hub_hears_no_more_of_it(in_world: InWorld, monkeypatch: Any, how: str) -> None:
     monkeypatch.setattr(presence, "KEEP_ALIVE_SECONDS", 0.02)
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.02)
 
     async def scenario(world: World) -> None:
         token = await world.add_account("ann")
@@ -466,6 +470,35 @@ def test_a_beginning_that_is_not_whole_is_never_called_ready(
             while told[-1] == "presence":
                 told.append((await stream.next())[0])
             assert told[-1] == last  # and not ready
+
+    in_world(scenario)
+
+
+def test_one_token_leaves_streams_to_the_accounts_others(in_world: InWorld, monkeypatch: Any) -> None:
+    monkeypatch.setattr(presence, "WATCHERS_OF_TOKEN", 1)
+
+    async def scenario(world: World) -> None:
+        another = await world.token_for()
+        async with watching(world) as stream:
+            await stream.until_ready()
+            answer = await world.call("GET", "/v1/hubs/demo/presence/events")
+            assert (answer.status_code, answer.json()["code"]) == (429, "too_many_watchers")
+            async with watching(world, token=another) as second:
+                assert await second.until_ready() == []
+
+    in_world(scenario)
+
+
+def test_a_change_after_the_token_was_revoked_is_not_told(in_world: InWorld, monkeypatch: Any) -> None:
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.0)  # the last look is always old; comments are far away
+
+    async def scenario(world: World) -> None:
+        client, login = await world.make_client(), (await world.log_in()).json()
+        async with watching(world, token=login["access_token"]) as stream:
+            await stream.until_ready()
+            await world.call("DELETE", f"/v1/auth/api-tokens/{login['token_id']}")
+            FakeConnection(world, client["id"])
+            assert await stream.next() == ("end", "")
 
     in_world(scenario)
 

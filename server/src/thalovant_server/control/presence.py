@@ -33,6 +33,8 @@ log = structlog.get_logger("thalovant.presence")
 KEEP_ALIVE_SECONDS = 15.0
 WATCHERS = 256
 WATCHERS_OF_ACCOUNT = 16
+WATCHERS_OF_TOKEN = 8
+LOOK_SECONDS = 1.0
 RETRY_SECONDS = 5
 # Clients that are read, and told of, at a time: some 60 KB, and only when what was told before has left.
 PIECE = 200
@@ -90,7 +92,8 @@ def watch(services: Services, caller: Caller, hub_id: str) -> Watcher:
     """Begin to watch a hub's clients.
 
     Raises:
-        ApiError: 429 and 503, the account or the server has as many watchers as it may have, or it goes down.
+        ApiError: 429 and 503, the account, the token or the server has as many watchers as it may have, or the server
+            goes down.
     """
     watchers = services.presence.watchers
     if watchers.dismissed:
@@ -99,10 +102,13 @@ def watch(services: Services, caller: Caller, hub_id: str) -> Watcher:
     if watchers.of_account(caller.id) >= WATCHERS_OF_ACCOUNT:
         detail = f"This account has {WATCHERS_OF_ACCOUNT} event streams open: close one first."
         raise ApiError(429, detail, "too_many_watchers", retry_after_seconds=RETRY_SECONDS)
+    if watchers.of_token(caller.token_id) >= WATCHERS_OF_TOKEN:  # a narrow one leaves some to the account's others
+        detail = f"This token has {WATCHERS_OF_TOKEN} event streams open: close one first."
+        raise ApiError(429, detail, "too_many_watchers", retry_after_seconds=RETRY_SECONDS)
     if len(watchers) >= WATCHERS:
         detail = "The server has as many event streams open as it serves. Try again in a moment."
         raise ApiError(503, detail, "too_many_watchers", retry_after_seconds=RETRY_SECONDS)
-    return services.presence.watch(hub_id, caller.id)
+    return services.presence.watch(hub_id, caller.id, caller.token_id)
 
 
 class EventStream(StreamingResponse):
@@ -128,25 +134,44 @@ class EventStream(StreamingResponse):
             await self._events.aclose()
 
 
+class _Look:
+    """At the caller, who may lose what lets it watch: once more when the last look is old."""
+
+    def __init__(self, still_good: StillGood) -> None:
+        self._still_good = still_good
+        self._at = asyncio.get_running_loop().time()
+
+    async def finds_good(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now < self._at + LOOK_SECONDS:
+            return True
+        self._at = now
+        return await self._still_good()
+
+
 async def _events(services: Services, watcher: Watcher, still_good: StillGood) -> AsyncGenerator[bytes]:
-    """Every client as it is, then each change; a comment from time to time, once the caller was looked at again."""
+    """Every client as it is, then each change; a comment from time to time. Nothing once the caller is none."""
+    loop, look = asyncio.get_running_loop(), _Look(still_good)
     try:
         async for piece in _as_they_are(services, watcher):
+            if not await look.finds_good():
+                return
             yield piece
     except StorageError as error:  # the reader comes back: it has not heard that it is ready
         log.warning("presence_stream_ended", code=error.code)
         return
     if not watcher.over:  # else not everything was told, and what was not is not gone
         yield READY
-    loop = asyncio.get_running_loop()
     due = loop.time() + KEEP_ALIVE_SECONDS
     while not watcher.overflowed:
         if loop.time() >= due:
-            if not await still_good():
+            if not await look.finds_good():
                 return
             yield KEEP_ALIVE
             due = loop.time() + KEEP_ALIVE_SECONDS
         changes = watcher.take(PIECE)
+        if changes and not await look.finds_good():
+            return
         if changes:
             yield b"".join(map(_event, changes))
         elif watcher.over:

@@ -96,9 +96,9 @@ class PresenceWatch:
         """Call ``listener`` with every change, in order."""
         self._listeners.append(listener)
 
-    def watch(self, hub_id: str, account_id: str) -> Watcher:
+    def watch(self, hub_id: str, account_id: str, token_id: str = "") -> Watcher:
         """Begin to watch the clients of a hub. Close it when done."""
-        return self.watchers.add(hub_id, account_id)
+        return self.watchers.add(hub_id, account_id, token_id)
 
     # -- inside -----------------------------------------------------------------------------------------------
 

@@ -20,9 +20,10 @@ QUEUE = 4096
 class Watcher:
     """One reader of a hub's changes. Made by `Watchers.add`; close it when done."""
 
-    def __init__(self, owner: Watchers, hub_id: str, account_id: str) -> None:
+    def __init__(self, owner: Watchers, hub_id: str, account_id: str, token_id: str) -> None:
         self.hub_id = hub_id
         self.account_id = account_id
+        self.token_id = token_id
         self.over = False
         """Nothing more will come: the server goes down, the hub is gone, or the reader was too slow."""
         self.overflowed = False
@@ -81,9 +82,13 @@ class Watchers:
         """How many an account has."""
         return sum(each.account_id == account_id for group in self._by_hub.values() for each in group)
 
-    def add(self, hub_id: str, account_id: str) -> Watcher:
+    def of_token(self, token_id: str) -> int:
+        """How many there are by one token."""
+        return sum(each.token_id == token_id for group in self._by_hub.values() for each in group)
+
+    def add(self, hub_id: str, account_id: str, token_id: str = "") -> Watcher:
         """A watcher of that hub; over at once when all were dismissed."""
-        watcher = Watcher(self, hub_id, account_id)
+        watcher = Watcher(self, hub_id, account_id, token_id)
         self._by_hub.setdefault(hub_id, set()).add(watcher)
         if self.dismissed:
             watcher.end()
