@@ -154,3 +154,25 @@ def test_no_access_key_lies_open_among_those_that_ended(in_world: Run) -> None:
         assert len(rows) == 1 and key_of(client) not in str(rows) and key_of(client).encode() not in rows[0]
 
     in_world(scenario)
+
+
+@pytest.mark.parametrize("by", ["creation", "rotation"])
+def test_a_former_key_is_nobody_elses_and_its_owner_may_take_it_again(in_world: Run, by: str) -> None:
+    async def scenario(world: World) -> None:
+        eve, hub = await world.add_account("eve"), await world.make_hub()
+        client = await world.make_client(hub["id"])
+        await world.call("DELETE", f"/v1/clients/{client['id']}", if_match=client["etag"])
+        spec = {"apiKey": key_of(client)}
+        evil = (await world.call("POST", "/v1/hubs", {"name": "e", "spec": {"version": "1"}}, token=eve)).json()
+        body: dict[str, Any] = {"hub_id": evil["id"], "name": "x"}
+        if by == "creation":
+            answer = await world.call("POST", "/v1/clients", {**body, "spec": spec}, token=eve)
+        else:
+            hers = (await world.call("POST", "/v1/clients", body, token=eve)).json()
+            answer = await world.call("POST", f"/v1/clients/{hers['id']}/rotate", {"spec": spec}, token=eve)
+        assert (answer.status_code, answer.json()["code"]) == (409, "access_key_in_use")
+        assert (await fate(world, client))[:2] == ("ended", "removed")
+        again = await world.make_client(hub["id"], spec=spec)
+        assert (await fate(world, again))[:2] == ("live", None)
+
+    in_world(scenario)

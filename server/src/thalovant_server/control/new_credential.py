@@ -19,7 +19,7 @@ from thalovant_server.directory import CredentialEntry
 from thalovant_server.endpoints import Endpoints
 from thalovant_server.errors import ApiError, ForbiddenTextError
 from thalovant_server.identifiers import check_machine_secret, new_secret, topic_prefix
-from thalovant_server.store import credentials
+from thalovant_server.store import credentials, former_credentials
 from thalovant_server.store.clients import ClientRecord
 from thalovant_server.store.credentials import AccessKeyTakenError, NewCredential
 from thalovant_server.store.database import Transaction
@@ -48,19 +48,27 @@ async def give(
 ) -> dict[str, Any]:
     """Write the credential that `client.credentials_made` counts as the last one; return its `initial_identify`.
 
-    The directory hears of it after the commit.
+    An access key that was another account's is in use for as long as it is remembered: or that account would no longer
+    find what became of it. The directory hears of it after the commit.
 
     Raises:
         ApiError: 409 `access_key_in_use`.
     """
     new = _new(hub, client, secrets, now)
+    former = await former_credentials.find(transaction.connection, services.database.sealer, new.access_key)
+    if former is not None and former.owner_id != client.owner_id:
+        raise _in_use()
     try:
         credential_id = await credentials.add(transaction.connection, services.database.sealer, new)
     except AccessKeyTakenError:
-        raise ApiError(409, "This access key is in use; take another", "access_key_in_use") from None
+        raise _in_use() from None
     entry = _entry(services, credential_id, client, new)
     transaction.after_commit(partial(services.directory.put_credential, entry))
     return initial_identify(hub, client, new, services.endpoints)
+
+
+def _in_use() -> ApiError:
+    return ApiError(409, "This access key is in use; take another", "access_key_in_use")
 
 
 def initial_identify(
