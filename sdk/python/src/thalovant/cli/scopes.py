@@ -15,7 +15,7 @@ SCOPES = {
     "audit:read": "read the audit log",
     "tokens:write": "make, list and revoke tokens; answer devices",
     "users:read": "see the accounts of the server (admins)",
-    "users:write": "invite, disable and enable people (admins)",
+    "users:write": "disable and enable people (admins); to invite them takes a sign-in",
 }
 """Each scope that a command needs, and what it is for."""
 
