@@ -210,8 +210,8 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     ),
     "client_paused/told": (
         "credential",
-        "{told} The client is paused.",
-        "Its owner can resume it: `thalovant clients resume NAME`.",
+        "{told}",
+        "The client is paused. Its owner can resume it: `thalovant clients resume NAME`.",
     ),
     "credential_rotated/told": (
         "credential",
