@@ -616,7 +616,8 @@ def test_a_wrong_password_is_a_refusal(hub: Any, make: Any, carrier: Any, monkey
         async with make(carrier):  # the hub now knows this client: KK from here on
             pass
         client = make(carrier, identity=identity)
-        await client.connect()  # the stretched password was kept
+        with pytest.raises(ThalovantHubRefusedError, match="password"):
+            await client.connect()  # what was stretched from the right password and kept is not used for this one
         await client.close()
         hub.script.password = "changed at the hub"
         client = make(carrier)
@@ -935,7 +936,7 @@ def test_a_text_frame_inside_a_session_ends_it(hub: Any, make: Any) -> None:
 
 def test_a_rejected_identity_is_not_dialled_for_ever(hub: Any, make: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(keeping, "FIRST_REDIAL", 0.001)
-    monkeypatch.setattr(keeping, "REFUSAL_PATIENCE", 0.0)
+    monkeypatch.setattr(keeping, "CREDENTIAL_PATIENCE", 0.0)
 
     async def scene() -> None:
         client = make()

@@ -17,11 +17,12 @@ Run = Callable[[Callable[[World], Awaitable[None]]], None]
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """Collect what is asked of the database meanwhile."""
+    """Collect what is asked of the clients in the database meanwhile; a password may be stretched beside it."""
     said: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        said.append(statement)
+        if "clients" in statement:
+            said.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
@@ -44,7 +45,7 @@ def test_a_list_shows_what_single_clients_show_and_asks_as_often_for_one_as_for_
             for number in range(1, 8):
                 made.append(await world.make_client(hub["id"], name=f"lamp {number}"))
                 await world.call("POST", f"/v1/clients/{made[-1]['id']}/rotate")
-        assert costs[0] == costs[1]
+        assert costs[0] == costs[1] > 0
         assert [len(each["credentials"]) for each in listed] == [1] + [2] * 7
         assert "access_key" not in str(listed)
 
