@@ -42,7 +42,7 @@ async def _measure(server: ServerProcess, crowds: tuple[int, ...], victims: int)
             bystanders: list[AsyncThalovantClient] = []
             for crowd in crowds:
                 wanted = range(len(bystanders) + 1, crowd)  # the victim is one of the crowd
-                bystanders += await _connected([shared[n // EACH][1] for n in wanted], carrier)
+                bystanders += await _connected([shared[n % len(shared)][1] for n in wanted], carrier)
                 cut = [await _revoke(api, hub, carrier) for _ in range(victims)]
                 lines.append(_line(carrier, crowd, cut))
             await asyncio.gather(*(client.close() for client in bystanders))
@@ -56,7 +56,7 @@ async def _identity(api: AsyncThalovantControlPlane, hub: str, name: str) -> tup
 
 
 async def _connected(identities: list[Any], carrier: str) -> list[AsyncThalovantClient]:
-    gate = asyncio.Semaphore(8)
+    gate = asyncio.Semaphore(4)  # as many unfinished sessions as a credential may have over HTTPS
     options: dict[str, Any] = {"protocol": carrier, "auto_reconnect": False, "handshake_timeout": PATIENCE}
     clients = [AsyncThalovantClient(identity, **options) for identity in identities]
 
