@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.control.answers import time_text
-from thalovant_server.control.callers import Caller
 from thalovant_server.store import audit
 from thalovant_server.store.accounts import AccountRecord
 from thalovant_server.store.audit import AuditEntry, TargetKind
 from thalovant_server.store.clients import ClientRecord
 from thalovant_server.store.hubs import HubRecord
 from thalovant_server.store.tokens import TokenRecord
+
+if TYPE_CHECKING:
+    from thalovant_server.control.callers import Caller
 
 _MOVES_ALWAYS = ("etag", "updated_at")
 
@@ -94,7 +96,7 @@ async def record(
         token_id=caller.token_id or None,
         address=caller.address,
     )
-    await _write(connection, actor, target, before, after)
+    await audit.add(connection, [_about(actor, target, before, after)])
 
 
 async def record_own(
@@ -107,18 +109,26 @@ async def record_own(
     after: Mapping[str, Any] | None = None,
 ) -> None:
     """Record what the server did by itself, such as the end of a grace; the arguments are those of `record`."""
-    actor = AuditEntry(at=at, action=action, outcome="done", actor_kind="server")
-    await _write(connection, actor, target, before, after)
+    await audit.add(connection, [own_entry(action, target, at=at, before=before, after=after)])
 
 
-async def _write(
-    connection: AsyncConnection,
-    actor: AuditEntry,
+def own_entry(
+    action: str,
     target: Target,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
-) -> None:
-    entry = replace(
+    *,
+    at: int,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> AuditEntry:
+    """Return the entry of `record_own`, for those who write several at once."""
+    actor = AuditEntry(at=at, action=action, outcome="done", actor_kind="server")
+    return _about(actor, target, before, after)
+
+
+def _about(
+    actor: AuditEntry, target: Target, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> AuditEntry:
+    return replace(
         actor,
         target_kind=target.kind,
         target_id=target.id,
@@ -129,7 +139,6 @@ async def _write(
         before=None if before is None else dict(before),
         after=None if after is None else dict(after),
     )
-    await audit.add(connection, [entry])
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

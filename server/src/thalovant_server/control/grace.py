@@ -13,6 +13,7 @@ from functools import partial
 
 import structlog
 
+from thalovant_server.control.auditing import Target, own_entry
 from thalovant_server.directory import Change, Directory
 from thalovant_server.errors import ThalovantServerError
 from thalovant_server.store import audit, client_credentials, former_credentials
@@ -112,8 +113,6 @@ class GraceKeeper:
 
 
 def _entry(ended: Ended, now: int) -> AuditEntry:
-    return AuditEntry(
-        at=now, action="credential.expired", outcome="done", actor_kind="server",
-        target_kind="client", target_id=ended.client_id, target_name=ended.client_name,
-        hub_id=ended.hub_id, client_id=ended.client_id, owner_id=ended.owner_id, before={"number": ended.number},
-    )  # fmt: skip
+    whose = ended.client_id, ended.client_name, ended.owner_id
+    target = Target("client", *whose, hub_id=ended.hub_id, client_id=ended.client_id)
+    return own_entry("credential.expired", target, at=now, before={"number": ended.number})
