@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant_server.control.throttle import LoginThrottle, Rate
+from thalovant_server.attempt_buckets import Rate
+from thalovant_server.control.throttle import LoginThrottle
 from thalovant_server.errors import ApiError, Overloaded
 
 
@@ -213,7 +214,7 @@ def test_memory_is_bounded() -> None:
     for number in range(1000):
         world.passes(f"192.0.{number % 250}.{number // 250}", f"{number}@x")
     throttle = world.throttle
-    assert all(len(each._levels) <= 10 for each in (throttle._addresses, throttle._accounts, throttle._owners))
+    assert all(len(each) <= 10 for each in (throttle._addresses, throttle._accounts, throttle._owners))
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 2), st.booleans()), max_size=60))

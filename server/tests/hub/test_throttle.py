@@ -8,7 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant_server.hub.throttle import PER_PAIR, PER_SOURCE, ConnectThrottle, Rate
+from thalovant_server.attempt_buckets import Rate
+from thalovant_server.hub.throttle import PER_PAIR, PER_SOURCE, ConnectThrottle
 
 NEAR, FAR, HERE = "192.0.2.1", "198.51.100.7", "127.0.0.1"
 

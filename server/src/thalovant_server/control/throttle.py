@@ -15,27 +15,17 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
+from thalovant_server.attempt_buckets import MOST_REMEMBERED, AttemptBuckets, Rate
 from thalovant_server.errors import ApiError, Overloaded
 from thalovant_server.source_address import is_this_machine, source_of
 
-MOST_REMEMBERED = 10_000
 MOST_WAITING = 64
 MOST_IN_LINE = 4
 WAIT_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 3
-_ROUNDING = 1e-6  # of a token: what sums of floats may lack
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A bucket: how many tries at once, and how many seconds until one more is allowed."""
-
-    burst: int
-    seconds_each: float
 
 
 PER_ADDRESS = Rate(burst=20, seconds_each=6.0)
@@ -53,7 +43,7 @@ class Attempt:
     slow: bool
     in_line: bool
     owner: tuple[str, str]  # source and account
-    taken: tuple[tuple[_Buckets, Hashable], ...]
+    taken: tuple[tuple[AttemptBuckets, Hashable], ...]
 
 
 @dataclass(slots=True)
@@ -89,9 +79,9 @@ class LoginThrottle:
         self._clock = clock
         self._pause = pause
         self._room = most_waiting
-        self._addresses = _Buckets(per_address, most_remembered)
-        self._accounts = _Buckets(per_account, most_remembered)
-        self._owners = _Buckets(per_address, most_remembered)  # (address, account) that worked before
+        self._addresses = AttemptBuckets(per_address, most_remembered)
+        self._accounts = AttemptBuckets(per_account, most_remembered)
+        self._owners = AttemptBuckets(per_address, most_remembered)  # (address, account) that worked before
         self._lines: dict[tuple[str, str], _Line] = {}  # of owners; as many as wait, at most
 
     def admit(self, address: str, email: str) -> Attempt:
@@ -166,7 +156,7 @@ class LoginThrottle:
         if not self._owners.knows(owner):
             self._owners.remember(owner, self._clock())
 
-    def _concerning(self, address: str, email: str) -> list[tuple[_Buckets, Hashable]]:
+    def _concerning(self, address: str, email: str) -> list[tuple[AttemptBuckets, Hashable]]:
         """Return the buckets of an attempt, the one that belongs to its address first."""
         source = source_of(address)
         if self._owners.knows((source, email)):
@@ -191,7 +181,7 @@ class GuessThrottle:
         most_remembered: int = MOST_REMEMBERED,
     ) -> None:
         self._clock = clock
-        self._buckets = _Buckets(rate, most_remembered)
+        self._buckets = AttemptBuckets(rate, most_remembered)
 
     def check(self, who: Hashable) -> None:
         """Let pass who has not guessed wrong too often of late.
@@ -212,43 +202,6 @@ class GuessThrottle:
     def forgive(self, who: Hashable) -> None:
         """Take one guess back: it was right, or was not judged."""
         self._buckets.give_back(who, self._clock())
-
-
-class _Buckets:
-    """Token buckets by key; a bucket that nobody has used is full."""
-
-    def __init__(self, rate: Rate, most: int) -> None:
-        self._rate = rate
-        self._most = most
-        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # tokens, at what time
-
-    def knows(self, key: Hashable) -> bool:
-        return key in self._levels
-
-    def wait(self, key: Hashable, now: float) -> float:
-        """Return the seconds until a token is there, 0 when one is."""
-        missing = 1.0 - self._level(key, now)
-        return missing * self._rate.seconds_each if missing > _ROUNDING else 0.0
-
-    def take(self, key: Hashable, now: float) -> None:
-        self._set(key, self._level(key, now) - 1.0, now)
-
-    def give_back(self, key: Hashable, now: float) -> None:
-        if key in self._levels:
-            self._set(key, self._level(key, now) + 1.0, now)
-
-    def remember(self, key: Hashable, now: float) -> None:
-        self._set(key, self._level(key, now), now)
-
-    def _level(self, key: Hashable, now: float) -> float:
-        tokens, at = self._levels.get(key, (float(self._rate.burst), now))
-        return min(float(self._rate.burst), tokens + (now - at) / self._rate.seconds_each)
-
-    def _set(self, key: Hashable, tokens: float, now: float) -> None:
-        self._levels[key] = (min(float(self._rate.burst), tokens), now)
-        self._levels.move_to_end(key)
-        if len(self._levels) > self._most:
-            self._levels.popitem(last=False)
 
 
 def _refusal(seconds: int) -> ApiError:

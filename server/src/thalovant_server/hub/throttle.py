@@ -21,21 +21,11 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 
+from thalovant_server.attempt_buckets import MOST_REMEMBERED, AttemptBuckets, Rate
 from thalovant_server.source_address import is_this_machine, source_of
 
-MOST_REMEMBERED = 10_000
 HOLD_BACK_SECONDS = 0.5
-_ROUNDING = 1e-6  # seconds that sums of floats may lack
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A bucket: how many failures at once, and how many seconds until one more is allowed."""
-
-    burst: int
-    seconds_each: float
 
 
 PER_SOURCE = Rate(burst=20, seconds_each=6.0)  # of different access keys
@@ -65,9 +55,9 @@ class ConnectThrottle:
         most_remembered: int = MOST_REMEMBERED,
         hold_back: float = HOLD_BACK_SECONDS,
     ) -> None:
-        self._sources = _Buckets(per_source, most_remembered)
-        self._pairs = _Buckets(per_pair, most_remembered)
-        self._keys = _Buckets(per_key, most_remembered)
+        self._sources = AttemptBuckets(per_source, most_remembered)
+        self._pairs = AttemptBuckets(per_pair, most_remembered)
+        self._keys = AttemptBuckets(per_key, most_remembered)
         self._proven: OrderedDict[Hashable, None] = OrderedDict()
         self._most = most_remembered
         self._hold_back = hold_back
@@ -114,38 +104,3 @@ class ConnectThrottle:
     def _short(self, access_key: str) -> bytes:
         """Stand in for an access key, which may be as long as a stranger likes."""
         return hashlib.blake2b(access_key.encode("utf-8", "replace"), digest_size=16, key=self._salt).digest()
-
-
-class _Buckets:
-    """Token buckets by key, as the moment at which each is full again; one that nobody has used is full."""
-
-    __slots__ = ("_full_at", "_most", "_rate")
-
-    def __init__(self, rate: Rate, most: int) -> None:
-        self._rate = rate
-        self._most = most
-        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._full_at)
-
-    def is_full(self, key: Hashable, now: float) -> bool:
-        """Whether nothing was taken of late."""
-        return self._full_at.get(key, now) <= now
-
-    def wait(self, key: Hashable, now: float) -> float:
-        """Return the seconds until a token is there, 0.0 when one is."""
-        missing = self._full_at.get(key, now) - now - (self._rate.burst - 1) * self._rate.seconds_each
-        return missing if missing > _ROUNDING else 0.0
-
-    def take(self, key: Hashable, now: float) -> None:
-        """Take a token; an empty bucket goes no deeper, or nobody could wait until it is paid back."""
-        most = now + self._rate.burst * self._rate.seconds_each
-        self._full_at[key] = min(max(self._full_at.get(key, now), now) + self._rate.seconds_each, most)
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > self._most:
-            self._full_at.popitem(last=False)
-
-    def forget(self, key: Hashable) -> None:
-        """Fill it."""
-        self._full_at.pop(key, None)
