@@ -5,6 +5,10 @@
     ├── SettingsError               what was typed or configured cannot be used
     ├── CertificateError            a certificate or key that the operator brought cannot be used (`.path`)
     ├── NotHealthyError             the server of this machine does not answer as it should (`.where`)
+    ├── BrokerError                 an outside broker cannot be used (`.where`, `.fault`)
+    │   ├── BrokerAwayError         it cannot be reached, or does not answer; it may later
+    │   ├── BrokerRefusedError      it does not let us in, or lacks what we need
+    │   └── BrokerTakenError        another server serves the same topics there
     ├── ProofError                  the isolation could not be proven, nor was it found broken
     ├── DataDirectoryError          the data directory cannot be used (`.path`)
     │   ├── DataDirectoryInUseError another process owns it (`.owner`: its pid)
@@ -31,6 +35,10 @@ from pathlib import Path
 __all__ = [
     "ApiError",
     "AuditExportError",
+    "BrokerAwayError",
+    "BrokerError",
+    "BrokerRefusedError",
+    "BrokerTakenError",
     "CertificateError",
     "CredentialGone",
     "DataDamagedError",
@@ -95,6 +103,40 @@ class NotHealthyError(ThalovantServerError):
         super().__init__(f"No server in order at {where}: {fault}. Is it up, with the same settings? Its log says more")
         self.where = where
         self.fault = fault
+
+
+class BrokerError(ThalovantServerError):
+    """An outside broker cannot be used.
+
+    Args:
+        where: the broker, as `host:port`.
+        fault: what is wrong and what to do, as the rest of a sentence about it.
+    """
+
+    code = "broker_unusable"
+
+    def __init__(self, where: str, fault: str) -> None:
+        super().__init__(f"The broker at {where} {fault}.")
+        self.where = where
+        self.fault = fault
+
+
+class BrokerAwayError(BrokerError):
+    """The broker cannot be reached, hung up, or did not answer in time: trying again later may help."""
+
+    code = "broker_away"
+
+
+class BrokerRefusedError(BrokerError):
+    """The broker does not let us in, or lacks what we need: trying again helps only once somebody has mended that."""
+
+    code = "broker_refused"
+
+
+class BrokerTakenError(BrokerError):
+    """Another server serves the same topic root of the broker: two would evict each other and each other's clients."""
+
+    code = "broker_taken"
 
 
 class ProofError(ThalovantServerError):

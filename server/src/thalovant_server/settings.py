@@ -10,16 +10,20 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from thalovant_server.brokers.names import BrokerAddress, check_root
 from thalovant_server.errors import SettingsError
 from thalovant_server.server_tls import canonical
 
 API_PORT = 8443
 MQTT_PORT = 8883
+BROKER_PORT = 8884
+BROKER_USER = "thalovant-admin"
+CHECK_SECONDS = 60.0  # between two looks whether an outside broker has what it should
 DRAIN_SECONDS = 10.0  # how long SIGTERM waits for asks under way
 ENVIRONMENT_PREFIX = "THALOVANT_SERVER_"
 
@@ -82,6 +86,29 @@ class Settings(BaseSettings):
     certificate_authority: File | None = Field(
         None, description="The authority that signed it, for clients to trust (PEM); leave out when they do anyway."
     )
+    broker: Literal["mosquitto"] | None = Field(
+        None, description="Run a broker of this kind beside the server, for hubs that meet their clients there."
+    )
+    broker_port: Port = Field(BROKER_PORT, description="TLS port of the broker that --broker runs.")
+    broker_url: str | None = Field(
+        None, description="Join a broker that runs already: mqtts://HOST:PORT. Hubs meet their clients there."
+    )
+    broker_public_url: str | None = Field(
+        None, description="How clients reach that broker, where it differs from --broker-url."
+    )
+    broker_ca: File | None = Field(
+        None, description="The authority that signed the broker's certificate (PEM); leave out for a public one."
+    )
+    broker_certificate: File | None = Field(
+        None, description="A certificate to show to the broker, where it wants one (PEM)."
+    )
+    broker_certificate_key: File | None = Field(None, description="Its private key (PEM).")
+    broker_user: str = Field(BROKER_USER, description="Who may tell the broker which clients there are.")
+    broker_password_file: File | None = Field(None, description="Holds that user's password.")
+    broker_root: str = Field("", description="Where in the broker's topics everything of this server lies.")
+    broker_check_seconds: Annotated[float, BeforeValidator(_no_bool), Field(ge=1, le=86400)] = Field(
+        CHECK_SECONDS, description="How often to see whether the broker still has what it should."
+    )
     ready_file: File | None = Field(
         None, description="Write how the server is reached to this file (JSON) once everything accepts."
     )
@@ -106,6 +133,16 @@ class Settings(BaseSettings):
     def _plain_public_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(canonical(_checked_host(_without_brackets(host))) for host in hosts))
 
+    @field_validator("broker_url", "broker_public_url")
+    @classmethod
+    def _whole_broker_url(cls, url: str | None) -> str | None:
+        return None if url is None else str(BrokerAddress.parse(url))
+
+    @field_validator("broker_root")
+    @classmethod
+    def _plain_root(cls, root: str) -> str:
+        return check_root(root)
+
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if self.api_port == self.mqtt_port != 0:
@@ -117,6 +154,7 @@ class Settings(BaseSettings):
                 "(the name or address that clients use)"
             )
         self._check_certificate()
+        self._check_broker()
         return self
 
     def _check_certificate(self) -> None:
@@ -133,6 +171,32 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"--certificate {self.certificate} needs --public-host: the name in it that clients use"
             )
+
+    def _check_broker(self) -> None:
+        if self.broker is not None and self.broker_url is not None:
+            raise SettingsError("--broker runs a broker of our own, --broker-url joins another one: take one of them")
+        if (self.broker_certificate is None) != (self.broker_certificate_key is None):
+            raise SettingsError("--broker-certificate and --broker-certificate-key belong together: add the other one")
+        if self.broker is not None and self.broker_port == self.mqtt_port != 0:
+            raise SettingsError(f"--broker-port and --mqtt-port are both {self.broker_port}: give each its own")
+        if self.broker is not None and self.broker_port == self.api_port != 0:
+            raise SettingsError(f"--broker-port and --api-port are both {self.broker_port}: give each its own")
+        if self.broker_url is not None and self.broker_password_file is None:
+            raise SettingsError(
+                f"--broker-url needs --broker-password-file: the password of {self.broker_user}, who tells the broker "
+                "which clients there are. `thalovant-server broker init mosquitto --dir D` writes D/admin-password"
+            )
+        if self.broker_url is None and (lonely := self._lonely_broker_option()):
+            raise SettingsError(f"--{lonely} is for a broker that is joined: add --broker-url mqtts://HOST:PORT")
+
+    def _lonely_broker_option(self) -> str | None:
+        names = ("broker_public_url", "broker_ca", "broker_certificate", "broker_password_file")
+        return next((option_name(name) for name in names if getattr(self, name) is not None), None)
+
+    @property
+    def has_broker(self) -> bool:
+        """Whether hubs may meet their clients at an outside broker."""
+        return self.broker is not None or self.broker_url is not None
 
     @property
     def listen_host(self) -> str:
