@@ -28,8 +28,8 @@ $(READY): $(PINS)
 	@bash scripts/node_packages.sh interop/mqttjs .cache/mqttjs
 	@touch $@
 
-interop-env: $(FOREIGN) ## what the tests need beside Python: foreign clients, network and service tools
-	@bash scripts/mosquitto_clients.sh
+interop-env: $(FOREIGN) ## what the tests need beside Python: Mosquitto, foreign clients, network and service tools
+	@bash scripts/mosquitto.sh
 	@bash scripts/network_tools.sh
 	@bash scripts/service_tools.sh
 

@@ -123,7 +123,6 @@ def mosquitto(program: str, *arguments: str) -> subprocess.Popen[str]:
     environment = dict(os.environ)
     if shutil.which("mosquitto_sub") is None:
         environment["PATH"] = f"{UNPACKED_MOSQUITTO / 'bin'}:{environment['PATH']}"
-        environment["LD_LIBRARY_PATH"] = ":".join(str(folder) for folder in (UNPACKED_MOSQUITTO / "lib").glob("*"))
     return subprocess.Popen(
         ["stdbuf", "-oL", program, *arguments],
         stdout=subprocess.PIPE,

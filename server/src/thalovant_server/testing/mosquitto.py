@@ -33,7 +33,7 @@ def installed() -> Installed:
     Raises:
         SettingsError: nowhere.
     """
-    return mosquitto_files.find_installed(str(UNPACKED) if UNPACKED.exists() else None)
+    return mosquitto_files.find_installed(str(UNPACKED.absolute()) if UNPACKED.exists() else None)
 
 
 class MosquittoProcess:
