@@ -40,7 +40,7 @@ def test_flags_in_every_spelling(protocols: dict[str, Any], expected: set[str]) 
 
 def test_details_of_a_protocol_are_kept() -> None:
     spec = checked(protocols={"mqtt": {"enabled": True, "x": 1}, "coap": {"y": 2}})
-    assert spec["protocols"]["mqtt"] == {"enabled": True, "x": 1}
+    assert spec["protocols"]["mqtt"] == {"enabled": True, "x": 1, "via": "embedded"}
     assert spec["protocols"]["coap"] == {"y": 2}
     assert spec["protocols"]["http"] == {"enabled": False}
 
@@ -49,6 +49,40 @@ def test_details_of_a_protocol_are_kept() -> None:
 def test_flags_that_mean_nothing_are_refused(protocols: Any) -> None:
     with pytest.raises(ForbiddenTextError, match=r"spec\.protocols"):
         checked(protocols=protocols)
+
+
+def test_where_mqtt_is_can_be_chosen_and_is_written_out() -> None:
+    for via in ("embedded", "link"):
+        spec = checked(protocols={"mqtt": {"enabled": True, "via": via}})
+        assert (spec["protocols"]["mqtt"]["via"], hub_spec.mqtt_via(spec)) == (via, via)
+    assert hub_spec.mqtt_via(checked()) == "embedded"
+    assert checked()["protocols"]["mqtt"] == {"enabled": False, "via": "embedded"}
+
+
+def test_what_a_spec_does_not_say_is_the_servers_choice() -> None:
+    silent = {"version": "1", "protocols": {"mqtt": True}}
+    assert hub_spec.mqtt_via(hub_spec.checked_spec(silent, list, via="link")) == "link"
+    said = {"version": "1", "protocols": {"mqtt": {"enabled": True, "via": "embedded"}}}
+    assert hub_spec.mqtt_via(hub_spec.checked_spec(said, list, via="link")) == "embedded"
+
+
+def test_a_spec_from_before_there_was_a_choice_is_embedded() -> None:
+    assert hub_spec.mqtt_via({"protocols": {"mqtt": {"enabled": True}}}) == "embedded"
+
+
+@pytest.mark.parametrize("via", ["", "broker", "Link", True, 1, ["link"], {"link": True}])
+def test_a_road_that_is_none_is_refused_with_the_two_that_are(via: Any) -> None:
+    with pytest.raises(ForbiddenTextError, match=r'spec\.protocols\.mqtt\.via must be "embedded" .* or "link"'):
+        checked(protocols={"mqtt": {"enabled": True, "via": via}})
+
+
+@pytest.mark.parametrize("patch", [True, "on", {"enabled": True}, {"enabled": False}, False])
+def test_turning_mqtt_on_and_off_does_not_move_it(patch: Any) -> None:
+    spec = checked(protocols={"mqtt": {"enabled": True, "via": "link", "x": 1}})
+    merged = checked(**hub_spec.merged_spec(spec, {"protocols": {"mqtt": patch}}))
+    assert hub_spec.mqtt_via(merged) == "link"
+    assert merged["protocols"]["mqtt"]["x"] == 1
+    assert ("mqtt" in hub_spec.carriers(merged)) is (patch not in (False, {"enabled": False}))
 
 
 @pytest.mark.parametrize("version", [None, "", " ", 1, "x" * 65])
@@ -190,4 +224,5 @@ def test_any_spec_is_checked_or_refused_and_checking_twice_changes_nothing(
         return
     assert hub_spec.checked_spec(once, lambda: ["echo"]) == once
     assert hub_spec.carriers(once) <= {"wss", "https", "mqtt"}
+    assert hub_spec.mqtt_via(once) == once["protocols"]["mqtt"]["via"]
     assert hub_spec.max_message(once) >= 1024

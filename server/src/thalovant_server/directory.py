@@ -24,6 +24,8 @@ from thalovant_server.wall_clock import Clock, now
 DEFAULT_MAX_MESSAGE = 4 * 1024 * 1024
 DEFAULT_ALLOWED_TYPES = frozenset({"recognizer_loop:utterance"})
 CARRIERS = ("wss", "https", "mqtt")
+MqttVia = Literal["embedded", "link"]
+"""Where a hub meets its MQTT clients: at the endpoint of this server, or at an outside broker."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,10 @@ class Permissions:
 
 @dataclass(slots=True, frozen=True)
 class HubEntry:
-    """One hub. `protocols`: those of ``wss``, ``https``, ``mqtt`` that are on; `max_message`: bytes."""
+    """One hub. `protocols`: those of ``wss``, ``https``, ``mqtt`` that are on; `max_message`: bytes.
+
+    `mqtt_via`: where its MQTT is, when that is on.
+    """
 
     id: str
     slug: str
@@ -68,6 +73,11 @@ class HubEntry:
     protocols: frozenset[str]
     active: bool
     max_message: int = DEFAULT_MAX_MESSAGE
+    mqtt_via: MqttVia = "embedded"
+
+    def serves_mqtt(self, via: MqttVia) -> bool:
+        """Tell whether its clients may come over MQTT on this road."""
+        return self.active and "mqtt" in self.protocols and self.mqtt_via == via
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,6 +86,8 @@ class CredentialEntry:
 
     `mqtt_password_hash` is None when the credential was made while its hub had MQTT off: it then has no way
     in there. `expires_at`: microseconds since 1970 at which the grace that a rotation left it ends; None: no end.
+    `number` counts the credentials that its client ever had, from 1. `has_broker_password`: the store can tell its
+    broker password, for an outside broker to have it.
     """
 
     id: int
@@ -91,6 +103,8 @@ class CredentialEntry:
     active: bool = True
     permissions: Permissions = Permissions()
     expires_at: int | None = None
+    number: int = 1
+    has_broker_password: bool = False
 
 
 @dataclass(slots=True, frozen=True)

@@ -54,6 +54,7 @@ def hub_entry(hub: HubRecord) -> HubEntry:
         protocols=hub_spec.carriers(hub.spec),
         active=hub.active,
         max_message=hub_spec.max_message(hub.spec),
+        mqtt_via=hub_spec.mqtt_via(hub.spec),
     )
 
 
@@ -79,4 +80,6 @@ def credential_entry(live: LiveCredential) -> CredentialEntry:
         active=live.active,
         permissions=client_spec.permissions(live.spec),
         expires_at=live.expires_at,
+        number=live.number,
+        has_broker_password=live.has_broker_password,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from thalovant_server.directory import MqttVia
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
@@ -15,12 +17,16 @@ class Endpoints:
         api_port: the one TLS port of the API and of the hubs' WSS and HTTPS.
         mqtt_port: the TLS port of the embedded MQTT endpoint.
         ca_pem: the certificate authority to trust for these addresses, PEM text; "" when clients trust it anyway.
+        broker_url: how clients reach the outside broker; "" when this server has none.
+        broker_root: where in that broker's topics everything of this server lies.
     """
 
     host: str
     api_port: int
     mqtt_port: int
     ca_pem: str
+    broker_url: str = ""
+    broker_root: str = ""
 
     @property
     def domain(self) -> str:
@@ -36,6 +42,10 @@ class Endpoints:
     def mqtt_url(self) -> str:
         """The MQTT endpoint."""
         return f"mqtts://{self._host}:{self.mqtt_port}"
+
+    def mqtt_for(self, via: MqttVia) -> str:
+        """Return where clients find the MQTT of a hub: here, or at the outside broker ("" when there is none)."""
+        return self.broker_url if via == "link" else self.mqtt_url
 
     @property
     def mqtt_websocket_url(self) -> str:

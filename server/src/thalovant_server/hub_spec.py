@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from thalovant_server.directory import DEFAULT_MAX_MESSAGE
+from thalovant_server.directory import DEFAULT_MAX_MESSAGE, MqttVia
 from thalovant_server.errors import ForbiddenAgentError, ForbiddenTextError
 from thalovant_server.identifiers import check_name
 from thalovant_server.spec_bounds import check_bounds
@@ -38,8 +38,13 @@ _PUBLIC = ("version", "catalog", "protocols")
 _CODE_KEYS = frozenset({"module", "command", "entrypoint", "exec", "script", "handler", "callable"})
 
 
-def checked_spec(spec: Mapping[str, Any], agents: Agents) -> dict[str, Any]:
+def checked_spec(spec: Mapping[str, Any], agents: Agents, *, via: MqttVia = "embedded") -> dict[str, Any]:
     """Return a whole spec in our spelling, without secrets, its protocols all written out.
+
+    Args:
+        spec: as its maker sent it.
+        agents: that it may name.
+        via: where the hub's MQTT is when the spec does not say.
 
     Raises:
         ForbiddenTextError: a part that this server acts on is not usable; names it.
@@ -49,14 +54,14 @@ def checked_spec(spec: Mapping[str, Any], agents: Agents) -> dict[str, Any]:
     _check_agent(result, agents)
     _check_title(result.get("catalog"))
     _check_limits(result.get("limits"))
-    result["protocols"] = _protocols(result.get("protocols"))
+    result["protocols"] = _protocols(result.get("protocols"), via)
     check_bounds(result)
     return result
 
 
 def merged_spec(spec: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``spec`` with ``patch`` laid over it key by key: objects merge, null removes (contract 4.3)."""
-    renamed = {**patch, "protocols": _renamed(patch["protocols"])} if _has_protocols(patch) else patch
+    renamed = {**patch, "protocols": _objects(_renamed(patch["protocols"]))} if _has_protocols(patch) else patch
     return merged(spec, renamed)
 
 
@@ -69,6 +74,11 @@ def carriers(spec: Mapping[str, Any]) -> frozenset[str]:
     """Return those of ``wss``, ``https``, ``mqtt`` that a checked spec has on."""
     protocols = spec["protocols"]
     return frozenset(carrier for key, (carrier, _, _) in _PROTOCOLS.items() if protocols[key]["enabled"])
+
+
+def mqtt_via(spec: Mapping[str, Any]) -> MqttVia:
+    """Return where the MQTT of a checked spec is; of one from before there was a choice, at the embedded endpoint."""
+    return "link" if spec["protocols"]["mqtt"].get("via") == "link" else "embedded"
 
 
 def agent(spec: Mapping[str, Any]) -> str | None:
@@ -132,11 +142,22 @@ def _check_limits(limits: object) -> None:
         )
 
 
-def _protocols(given: object) -> dict[str, Any]:
+def _protocols(given: object, via: MqttVia) -> dict[str, Any]:
     renamed = _renamed({} if given is None else given)
     for key, (_, default, _) in _PROTOCOLS.items():
         renamed[key] = _flag(key, renamed.get(key), default)
+    renamed["mqtt"]["via"] = _via(renamed["mqtt"].get("via"), via)
     return renamed
+
+
+def _via(said: object, default: MqttVia) -> MqttVia:
+    if said is None:
+        return default
+    if said not in ("embedded", "link"):
+        raise ForbiddenTextError(
+            "spec.protocols.mqtt.via", 'must be "embedded" (MQTT at this server) or "link" (at the outside broker)'
+        )
+    return "link" if said == "link" else "embedded"
 
 
 def _renamed(given: object) -> dict[str, Any]:
@@ -150,6 +171,12 @@ def _renamed(given: object) -> dict[str, Any]:
                 value = result.pop(other)
                 result.setdefault(key, value)
     return result
+
+
+def _objects(protocols: dict[str, Any]) -> dict[str, Any]:
+    """Return protocols with each flag of ours in an object: one that is laid over another keeps its details."""
+    flags = {key: protocols[key] for key in _PROTOCOLS if protocols.get(key) is not None}
+    return protocols | {key: flag if isinstance(flag, dict) else {"enabled": flag} for key, flag in flags.items()}
 
 
 def _flag(key: str, value: object, default: bool) -> dict[str, Any]:

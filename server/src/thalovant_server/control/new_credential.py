@@ -14,6 +14,7 @@ from typing import Any
 
 from thalovant.protocol.topics import hub_topics
 from thalovant_server import client_spec, hub_spec
+from thalovant_server.brokers.names import Namespace
 from thalovant_server.control.services import Services
 from thalovant_server.directory import CredentialEntry
 from thalovant_server.endpoints import Endpoints
@@ -54,7 +55,7 @@ async def give(
     Raises:
         ApiError: 409 `access_key_in_use`.
     """
-    new = _new(hub, client, secrets, now)
+    new = _new(hub, client, secrets, services.endpoints, now)
     former = await former_credentials.find(transaction.connection, services.database.sealer, new.access_key)
     if former is not None and former.owner_id != client.owner_id:
         raise _in_use()
@@ -86,7 +87,8 @@ def initial_identify(
     if endpoints.ca_pem:
         identity["ca_pem"] = endpoints.ca_pem
     if credential.mqtt_password is not None:
-        identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoints)
+        endpoint = endpoints.mqtt_for(hub_spec.mqtt_via(hub.spec))
+        identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoint)
     return identity
 
 
@@ -99,16 +101,27 @@ def _secret(spec: Mapping[str, Any], key: str) -> str:
     return check_machine_secret(f"spec.{key}", given)
 
 
-def _new(hub: HubRecord, client: ClientRecord, secrets: Secrets, now: int) -> NewCredential:
+def _new(hub: HubRecord, client: ClientRecord, secrets: Secrets, endpoints: Endpoints, now: int) -> NewCredential:
     return NewCredential(
         client_id=client.id,
         number=client.credentials_made,
         access_key=secrets.access_key,
-        topic_prefix=topic_prefix(hub.id, client.id, client.credentials_made),
+        topic_prefix=_topic_prefix(hub, client, endpoints),
         password=secrets.password,
-        mqtt_password=new_secret() if "mqtt" in hub_spec.carriers(hub.spec) else None,
+        mqtt_password=new_secret() if has_mqtt(hub, endpoints) else None,
         created_at=now,
+        keeps_mqtt_password=hub_spec.mqtt_via(hub.spec) == "link",
     )
+
+
+def has_mqtt(hub: HubRecord, endpoints: Endpoints) -> bool:
+    """Tell whether a hub's clients may come over MQTT; not where it wants an outside broker and there is none."""
+    return "mqtt" in hub_spec.carriers(hub.spec) and bool(endpoints.mqtt_for(hub_spec.mqtt_via(hub.spec)))
+
+
+def _topic_prefix(hub: HubRecord, client: ClientRecord, endpoints: Endpoints) -> str:
+    prefix = topic_prefix(hub.id, client.id, client.credentials_made)
+    return Namespace(endpoints.broker_root).topic(prefix) if hub_spec.mqtt_via(hub.spec) == "link" else prefix
 
 
 def _entry(services: Services, credential_id: int, client: ClientRecord, credential: NewCredential) -> CredentialEntry:
@@ -123,13 +136,15 @@ def _entry(services: Services, credential_id: int, client: ClientRecord, credent
         mqtt_password_hash=credentials.hash_mqtt_password(services.database.sealer, credential.mqtt_password),
         active=client.active,
         permissions=client_spec.permissions(client.spec),
+        number=credential.number,
+        has_broker_password=credential.has_broker_password,
     )
 
 
-def _mqtt_block(credential: NewCredential, password: str, endpoints: Endpoints) -> dict[str, Any]:
+def _mqtt_block(credential: NewCredential, password: str, endpoint: str) -> dict[str, Any]:
     topics, _ = hub_topics(credential.topic_prefix)
     return {
-        "endpoint": endpoints.mqtt_url,
+        "endpoint": endpoint,
         "username": credential.access_key,
         "password": password,
         "topic_prefix": credential.topic_prefix,

@@ -28,7 +28,10 @@ class AccessKeyTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewCredential:
-    """What a credential is made of. `mqtt_password` is None when the hub has MQTT off."""
+    """What a credential is made of. `mqtt_password` is None when the hub has MQTT off.
+
+    `keeps_mqtt_password`: an outside broker has to have it too, so it is kept sealed beside its hash.
+    """
 
     client_id: str
     number: int
@@ -37,6 +40,12 @@ class NewCredential:
     password: str = field(repr=False)
     mqtt_password: str | None = field(repr=False)
     created_at: int
+    keeps_mqtt_password: bool = False
+
+    @property
+    def has_broker_password(self) -> bool:
+        """Whether its broker password can be told again."""
+        return self.keeps_mqtt_password and self.mqtt_password is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,8 @@ class LiveCredential:
     psk: bytes | None = field(repr=False)
     spec: dict[str, Any]
     expires_at: int | None
+    number: int
+    has_broker_password: bool
 
 
 async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -> int:
@@ -71,6 +82,7 @@ async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -
         "topic_prefix": new.topic_prefix,
         "mqtt_password_hash": hash_mqtt_password(sealer, new.mqtt_password),
         "sealed_password": sealer.seal(new.password.encode(), _password_context(new.topic_prefix)),
+        "sealed_mqtt_password": _sealed_mqtt_password(sealer, new),
         "created_at": new.created_at,
     }
     try:
@@ -78,6 +90,12 @@ async def add(connection: AsyncConnection, sealer: Sealer, new: NewCredential) -
     except IntegrityError:  # number and prefix are our own: only the access key can have come before
         raise AccessKeyTakenError from None
     return int(result.scalar_one())
+
+
+def _sealed_mqtt_password(sealer: Sealer, new: NewCredential) -> bytes | None:
+    if new.mqtt_password is None or not new.keeps_mqtt_password:
+        return None
+    return sealer.seal(new.mqtt_password.encode(), _mqtt_password_context(new.topic_prefix))
 
 
 def answer_about(client_id: str, number: int) -> str:
@@ -100,7 +118,8 @@ async def all_of_them(connection: AsyncConnection, sealer: Sealer) -> list[LiveC
         credentials.c.id, credentials.c.client_id, clients.c.hub_id, credentials.c.access_key,
         clients.c.name.label("client_name"), clients.c.site_id, credentials.c.topic_prefix, clients.c.active,
         credentials.c.pinned_key, credentials.c.mqtt_password_hash, credentials.c.sealed_psk.label("psk"),
-        clients.c.spec, credentials.c.expires_at,
+        clients.c.spec, credentials.c.expires_at, credentials.c.number,
+        credentials.c.sealed_mqtt_password.is_not(None).label("has_broker_password"),
     ).join(clients, clients.c.id == credentials.c.client_id).order_by(credentials.c.id)  # fmt: skip
     rows = (await connection.execute(query)).all()
     return [_live(sealer, LiveCredential(**row._mapping)) for row in rows]
@@ -144,6 +163,21 @@ class CredentialKeeper:
             return None
         return self._sealer.open(row.sealed_password, _password_context(row.topic_prefix)).decode()
 
+    async def mqtt_password(self, credential_id: int) -> str | None:
+        """Return the password that an outside broker has to have; None: the credential is gone, or none is kept.
+
+        Raises:
+            SealBrokenError: it does not open.
+        """
+        query = select(credentials.c.topic_prefix, credentials.c.sealed_mqtt_password).where(
+            credentials.c.id == credential_id
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None or row.sealed_mqtt_password is None:
+            return None
+        return self._sealer.open(row.sealed_mqtt_password, _mqtt_password_context(row.topic_prefix)).decode()
+
     async def keep_psk(self, credential_id: int, psk: bytes) -> None:
         """Keep the stretched key, sealed, and forget the password."""
         mine = credentials.c.id == credential_id
@@ -181,6 +215,10 @@ def _live(sealer: Sealer, row: LiveCredential) -> LiveCredential:
 
 def _password_context(topic_prefix: str) -> str:
     return f"credential {topic_prefix} password"
+
+
+def _mqtt_password_context(topic_prefix: str) -> str:
+    return f"credential {topic_prefix} mqtt-password"
 
 
 def _psk_context(topic_prefix: str) -> str:

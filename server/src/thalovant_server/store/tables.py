@@ -159,6 +159,7 @@ credentials = Table(
     Column("last_used_at", BigInteger),
     Column("last_used_carrier", String(8)),
     Column("last_used_address", String(64)),
+    Column("sealed_mqtt_password", LargeBinary),  # of a hub at an outside broker, which may ask for it anew
     UniqueConstraint("client_id", "number"),
     sqlite_autoincrement=True,
 )
@@ -195,6 +196,26 @@ quota_usage = Table(
     Column("client_id", ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
     Column("day", Integer, nullable=False),  # days since 1970, UTC
     Column("used", Integer, nullable=False),
+)
+
+# What takes longer than its request. No foreign keys: it tells of clients that are gone, until it is pruned.
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("status", String(16), nullable=False, index=True),  # requested, ready, failed or timed_out
+    Column("owner_id", String(64), nullable=False),  # of the client
+    Column("hub_id", String(64), nullable=False),
+    Column("client_id", String(64), nullable=False),
+    Column("credential_id", Integer, nullable=False),
+    Column("number", Integer, nullable=False),  # of the credential
+    Column("error_code", String(80)),
+    Column("error_message", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deadline_at", BigInteger, nullable=False),
+    Column("terminal_at", BigInteger, index=True),
 )
 
 # Append-only: the migration made triggers that refuse a change, a removal and a replacement.
