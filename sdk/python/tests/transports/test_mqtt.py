@@ -10,7 +10,7 @@ import pytest
 
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.protocol.mqtt import packets
-from thalovant.protocol.mqtt.client_session import MAX_UNDER_WAY
+from thalovant.protocol.mqtt.client_connection import MAX_UNDER_WAY
 from thalovant.protocol.mqtt.packets import Connack, Publish, Suback
 from thalovant.transports import mqtt
 

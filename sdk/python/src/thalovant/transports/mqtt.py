@@ -21,8 +21,19 @@ from thalovant.diagnoses import diagnose, diagnosed
 from thalovant.errors import ThalovantConnectionError
 from thalovant.hub_endpoints import HubProtocol
 from thalovant.mqtt_topics import overridden_topics, topics_of
-from thalovant.protocol.mqtt.client_events import Ending, Event, Frame, LoggedIn, VersionRefused
-from thalovant.protocol.mqtt.client_session import MqttClientSession, Patience
+from thalovant.protocol.mqtt.client_connection import Patience
+from thalovant.protocol.mqtt.client_events import (
+    Accepted,
+    Arrived,
+    Ending,
+    Event,
+    Frame,
+    LoggedIn,
+    NotTaken,
+    Subscribed,
+    VersionRefused,
+)
+from thalovant.protocol.mqtt.client_session import MqttClientSession
 from thalovant.protocol.mqtt.packets import Codec, Connect, Will
 from thalovant.protocol.mqtt.v5 import V5
 from thalovant.protocol.mqtt.v311 import V311
@@ -364,7 +375,7 @@ class _Connection(asyncio.Protocol):
         if isinstance(event, LoggedIn):
             if not self._opening.done():  # else nobody waits any more
                 self._opening.set_result(None)
-        elif not isinstance(event, Frame):
+        elif not isinstance(event, Frame | Accepted | Subscribed | Arrived | NotTaken):
             self._ended(event)
 
     # What goes out
@@ -373,7 +384,7 @@ class _Connection(asyncio.Protocol):
         """Send frames, in this order, behind everything that was sent before."""
         now = self._loop.time()
         for frame in frames:
-            self._said(self._session.publish(frame, now))
+            self._said(self._session.send(frame, now))
 
     def say(self, presence: bytes) -> None:
         """Publish this client's presence."""

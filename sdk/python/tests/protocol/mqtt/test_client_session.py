@@ -11,20 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalovant.protocol.mqtt import client_events as events
+from thalovant.protocol.mqtt.client_connection import Patience, Phase
 from thalovant.protocol.mqtt.client_events import (
+    Accepted,
+    Arrived,
     BrokerLeft,
     Ending,
     Frame,
     LoggedIn,
     LoginRefused,
+    NotTaken,
     PacketTooLarge,
     PublishRefused,
+    Subscribed,
     SubscriptionRefused,
     Unanswered,
     VersionRefused,
     Violated,
 )
-from thalovant.protocol.mqtt.client_session import MqttClientSession, Patience, Phase
+from thalovant.protocol.mqtt.client_session import MqttClientSession
 from thalovant.protocol.mqtt.framing import PacketReader
 from thalovant.protocol.mqtt.packets import (
     Auth,
@@ -233,21 +238,21 @@ def test_version_3_1_1_has_no_such_bound() -> None:
 @both
 def test_frames_and_presence_are_publishes(codec: Codec) -> None:
     session = opened(codec)
-    assert (*session.publish(b"frame", 0.0), *session.say(b"online", 0.0)) == ()
+    assert (*session.send(b"frame", 0.0), *session.say(b"online", 0.0)) == ()
     assert said(session) == [Publish(b"c/c2s", b"frame", 1, 2), Publish(b"c/status", b"online", 1, 3, retain=True)]
 
 
 @both
 def test_a_client_of_qos_0_has_its_presence_confirmed_all_the_same(codec: Codec) -> None:
     session = opened(codec, qos=0)
-    session.publish(b"frame", 0.0)
+    session.send(b"frame", 0.0)
     session.say(b"online", 0.0)
     assert [packet.qos for packet in said(session)] == [0, 1]  # type: ignore[union-attr]
 
 
 def test_a_broker_may_take_less() -> None:
     session = opened(terms=Properties(maximum_qos=0, retain_available=0))
-    session.publish(b"frame", 0.0)
+    session.send(b"frame", 0.0)
     session.say(b"online", 0.0)
     assert said(session) == [Publish(b"c/c2s", b"frame"), Publish(b"c/status", b"online")]
 
@@ -256,7 +261,7 @@ def test_a_broker_may_take_less() -> None:
 def test_the_smaller_of_both_limits_holds(receive_maximum: int | None, most: int) -> None:
     session = opened(terms=Properties(receive_maximum=receive_maximum))
     for _ in range(70):
-        session.publish(b"frame", 0.0)
+        session.send(b"frame", 0.0)
     assert len(said(session)) == most
     assert session.congested
     hear(session, Puback(2))
@@ -267,26 +272,26 @@ def test_the_smaller_of_both_limits_holds(receive_maximum: int | None, most: int
 @given(size=st.integers(0, 400), limit=st.integers(40, 400))
 def test_a_packet_goes_exactly_when_the_broker_takes_it(qos: int, size: int, limit: int) -> None:
     session = opened(qos=qos, terms=Properties(maximum_packet_size=limit))
-    outcome = session.publish(bytes(size), 0.0)
+    outcome = session.send(bytes(size), 0.0)
     length = len(V5.encode_publish(b"c/c2s", bytes(size), qos=qos, packet_id=2 if qos else None))
     if length <= limit:
         assert (outcome, len(said(session))) == ((), 1)
     else:
         assert list(outcome) == [PacketTooLarge(length, limit)]
         assert said(session) == [Disconnect(0x04)]
-        assert session.publish(b"", 0.0) == ()
+        assert session.send(b"", 0.0) == ()
 
 
 def test_a_long_frame_is_told_at_once_even_when_it_would_wait() -> None:
     session = opened(terms=Properties(maximum_packet_size=100, receive_maximum=1))
-    session.publish(b"first", 0.0)
-    assert len(session.publish(bytes(200), 0.0)) == 1
+    session.send(b"first", 0.0)
+    assert len(session.send(bytes(200), 0.0)) == 1
 
 
 @pytest.mark.parametrize("kind", ["c2s", "status"])
 def test_a_refused_publish_ends_it(kind: Any) -> None:
     session = opened()
-    (session.publish if kind == "c2s" else session.say)(b"x", 0.0)
+    (session.send if kind == "c2s" else session.say)(b"x", 0.0)
     said(session)
     refusal = Puback(2, 0x87, Properties(reason_string="why"))
     assert hear(session, refusal, Publish(b"c/s2c", b"x")) == [PublishRefused(kind, 0x87, "why")]
@@ -306,12 +311,12 @@ def test_a_goodbye_is_the_last_word() -> None:
         session.leave()
         assert said(session) == [Disconnect()]
         session.leave()
-        assert (session.publish(b"x", 0.0), session.look(100.0), said(session)) == ((), (), [])
+        assert (session.send(b"x", 0.0), session.look(100.0), said(session)) == ((), (), [])
 
 
 def test_after_the_end_of_the_connection_nothing_is_written() -> None:
     session = opened()
-    session.publish(b"x", 0.0)
+    session.send(b"x", 0.0)
     session.stop()
     assert (session.over, session.out, session.congested) == (True, [], False)
 
@@ -322,7 +327,7 @@ def test_after_the_end_of_the_connection_nothing_is_written() -> None:
 @both
 def test_a_ping_goes_out_when_nothing_else_did(codec: Codec) -> None:
     session = opened(codec)
-    session.publish(b"x", 10.0)
+    session.send(b"x", 10.0)
     said(session, 10.0)
     hear(session, Puback(2), now=10.0)
     assert session.look(39.9) == () and said(session) == []
@@ -340,8 +345,8 @@ def test_a_ping_goes_out_when_nothing_else_did(codec: Codec) -> None:
 @both
 def test_a_publish_without_its_answer_ends_it(codec: Codec) -> None:
     session = opened(codec)
-    session.publish(b"x", 1.0)
-    session.publish(b"y", 5.0)
+    session.send(b"x", 1.0)
+    session.send(b"y", 5.0)
     said(session, 5.0)
     assert session.look(9.0) == ()
     hear(session, Puback(2), now=9.0)
@@ -381,7 +386,7 @@ def run(codec: Codec, pieces: list[bytes]) -> tuple[list[Any], bytes]:
     """Everything that happens, and everything that is written, when the broker's bytes come in these pieces."""
     session = made(codec)
     for number in range(3):
-        session.publish(b"%d" % number, 0.0)
+        session.send(b"%d" % number, 0.0)
     seen: list[Any] = []
     for piece in pieces:
         seen += session.receive(piece, 0.0)
@@ -407,4 +412,4 @@ def test_nothing_raises_and_nothing_follows_the_ending(codec: Codec, data: st.Da
 
 def test_every_ending_is_named_here() -> None:
     own = {one for one in vars(events).values() if isinstance(one, type) and one.__module__ == events.__name__}
-    assert own == {Frame, LoggedIn, *ENDINGS}
+    assert own == {Frame, LoggedIn, Accepted, Arrived, NotTaken, Subscribed, *ENDINGS}

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can happen on a client's MQTT connection, as values; `client_session` makes them. Nothing here is for people."""
+"""What can happen on a client's MQTT connection, as values: `client_connection` and `client_session` make them.
+
+Nothing here is for people.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 TopicKind = Literal["c2s", "status"]
@@ -15,6 +18,42 @@ class Frame:
     """A message on this client's own topic."""
 
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The broker has accepted the login, in MQTT `level`; `session_present`: it goes on with an earlier session."""
+
+    session_present: bool
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """SUBACK: a code for each filter of the SUBSCRIBE; from 0x80 on they are failures."""
+
+    packet_id: int
+    codes: tuple[int, ...]
+    said: str = ""
+
+
+@dataclass(slots=True)
+class Arrived:
+    """A message on some topic that was asked for. `again`: it may have been sent before (the DUP flag)."""
+
+    topic: bytes
+    payload: bytes = field(repr=False)
+    retained: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """PUBACK with a code (MQTT 5): from 0x80 on the message is lost; 0x10 says that nobody has subscribed."""
+
+    topic: bytes = field(repr=False)
+    code: int
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +137,4 @@ Ending: TypeAlias = (
 )
 """The last event of a connection; there is none when its owner ends it."""
 
-Event: TypeAlias = Frame | LoggedIn | Ending
+Event: TypeAlias = Frame | LoggedIn | Accepted | Subscribed | Arrived | NotTaken | Ending

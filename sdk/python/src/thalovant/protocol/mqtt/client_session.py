@@ -1,341 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's side of one MQTT connection, 3.1.1 or 5: log in, one subscription, frames in order, a goodbye.
+"""One client's connection to its hub's broker: one subscription, frames in order, its presence, a goodbye.
 
-Sans-I/O. Bytes and the time go in, events come out of the same call; what is to be written waits in `out` until it is
-taken. Nothing that arrives makes a method raise: what is wrong ends the connection with one `Ending`, and everything
-after it is ignored. It knows no socket, no words for people, and never connects again.
-
-With MQTT 5 both sides' limits are kept: what the broker asks for in its CONNACK here, what is asked of it there. Topic
-aliases are neither used nor taken, a session never outlives its connection, no extended authentication is offered.
+Sans-I/O, as `client_connection` is, which does what every MQTT client does. A session never outlives its connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, auto
 
-from thalovant.protocol.errors import MqttError, ProtocolViolationError
+from thalovant.protocol.errors import ProtocolViolationError
+from thalovant.protocol.mqtt.client_connection import (
+    FAILURE,
+    NOTHING_RETAINED,
+    ClientConnection,
+    Patience,
+    Phase,
+)
 from thalovant.protocol.mqtt.client_events import (
-    BrokerLeft,
-    Ending,
     Event,
     Frame,
     LoggedIn,
-    LoginRefused,
-    PacketTooLarge,
+    NotTaken,
     PublishRefused,
     SubscriptionRefused,
     TopicKind,
-    Unanswered,
-    VersionRefused,
-    Violated,
 )
-from thalovant.protocol.mqtt.client_window import ClientWindow
-from thalovant.protocol.mqtt.fields import encode_remaining_length
-from thalovant.protocol.mqtt.framing import PacketReader
-from thalovant.protocol.mqtt.packets import (
-    ACCEPTED,
-    UNACCEPTABLE_VERSION,
-    Codec,
-    Connack,
-    Connect,
-    Disconnect,
-    Packet,
-    Pingreq,
-    Pingresp,
-    Puback,
-    Publish,
-    Suback,
-    Subscribe,
-)
-from thalovant.protocol.mqtt.properties import NOTHING, Properties
-from thalovant.protocol.mqtt.reason_codes import DISCONNECT_CODES, ReasonCode
-from thalovant.protocol.mqtt.v5 import V5
-from thalovant.protocol.mqtt.versions import ANSWER
+from thalovant.protocol.mqtt.packets import Codec, Connack, Connect, Publish, Suback
+from thalovant.protocol.mqtt.reason_codes import ReasonCode
 from thalovant.protocol.topics import TopicSet
 
-MAX_PACKET = 1_048_576  # bytes of a packet that is taken here
-MAX_UNDER_WAY = 64  # publishes of ours without a PUBACK
-RECEIVE_MAXIMUM = 256  # the same of the broker's
 
-_SUBSCRIBE_ID = 1  # publishes begin behind it
-_NOTHING_RETAINED = 0x20  # retain handling 2: send nothing retained for this subscription (MQTT 5, 3.8.3.1)
-_FAILURE = 0x80  # the first reason code that is one
-_NONE: tuple[Event, ...] = ()
+class MqttClientSession(ClientConnection):
+    """One connection with `login`, in the version of `codec`; `qos` 0 or 1 is the client's own wish for its frames."""
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: for the answer to a publish; of having written nothing before a ping is sent; for the ping's answer."""
-
-    publish: float
-    before_ping: float
-    ping: float
-
-
-class Phase(Enum):
-    """What the session waits for."""
-
-    CONNECTING = auto()
-    SUBSCRIBING = auto()
-    OPEN = auto()
-    OVER = auto()
-
-
-class MqttClientSession:
-    """One connection with `login`, in the version of `codec`; `qos` 0 or 1 is the client's own wish for its frames.
-
-    Times are seconds on any clock that only goes forward.
-    """
+    requests = 1  # the one SUBSCRIBE
 
     def __init__(self, codec: Codec, login: Connect, topics: TopicSet, qos: int, patience: Patience) -> None:
-        self.codec = codec
-        self.client_id = login.client_id
-        self.phase = Phase.CONNECTING
-        self.heard = False
-        """Whether the broker has said anything at all."""
-        self.out: list[bytes] = []
-        """Packets to be written, in order; `take` takes them."""
-        self.before_ping = patience.before_ping
-        self._is_5 = codec.level == V5.level
-        self._login = login
+        super().__init__(codec, login, patience)
         self._c2s, self._s2c, self._status = (name.encode() for name in (topics.c2s, topics.s2c, topics.status))
-        self._qos, self._presence_qos = qos, 1
-        self._patience = patience
-        self._reader = PacketReader(MAX_PACKET, ANSWER if self._is_5 else codec)
-        self._window = ClientWindow(codec.encode_publish, MAX_UNDER_WAY, _SUBSCRIBE_ID)
-        self._largest: int | None = None  # bytes of a packet that the broker takes
-        self._retains = True
-        self._unconfirmed = 0  # publishes of the broker whose PUBACK is still in `out`
-        self._wrote_at = 0.0
-        self._pinged_at: float | None = None
+        self._qos = qos
 
-    def start(self) -> None:
-        """Say CONNECT."""
-        properties = NOTHING
-        if self._is_5:
-            properties = Properties(
-                session_expiry_interval=0, receive_maximum=RECEIVE_MAXIMUM, maximum_packet_size=MAX_PACKET
-            )
-        self.out.append(self.codec.encode(replace(self._login, level=self.codec.level, properties=properties)))
+    def send(self, payload: bytes, now: float) -> Sequence[Event]:
+        """Send a frame, or let it wait behind earlier ones. Dropped when the connection is over."""
+        return self.publish(self._c2s, payload, now, qos=self._qos)
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is delivered, and nothing more sent than what is in `out`."""
-        return self.phase is Phase.OVER
+    def say(self, presence: bytes, now: float) -> Sequence[Event]:
+        """Publish this client's presence, with QoS 1 and retained unless the broker takes no such thing."""
+        return self.publish(self._status, presence, now, retain=True)
 
-    @property
-    def congested(self) -> bool:
-        """Whether frames wait for acknowledgements of earlier ones."""
-        return self._window.waiting and not self.over
-
-    @property
-    def queued(self) -> int:
-        """How many publishes with QoS 1 there were so far; a mark for `settled`."""
-        return self._window.queued
-
-    def settled(self, mark: int) -> bool:
-        """Whether nothing up to this mark waits for the broker's word any more."""
-        return self.over or self._window.settled(mark)
-
-    def take(self, now: float) -> bytes:
-        """What is to be written now; at least one packet must be in `out`."""
-        data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
-        self.out.clear()
-        self._unconfirmed = 0
-        self._wrote_at = now
-        return data
-
-    def stop(self) -> None:
-        """Be told that the connection is gone."""
-        self.phase = Phase.OVER
-        self.out.clear()
-
-    # What comes in
-
-    def receive(self, data: bytes, now: float) -> list[Event]:
-        """What the broker's bytes mean, in order."""
-        events: list[Event] = []
-        self.heard = True
-        try:
-            while not self.over:
-                alone = self.phase is Phase.CONNECTING  # its CONNACK settles how the rest is read
-                packets = self._reader.feed(data, 1 if alone else None)
-                for packet in packets:
-                    self._receive(packet, now, events)
-                if not (alone and packets):
-                    break
-                data = b""
-            if self._reader.error is not None:
-                raise self._reader.error
-        except MqttError as error:
-            self._violated(error, events)
-        return events
-
-    def _receive(self, packet: Packet, now: float, events: list[Event]) -> None:
-        phase = self.phase
-        if phase is Phase.OVER:
-            return
-        if type(packet) is Publish and phase is not Phase.CONNECTING:
-            self._deliver(packet, events)
-        elif type(packet) is Puback and phase is Phase.OPEN:
-            self._acknowledged(packet, now, events)
-        elif type(packet) is Pingresp and phase is Phase.OPEN:
-            self._pinged_at = None
-        elif type(packet) is Connack and phase is Phase.CONNECTING:
-            self._answered(packet, events)
-        elif type(packet) is Suback and phase is Phase.SUBSCRIBING:
-            self._subscribed(packet, events)
-        elif type(packet) is Disconnect and self._is_5:
-            said = packet.properties
-            self._end(BrokerLeft(packet.code, said.reason_string or "", said.server_reference or ""), events)
-        else:
-            raise ProtocolViolationError(f"{type(packet).__name__.upper()} where none is expected.")
-
-    def _answered(self, packet: Connack, events: list[Event]) -> None:
-        said = packet.properties
-        if packet.code == (ReasonCode.UNSUPPORTED_PROTOCOL_VERSION if self._is_5 else UNACCEPTABLE_VERSION):
-            self._end(VersionRefused(), events)
-        elif packet.code != ACCEPTED:
-            self._end(LoginRefused(packet.code, said.reason_string or "", said.server_reference or ""), events)
-        elif packet.session_present and self._is_5:  # MQTT-3.2.2-4
-            raise ProtocolViolationError("The broker holds a session for a client id that was just made up.")
-        else:
-            self._reader.version = self.codec
-            self._agree(said)
-            self.phase = Phase.SUBSCRIBING
-            options = self._qos | (_NOTHING_RETAINED if self._is_5 else 0)
-            subscribe = self.codec.encode(Subscribe(_SUBSCRIBE_ID, ((self._s2c, options),)))
-            events += self._too_large(len(subscribe))
-            if not self.over:
-                self.out.append(subscribe)
-
-    def _agree(self, terms: Properties) -> None:
-        """Keep to what the CONNACK of a broker of MQTT 5 asks for (3.2.2.3)."""
-        self._window.most = min(MAX_UNDER_WAY, terms.receive_maximum or MAX_UNDER_WAY)
-        self._largest = terms.maximum_packet_size
-        self._retains = terms.retain_available != 0
-        if terms.maximum_qos is not None:
-            self._qos = min(self._qos, terms.maximum_qos)
-            self._presence_qos = terms.maximum_qos
-        self.client_id = terms.assigned_client_identifier or self.client_id
-        if terms.server_keep_alive:
-            self.before_ping = min(self.before_ping, terms.server_keep_alive / 2)
+    def _let_in(self, packet: Connack, now: float, events: list[Event]) -> None:
+        self.phase = Phase.SUBSCRIBING
+        self._qos = min(self._qos, self._most_qos)
+        events += self.subscribe([(self._s2c, self._qos | NOTHING_RETAINED)])
 
     def _subscribed(self, packet: Suback, events: list[Event]) -> None:
-        if packet.packet_id != _SUBSCRIBE_ID or len(packet.codes) != 1:
+        if self.phase is not Phase.SUBSCRIBING or packet.packet_id != self.requests or len(packet.codes) != 1:
             raise ProtocolViolationError("SUBACK to another SUBSCRIBE than ours.")
-        if packet.codes[0] >= _FAILURE:
+        if packet.codes[0] >= FAILURE:
             self._end(SubscriptionRefused(packet.codes[0], packet.properties.reason_string or ""), events)
         else:
             self.phase = Phase.OPEN
             events.append(LoggedIn())
 
-    def _deliver(self, packet: Publish, events: list[Event]) -> None:
-        """Take a message; what was retained belongs to no session, and other topics were not asked for."""
-        if packet.qos == 2:
-            raise ProtocolViolationError("PUBLISH with QoS 2, which was not asked for.")
-        if packet.properties.topic_alias is not None:  # our topic alias maximum is 0 (MQTT-3.1.2-27)
-            raise ProtocolViolationError(
-                "PUBLISH with a topic alias, which is not taken.", reason_code=ReasonCode.TOPIC_ALIAS_INVALID
-            )
+    def _arrived(self, packet: Publish, events: list[Event]) -> None:
+        """What was retained belongs to no session, and other topics were not asked for."""
         if packet.topic == self._s2c and not packet.retain:
             events.append(Frame(packet.payload))
-        if packet.packet_id is not None:
-            self._confirm(packet.packet_id)
 
-    def _confirm(self, packet_id: int) -> None:
-        self._unconfirmed += 1
-        if self._unconfirmed > RECEIVE_MAXIMUM and self._is_5:  # MQTT-3.3.4-9
-            raise ProtocolViolationError(
-                "More PUBLISHes at once than are taken.", reason_code=ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
-            )
-        self.out.append(self.codec.encode(Puback(packet_id)))
-
-    def _acknowledged(self, packet: Puback, now: float, events: list[Event]) -> None:
-        topic = self._window.acknowledged(packet.packet_id)
-        if topic is None:
-            return
-        if packet.code >= _FAILURE:
-            kind: TopicKind = "c2s" if topic == self._c2s else "status"
-            said = packet.properties.reason_string or ""
-            self._end(PublishRefused(kind, packet.code, said), events, ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
-            return
-        self.out += self._window.ready(now)
-
-    # What goes out
-
-    def publish(self, payload: bytes, now: float) -> Sequence[Event]:
-        """Send a frame, or let it wait behind earlier ones. Dropped when the connection is over."""
-        return self._publish(self._c2s, payload, self._qos, False, now)
-
-    def say(self, presence: bytes, now: float) -> Sequence[Event]:
-        """Publish this client's presence, with QoS 1 and retained unless the broker takes no such thing."""
-        return self._publish(self._status, presence, self._presence_qos, self._retains, now)
-
-    def leave(self) -> None:
-        """Say DISCONNECT, all being well: the broker forgets the will."""
-        if not self.over:
-            self.phase = Phase.OVER
-            self.out.append(self.codec.encode(Disconnect()))
-
-    def ping(self) -> None:
-        """Ask the broker for a sign of life; its owner waits for it."""
-        if not self.over:
-            self.out.append(self.codec.encode(Pingreq()))
-
-    def look(self, now: float) -> Sequence[Event]:
-        """See whether the broker is still there; to be called a few times within `before_ping`."""
-        if self.over:
-            return _NONE
-        if now - self._window.oldest(now) > self._patience.publish:
-            return self._given_up(Unanswered("publish", self._patience.publish))
-        if self._pinged_at is not None:
-            silent = now - self._pinged_at > self._patience.ping
-            return self._given_up(Unanswered("ping", self._patience.ping)) if silent else _NONE
-        if now - self._wrote_at >= self.before_ping:
-            self._pinged_at = now
-            self.ping()
-        return _NONE
-
-    def _publish(self, topic: bytes, payload: bytes, qos: int, retain: bool, now: float) -> Sequence[Event]:
-        if self.over:
-            return _NONE
-        if self._largest is not None:
-            body = len(topic) + len(payload) + (5 if qos else 3)  # their lengths, the identifier, no properties
-            if too_large := self._too_large(1 + len(encode_remaining_length(body)) + body):
-                return too_large
-        if not qos:
-            self.out.append(self.codec.encode_publish(topic, payload, qos=0, retain=retain))
-        elif packet := self._window.put(topic, payload, retain, now):
-            self.out.append(packet)
-        return _NONE
-
-    def _too_large(self, size: int) -> list[Event]:
-        """The end, if that is more than the broker takes (MQTT-3.2.2-15): nothing can follow what was not sent."""
-        events: list[Event] = []
-        if self._largest is not None and size > self._largest:
-            self._end(PacketTooLarge(size, self._largest), events, ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
-        return events
-
-    # The end
-
-    def _violated(self, error: MqttError, events: list[Event]) -> None:
-        if not self.over:
-            code = error.reason_code if error.reason_code in DISCONNECT_CODES else ReasonCode.PROTOCOL_ERROR
-            self._end(Violated(error.reason, code), events, code)
-
-    def _given_up(self, ending: Ending) -> list[Event]:
-        """End without a word: nobody listens."""
-        events: list[Event] = []
-        self._end(ending, events)
-        self.out.clear()
-        return events
-
-    def _end(self, ending: Ending, events: list[Event], told: int | None = None) -> None:
-        """`told` is the reason that a broker of MQTT 5 hears; 3.1.1 has no word for any, and DISCONNECT would lie."""
-        self.phase = Phase.OVER
-        events.append(ending)
-        if told is not None and self._is_5:
-            self.out.append(self.codec.encode(Disconnect(told)))
+    def _not_taken(self, event: NotTaken, events: list[Event]) -> None:
+        """A message that was refused is lost, and with it the session that it belonged to."""
+        if event.code >= FAILURE:
+            kind: TopicKind = "c2s" if event.topic == self._c2s else "status"
+            self._end(PublishRefused(kind, event.code, event.said), events, ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)

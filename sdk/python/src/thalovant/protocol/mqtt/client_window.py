@@ -1,29 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client's publishes with QoS 1: so many under way without a PUBACK, the others waiting behind them, all in order.
 
-Nothing is ever sent twice on one connection, so of what was written only identifier, time and topic are kept. It knows
-no packet but PUBLISH, and bounds nothing that waits: whoever publishes looks at `waiting` first.
+Nothing is ever sent twice on one connection. A session that goes on over the next connection sends again what was not
+acknowledged, before anything new (MQTT-4.4.0-1 in both standards); its owner calls `begin_again` for that. It knows no
+packet but PUBLISH, and bounds nothing that waits: whoever publishes looks at `waiting` first.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from thalovant.protocol.mqtt.packets import EncodePublish
+
+
+class _Sent(NamedTuple):
+    number: int
+    written_at: float
+    topic: bytes
+    payload: bytes
+    retain: bool
+
+
+class _Waiting(NamedTuple):
+    topic: bytes
+    payload: bytes
+    retain: bool
+    packet_id: int | None = None  # of one that was written on an earlier connection
 
 
 class ClientWindow:
     """`most` is how many may be under way; identifiers begin behind `last_id`. Times are the caller's own."""
 
-    __slots__ = ("_encode", "_last_id", "_under_way", "_waiting", "_written", "most")
+    __slots__ = ("_encode", "_last_id", "_under_way", "_waiting", "_written", "most", "waiting_bytes")
 
     def __init__(self, encode: EncodePublish, most: int, last_id: int) -> None:
         self.most = most
+        self.waiting_bytes = 0
+        """Bytes of the payloads that wait."""
         self._encode = encode
         self._last_id = last_id
-        self._under_way: dict[int, tuple[int, float, bytes]] = {}  # id: its number, when, topic; oldest first
-        self._waiting: deque[tuple[bytes, bytes, bool]] = deque()
+        self._under_way: dict[int, _Sent] = {}  # by identifier; oldest first
+        self._waiting: deque[_Waiting] = deque()
         self._written = 0
 
     @property
@@ -44,34 +63,45 @@ class ClientWindow:
     def settled(self, mark: int) -> bool:
         """Whether everything that was put up to this mark has been acknowledged."""
         oldest = next(iter(self._under_way.values()), None)
-        return oldest is None or oldest[0] > mark
+        return oldest is None or oldest.number > mark
 
     def oldest(self, now: float) -> float:
         """Since when the oldest one is under way; `now` when none is."""
-        return next((written_at for _, written_at, _ in self._under_way.values()), now)
+        return next((sent.written_at for sent in self._under_way.values()), now)
 
     def put(self, topic: bytes, payload: bytes, retain: bool, now: float) -> bytes | None:
         """The packet to write now, or None: it waits."""
         if self._waiting or len(self._under_way) >= self.most:
-            self._waiting.append((topic, payload, retain))
+            self._waiting.append(_Waiting(topic, payload, retain))
+            self.waiting_bytes += len(payload)
             return None
-        return self._write(topic, payload, retain, now)
+        return self._write(topic, payload, retain, None, now)
 
     def acknowledged(self, packet_id: int) -> bytes | None:
         """A PUBACK came: the topic of what it is for, None when it is for nothing."""
         known = self._under_way.pop(packet_id, None)
-        return None if known is None else known[2]
+        return None if known is None else known.topic
 
     def ready(self, now: float) -> Iterator[bytes]:
         """The packets that waited and may be written now."""
         while self._waiting and len(self._under_way) < self.most:
-            yield self._write(*self._waiting.popleft(), now)
+            topic, payload, retain, packet_id = self._waiting.popleft()
+            self.waiting_bytes -= len(payload)
+            yield self._write(topic, payload, retain, packet_id, now)
 
-    def _write(self, topic: bytes, payload: bytes, retain: bool, now: float) -> bytes:
-        packet_id = self._free_id()
+    def begin_again(self) -> None:
+        """Go on over another connection: what was under way waits again, in front, under its identifiers."""
+        again = [_Waiting(each.topic, each.payload, each.retain, known) for known, each in self._under_way.items()]
+        self._waiting.extendleft(reversed(again))
+        self.waiting_bytes += sum(len(each.payload) for each in again)
+        self._written -= len(again)
+        self._under_way.clear()
+
+    def _write(self, topic: bytes, payload: bytes, retain: bool, known: int | None, now: float) -> bytes:
+        packet_id = self._free_id() if known is None else known
         self._written += 1
-        self._under_way[packet_id] = (self._written, now, topic)
-        return self._encode(topic, payload, qos=1, packet_id=packet_id, retain=retain)
+        self._under_way[packet_id] = _Sent(self._written, now, topic, payload, retain)
+        return self._encode(topic, payload, qos=1, packet_id=packet_id, retain=retain, dup=known is not None)
 
     def _free_id(self) -> int:
         # A PUBACK for an early one may be late; 65,535 ids and few under way always leave a free one.
