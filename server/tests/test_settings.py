@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -157,3 +157,64 @@ def test_every_setting_has_one_name_everywhere_and_says_what_it_is() -> None:
         assert option_name(name).replace("-", "_").upper() in variable_name(name)
         assert field.description and field.description.endswith("."), name
     assert [name for name in Settings.model_fields if takes_several(name)] == ["public_host", "agent"]
+
+
+class TestBroker:
+    JOINED: ClassVar = {"broker_url": "mqtts://broker.example.test", "broker_password_file": "admin-password"}
+
+    def test_without_one(self) -> None:
+        assert not settings().has_broker
+
+    def test_one_of_our_own(self) -> None:
+        made = settings(broker="mosquitto")
+        assert made.has_broker
+        assert (made.broker_port, made.broker_root) == (8884, "")
+
+    def test_one_that_is_joined(self) -> None:
+        made = settings(**self.JOINED, broker_root="/home/voice/")
+        assert made.has_broker
+        assert (made.broker_url, made.broker_user) == ("mqtts://broker.example.test:8883", "thalovant-admin")
+        assert made.broker_root == "home/voice"
+
+    def test_not_both(self) -> None:
+        with pytest.raises(SettingsError, match="take one of them"):
+            settings(broker="mosquitto", **self.JOINED)
+
+    def test_another_kind_is_named_with_those_there_are(self) -> None:
+        with pytest.raises(SettingsError, match="mosquitto"):
+            settings(broker="rabbitmq")
+
+    def test_the_password_is_in_a_file_and_the_sentence_says_where_it_comes_from(self) -> None:
+        with pytest.raises(SettingsError, match="broker init mosquitto --dir D"):
+            settings(broker_url="mqtts://broker.example.test")
+
+    @pytest.mark.parametrize("url", ["mqtt://broker:1883", "broker:8883", "mqtts://u:p@broker"])
+    def test_an_address_without_tls_or_with_a_password(self, url: str) -> None:
+        with pytest.raises(SettingsError, match="broker-url"):
+            settings(**{**self.JOINED, "broker_url": url})
+
+    @pytest.mark.parametrize("root", ["#", "home/+", "a//b", "$SYS"])
+    def test_a_root_with_wildcards(self, root: str) -> None:
+        with pytest.raises(SettingsError, match="broker-root"):
+            settings(**self.JOINED, broker_root=root)
+
+    @pytest.mark.parametrize("taken", ["api_port", "mqtt_port"])
+    def test_its_port_is_its_own(self, taken: str) -> None:
+        with pytest.raises(SettingsError, match="are both 9443"):
+            settings(broker="mosquitto", broker_port="9443", **{taken: "9443"})
+        assert settings(broker="mosquitto", broker_port="0", api_port="0", mqtt_port="0").has_broker
+
+    def test_a_certificate_and_its_key_belong_together(self) -> None:
+        with pytest.raises(SettingsError, match="--broker-certificate-key"):
+            settings(**self.JOINED, broker_certificate="c.pem")
+
+    @pytest.mark.parametrize("option", ["broker_public_url", "broker_ca", "broker_password_file"])
+    def test_what_says_nothing_without_the_broker_it_is_for(self, option: str) -> None:
+        value = "mqtts://broker.example.test" if option == "broker_public_url" else "file"
+        with pytest.raises(SettingsError, match=f"--{option_name(option)} is for a broker that is joined"):
+            settings(**{option: value})
+
+    @pytest.mark.parametrize("seconds", ["0", "0.5", "-1", "x", "nan"])
+    def test_how_often_it_is_looked_at(self, seconds: str) -> None:
+        with pytest.raises(SettingsError, match="broker-check-seconds"):
+            settings(**self.JOINED, broker_check_seconds=seconds)
