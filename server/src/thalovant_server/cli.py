@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from thalovant_server import __version__, service_installing, settings_shown
+from thalovant_server.cli_broker import broker_app
 from thalovant_server.cli_options import Typed, takes_settings
 from thalovant_server.errors import SettingsError, ThalovantServerError
 from thalovant_server.health import check_health
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(broker_app)
 
 
 def _print_version(wanted: bool) -> None:

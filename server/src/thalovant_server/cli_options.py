@@ -23,6 +23,13 @@ _METAVARS = {
     "api_port": "PORT",
     "mqtt_port": "PORT",
     "agent": "NAME=python:MODULE:FUNCTION",
+    "broker": "mosquitto",
+    "broker_port": "PORT",
+    "broker_url": "URL",
+    "broker_public_url": "URL",
+    "broker_user": "USER",
+    "broker_root": "TOPIC",
+    "broker_check_seconds": "SECONDS",
     "drain_seconds": "SECONDS",
 }
 

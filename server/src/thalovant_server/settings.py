@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -126,12 +127,12 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _plain_host(cls, host: str) -> str:
-        return _without_brackets(host)
+        return plain_host(host)
 
     @field_validator("public_host")
     @classmethod
     def _plain_public_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(canonical(_checked_host(_without_brackets(host))) for host in hosts))
+        return plain_public_hosts(hosts)
 
     @field_validator("broker_url", "broker_public_url")
     @classmethod
@@ -147,7 +148,7 @@ class Settings(BaseSettings):
     def _go_together(self) -> Self:
         if self.api_port == self.mqtt_port != 0:
             raise SettingsError(f"--api-port and --mqtt-port are both {self.api_port}: give each its own")
-        if not self.public_host and not _is_loopback(self.host):
+        if not self.public_host and not is_loopback(self.host):
             raise SettingsError(
                 f"--host {self.host} is reachable from other machines, and no name is known by which they reach it. "
                 f"Type: thalovant-server up --data {self.data} --host {self.host} --public-host NAME "
@@ -200,13 +201,18 @@ class Settings(BaseSettings):
 
     @property
     def listen_host(self) -> str:
-        """The address to listen on; `localhost` may name two, of which the one every system has is taken."""
-        return "127.0.0.1" if self.host == "localhost" else self.host
+        """The address to listen on."""
+        return to_listen_on(self.host)
 
     @property
     def advertised_host(self) -> str:
         """The host in the addresses that clients are given."""
         return self.public_host[0] if self.public_host else "localhost"
+
+
+def to_listen_on(host: str) -> str:
+    """Return the address to bind; `localhost` may name two, of which the one every system has is taken."""
+    return "127.0.0.1" if host == "localhost" else host
 
 
 def option_name(field: str) -> str:
@@ -224,8 +230,18 @@ def takes_several(field: str) -> bool:
     return isinstance(Settings.model_fields[field].default, tuple)
 
 
-def _without_brackets(host: str) -> str:
+def plain_host(host: str) -> str:
+    """Return an address without the brackets that an IPv6 one has in a URL."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
+
+
+def plain_public_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return names and addresses as they are compared, each once.
+
+    Raises:
+        ValueError: one cannot be dialled; says why.
+    """
+    return tuple(dict.fromkeys(canonical(_checked_host(plain_host(host))) for host in hosts))
 
 
 def _checked_host(host: str) -> str:
@@ -247,7 +263,8 @@ def _checked_name(host: str) -> str:
     return name
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can dial what listens there."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

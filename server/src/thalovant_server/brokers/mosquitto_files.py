@@ -1,43 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole configuration of Mosquitto 2.0, in a directory: TLS, the dynamic-security plugin, nothing allowed to anybody
-but to the one who says who may what.
+"""A directory that holds a whole Mosquitto: its configuration, an authority and a certificate, who may administer it.
 
-What is there already is kept: secrets, certificates still good, everything the broker has written itself.
+What is there already is kept: secrets, the authority, a certificate still good, everything the broker has written
+itself. A directory that holds anything else is refused.
 """
 
 from __future__ import annotations
 
-import base64
-import getpass
-import hashlib
-import json
-import os
-import secrets
-import shutil
+import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thalovant_server import certificates, data_files
-from thalovant_server.certificates import KeyPair
-from thalovant_server.errors import SettingsError
+from thalovant_server.brokers import mosquitto_texts
+from thalovant_server.brokers.mosquitto_installed import Installed, find_installed
+from thalovant_server.brokers.mosquitto_texts import Files
+from thalovant_server.certificate_files import (
+    AUTHORITY_CERTIFICATE,
+    AUTHORITY_KEY,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+    CertificateFiles,
+)
+from thalovant_server.errors import DataDamagedError, DataDirectoryError
+from thalovant_server.generations import generations
 from thalovant_server.identifiers import new_secret
-from thalovant_server.settings import BROKER_USER
+from thalovant_server.server_tls import Leaf
 
-PLUGIN = "mosquitto_dynamic_security.so"
-ITERATIONS = 101  # of PBKDF2: enough for a secret of 256 random bits, and cheap at each login
-PACKET_BYTES = 262_144  # as the embedded endpoint has it (architecture decision 11)
-QUEUED_MESSAGES = 1000  # for one client that does not read; the newer ones are dropped
+__all__ = ["ADMIN_PASSWORD", "AUTHORITY", "CONFIGURATION", "SECURITY", "Installed", "Wanted", "find_installed", "write"]
 
-CONFIGURATION, SECURITY, ADMIN_PASSWORD, AUTHORITY = "mosquitto.conf", "security.json", "admin-password", "ca.crt"
-_PLUGIN_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib", "/opt/local/lib")
-_PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-_KINDS = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
+CONFIGURATION = "mosquitto.conf"
+SECURITY = "security.json"
+ADMIN_PASSWORD = "admin-password"  # noqa: S105 - the name of a file
+AUTHORITY = AUTHORITY_CERTIFICATE
+DATA = "data"
+_PRIVATE = (ADMIN_PASSWORD, SECURITY, AUTHORITY_KEY, SERVER_KEY)
+_OTHERS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where it listens, and by which names it is dialled."""
+    """Where it listens, and by which names it is dialled; the first of them is the one that clients are given."""
 
     directory: Path
     listen_host: str
@@ -46,138 +50,114 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
-    """Where Mosquitto is on this machine."""
+class Written:
+    """What became of it.
 
-    program: Path
-    plugin: Path
+    Args:
+        is_new: whether there was nothing before.
+        renewed: whether the certificate was made just now.
+        names: in the certificate, besides loopback's.
+        ends: when the certificate is no longer valid.
+        due: when it, or its authority's, is to be made anew.
+    """
+
+    is_new: bool
+    renewed: bool
+    names: tuple[str, ...]
+    ends: datetime.datetime
+    due: datetime.datetime
 
 
-def find_installed(program: str | None = None) -> Installed:
-    """Find Mosquitto and its plugin.
+def write(wanted: Wanted, plugin: Path, *, renew: bool = False, at: datetime.datetime | None = None) -> Written:
+    """Write what is missing or due, and the configuration itself anew (blocking).
+
+    Args:
+        wanted: where and what.
+        plugin: path of the dynamic-security plugin.
+        renew: make a certificate also where there is a good one.
+        at: the time; None is now.
 
     Raises:
-        SettingsError: one of them is not there; says how to install it.
+        DataDirectoryError: the directory cannot be used, or a file in it cannot be written.
+        DataDamagedError: a file is missing beside others, or is not what it should be.
     """
-    path = os.pathsep.join([os.environ.get("PATH", ""), *_PROGRAM_FOLDERS])
-    found = program or shutil.which("mosquitto", path=path)
-    if found is None:
-        raise SettingsError(
-            "Mosquitto is not installed. Type: apt-get install mosquitto (Debian, Ubuntu), dnf install mosquitto "
-            "(Fedora), brew install mosquitto (macOS)"
-        )
-    plugin = _find_plugin(Path(found))
-    if plugin is None:
-        raise SettingsError(
-            f"{found} is there, and its dynamic-security plugin ({PLUGIN}) is not: install Mosquitto 2.0 or newer"
-        )
-    return Installed(Path(found), plugin)
-
-
-def _find_plugin(program: Path) -> Path | None:
-    beside = program.resolve().parent.parent / "lib"
-    for folder in (beside, *map(Path, _PLUGIN_FOLDERS)):
-        for candidate in (folder / PLUGIN, *sorted(folder.glob(f"*/{PLUGIN}"))):
-            if candidate.exists():
-                return candidate
-    return None
-
-
-def write(wanted: Wanted, plugin: Path) -> None:
-    """Write what is missing, and the configuration itself anew (blocking).
-
-    Raises:
-        DataDirectoryError: a file cannot be written, or is not what it should be.
-    """
-    folder = wanted.directory
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "data").mkdir(mode=0o700, exist_ok=True)
-    _write_certificates(folder, wanted.public_hosts)
-    if not (folder / SECURITY).exists():
-        write_security(folder, new_secret())
-    data_files.write_private_text(folder / CONFIGURATION, configuration(wanted, plugin))
-
-
-def write_security(folder: Path, password: str) -> None:
-    """Write the plugin's file as it starts with, and the administrator's password beside it."""
-    data_files.write_private_text(folder / ADMIN_PASSWORD, password + "\n")
-    data_files.write_private_text(folder / SECURITY, json.dumps(security(password), indent=2) + "\n")
-
-
-def _write_certificates(folder: Path, public_hosts: tuple[str, ...]) -> None:
-    if not (folder / AUTHORITY).exists():
-        made = certificates.make_authority(public_hosts)
-        data_files.write_private_text(folder / "ca.key", made.private_key)
-        data_files.write_text(folder / AUTHORITY, made.certificate)
-    authority = KeyPair((folder / AUTHORITY).read_text(), (folder / "ca.key").read_text())
-    leaf = certificates.make_server_certificate(authority, public_hosts)
-    data_files.write_private_text(folder / "server.key", leaf.private_key)
-    data_files.write_text(folder / "server.crt", leaf.certificate)
-
-
-def configuration(wanted: Wanted, plugin: Path) -> str:
-    """Return the text of `mosquitto.conf`."""
     folder = wanted.directory.absolute()
-    return f"""\
-# Written by `thalovant-server broker init mosquitto`, and again whenever that is typed.
-per_listener_settings false
-listener {wanted.port} {wanted.listen_host}
-cafile {folder / AUTHORITY}
-certfile {folder / "server.crt"}
-keyfile {folder / "server.key"}
-tls_version tlsv1.2
-allow_anonymous false
-
-# Who may what: told by thalovant-server, which logs in as {BROKER_USER}.
-plugin {plugin}
-plugin_opt_config_file {folder / SECURITY}
-# One connection a credential, whatever its client calls itself: nobody can take the place of another one.
-use_username_as_clientid true
-
-# Two small packets in a row would wait 40 ms for each other.
-set_tcp_nodelay true
-max_packet_size {PACKET_BYTES}
-max_inflight_messages 0
-max_queued_messages {QUEUED_MESSAGES}
-memory_limit 0
-
-persistence true
-persistence_location {folder / "data"}/
-user {getpass.getuser()}
-log_dest stderr
-log_type error
-log_type warning
-log_type notice
-log_type information
-connection_messages false
-"""
+    is_new = _open_folder(folder)
+    data_files.check_private(folder / name for name in _PRIVATE)
+    _write_secrets(folder)
+    leaf, names, renewed = _certificate(folder, wanted.public_hosts, renew, at or _now(), is_new=is_new)
+    files = Files(folder / AUTHORITY, leaf.certificate, leaf.key, plugin, folder / SECURITY, folder / DATA)
+    text = mosquitto_texts.configuration(files, wanted.listen_host, wanted.port)
+    data_files.write_private_text(folder / CONFIGURATION, text)  # the last one: it says that all others are there
+    shown, authority = data_files.read_text(leaf.certificate), data_files.read_text(folder / AUTHORITY)
+    due = min(map(certificates.due, (shown, authority)))
+    return Written(is_new, renewed, names, certificates.ends(shown), due)
 
 
-def security(password: str) -> dict[str, Any]:
-    """Return what the plugin starts with: everything denied by default, and one user who may administer it."""
-    salt = secrets.token_bytes(12)
-    stretched = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
-    return {
-        "defaultACLAccess": dict.fromkeys(_KINDS, False),
-        "clients": [
-            {
-                "username": BROKER_USER,
-                "textName": "thalovant-server, who says which clients there are",
-                "password": base64.b64encode(stretched).decode(),
-                "salt": base64.b64encode(salt).decode(),
-                "iterations": ITERATIONS,
-                "roles": [{"rolename": BROKER_USER}],
-            }
-        ],
-        "roles": [{"rolename": BROKER_USER, "acls": _administrative()}],
-    }
+def _open_folder(folder: Path) -> bool:
+    """Make the directory, or see that it is one of ours; return whether nothing is in it yet."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_new = not (folder / CONFIGURATION).exists()
+        _check_ours(folder, is_new=is_new)
+        if folder.stat().st_mode & _OTHERS:
+            folder.chmod(0o700)
+        (folder / DATA).mkdir(mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataDirectoryError(folder, f"{error.filename} is a file. Name a directory of its own") from error
+    except OSError as error:
+        raise DataDirectoryError(folder, f"{error.filename or folder}: {error.strerror}") from error
+    return is_new
 
 
-def _administrative() -> list[dict[str, Any]]:
-    kinds = {
-        "publishClientSend": ("$CONTROL/dynamic-security/#",),
-        "publishClientReceive": ("$CONTROL/dynamic-security/#", "$SYS/#", "#"),
-        "subscribePattern": ("$CONTROL/dynamic-security/#", "$SYS/#", "#"),
-        "unsubscribePattern": ("#", "$SYS/#", "$CONTROL/dynamic-security/#"),
-    }
-    return [{"acltype": kind, "topic": topic, "allow": True} for kind, topics in kinds.items() for topic in topics]
+def _check_ours(folder: Path, *, is_new: bool) -> None:
+    """Mosquitto's own directory, or somebody's home, is not to be changed by mistake."""
+    text = "" if is_new else (folder / CONFIGURATION).read_text("utf-8", "replace")
+    ours = {AUTHORITY, AUTHORITY_KEY, SERVER_CERTIFICATE, SERVER_KEY, ADMIN_PASSWORD, SECURITY, DATA}
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
+    if (is_new and foreign) or (text and not text.startswith(mosquitto_texts.MARK)):
+        raise DataDirectoryError(
+            folder,
+            f"it holds something else already ({foreign[0]}), which is left as it is. Name a directory of its own",
+        )
+
+
+def _write_secrets(folder: Path) -> None:
+    """The plugin's file holds a hash of the administrator's password alone: the two belong together."""
+    password, security = folder / ADMIN_PASSWORD, folder / SECURITY
+    if not password.exists() and security.exists():
+        raise DataDamagedError(
+            password, f"it is missing, while {SECURITY} is there, which holds a hash of what was in it"
+        )
+    if not password.exists():
+        data_files.write_private_text(password, new_secret() + "\n")
+    secret = data_files.read_text(password).strip()
+    if not secret:
+        raise DataDamagedError(password, "it is empty")
+    if not security.exists():  # also where somebody wiped what the broker knew: it keeps its administrator
+        data_files.write_private_text(security, mosquitto_texts.security(secret))
+
+
+def _certificate(
+    folder: Path, hosts: Sequence[str], renew: bool, at: datetime.datetime, *, is_new: bool
+) -> tuple[Leaf, tuple[str, ...], bool]:
+    """A listener of Mosquitto shows one certificate: the one for the name that clients are given.
+
+    Where the authority came to vouch for more names, the earliest certificate that has that name is trusted by all.
+    """
+    files = CertificateFiles(folder, is_new=is_new)
+    authority = files.authority(tuple(hosts), at)
+    before = {path: path.read_bytes() for path in folder.glob("tls*.crt")}
+    if renew:
+        for path in before:
+            data_files.remove(path)
+    leaves = files.leaves(authority, tuple(hosts), at)
+    given = hosts[0] if hosts else "localhost"
+    number = next(index for index, leaf in enumerate(leaves) if given in leaf.hosts)
+    names = generations(authority.all_certificates, hosts)[number].names
+    leaf = leaves[number]
+    return leaf, names, before.get(leaf.certificate) != leaf.certificate.read_bytes()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -56,8 +56,8 @@ class MosquittoProcess:
         self.write()
 
     def write(self) -> None:
-        """Write its configuration; certificates are new each time, the authority and the secrets stay."""
-        mosquitto_files.write(Wanted(self.folder, "127.0.0.1", self.port), self._installed.plugin)
+        """Write its configuration; the certificate is new each time, the authority and the secrets stay."""
+        mosquitto_files.write(Wanted(self.folder, "127.0.0.1", self.port), self._installed.plugin, renew=True)
         with (self.folder / mosquitto_files.CONFIGURATION).open("a") as file:
             file.write(self._adjust + "\n")
 
@@ -152,9 +152,7 @@ class MosquittoProcess:
         """Forget all that it knew, as if it were installed anew; its certificates and its administrator stay."""
         shutil.rmtree(self.folder / "data")
         (self.folder / mosquitto_files.SECURITY).unlink()
-        password = self.password_file.read_text().strip()
         self.write()
-        mosquitto_files.write_security(self.folder, password)
 
     def __enter__(self) -> Self:
         return self.start()
