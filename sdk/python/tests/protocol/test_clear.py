@@ -111,6 +111,63 @@ def test_an_offer_has_lists_and_no_message() -> None:
             clear.offered({"noise": noise})
 
 
+def test_a_refusal_is_written_with_the_full_envelope() -> None:
+    assert clear.refusal_frame("paused", "this client is paused").decode() == (
+        '{"msg_type": "shake", "payload": {"thalovant": {"refused": {"code": "paused", '
+        '"reason": "this client is paused"}}}, ' + ENVELOPE
+    )
+
+
+def test_a_refusal_is_neither_an_offer_nor_a_noise_message() -> None:
+    """Clients that know nothing of it, take it for a handshake that failed."""
+    payload = clear.parse_clear(clear.refusal_frame("busy", "the server is busy")).payload
+    assert not clear.is_offer(payload)
+    for read in (clear.offered, clear.noise_envelope):
+        with pytest.raises(MessageError):
+            read(payload)
+
+
+@given(st.from_regex(r"[a-z0-9_]{1,40}", fullmatch=True), st.text(max_size=300))
+def test_a_refusal_comes_back_as_one_printable_line(code: str, reason: str) -> None:
+    refusal = clear.refusal_of(clear.parse_clear(clear.refusal_frame(code, reason)).payload)
+    assert refusal is not None and refusal.code == code
+    assert len(refusal.reason) <= 200
+    assert refusal.reason.isprintable() and refusal.reason == refusal.reason.strip()
+    if reason.isprintable() and len(reason) <= 200:
+        assert refusal.reason == " ".join(reason.split())
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        *(None, [], {}, "paused", {"code": "paused"}, {"reason": "x"}, {"code": 1, "reason": "x"}),
+        *({"code": code, "reason": "x"} for code in ("", "Paused", "a b", "x" * 41, "paused\n")),
+        *({"code": "paused", "reason": reason} for reason in (None, 1, ["x"])),
+    ],
+    ids=repr,
+)
+def test_a_malformed_refusal(refused: object) -> None:
+    with pytest.raises(MessageError):
+        clear.refusal_of({"thalovant": {"refused": refused}})
+
+
+@pytest.mark.parametrize("payload", [{}, {"thalovant": None}, {"thalovant": []}, {"thalovant": {"server": "1"}}])
+def test_no_refusal(payload: dict[str, object]) -> None:
+    assert clear.refusal_of(payload) is None
+
+
+@given(st.dictionaries(st.sampled_from(["thalovant", "refused"]), st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: st.dictionaries(st.sampled_from(["refused", "code", "reason"]), inner) | st.lists(inner, max_size=2),
+)))  # fmt: skip
+def test_garbage_in_a_refusal_raises_only_the_declared_error(payload: dict[str, object]) -> None:
+    try:
+        refusal = clear.refusal_of(payload)
+    except MessageError:
+        return
+    assert refusal is None or refusal.code
+
+
 @given(st.binary(max_size=80) | st.text(max_size=80))
 def test_garbage_raises_only_the_declared_errors(data: bytes | str) -> None:
     clear.clear_kind(data)

@@ -24,6 +24,8 @@ MESSAGE_2_PAYLOAD: Final = b'{"encoding": "JSON-HEX"}'
 
 _SHAKE_NAMES: Final = ("shake", "handshake")
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_CODE: Final = re.compile(r"[a-z0-9_]{1,40}")
+_REASON: Final = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,17 @@ class NoiseEnvelope:
     message: bytes
     pattern: str | None
     suite: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRefusal:
+    """A hub's last word where its carrier has no close code: a stable `code`, and a `reason` on one printable line.
+
+    The codes are those of the hub's refusals (docs/wire.md); a newer hub may have others.
+    """
+
+    code: str
+    reason: str
 
 
 def parse_clear(data: bytes | str) -> ClearFrame:
@@ -84,6 +97,15 @@ def hub_shake(message: bytes) -> bytes:
     return HiveMessage("shake", {"noise": {"msg": message.hex()}}).to_json().encode()
 
 
+def refusal_frame(code: str, reason: str) -> bytes:
+    """The hub's last word to a client behind an outside broker, which nothing else would tell that it is refused.
+
+    It is a shake that is neither offer nor Noise message, so that clients that do not know it fail at once, too.
+    Raises `MessageError`.
+    """
+    return HiveMessage("shake", {"thalovant": {"refused": {"code": code, "reason": reason}}}).to_json().encode()
+
+
 def client_shake(message: bytes, *, pattern: str | None = None, suite: str | None = None) -> bytes:
     """A Noise message of the client, with only the four keys that clients send (contract 5)."""
     noise = {} if pattern is None or suite is None else {"pattern": pattern, "suite": suite}
@@ -107,6 +129,22 @@ def noise_envelope(payload: Mapping[str, Any]) -> NoiseEnvelope:
     if not isinstance(pattern, str | None) or not isinstance(suite, str | None):
         raise MessageError("The handshake frame names its pattern and suite as text.")
     return NoiseEnvelope(bytes.fromhex(text), pattern, suite)
+
+
+def refusal_of(payload: Mapping[str, Any]) -> ClearRefusal | None:
+    """The refusal in the payload of a shake; None when there is none. Raises `MessageError` for a malformed one.
+
+    What could disturb a terminal is taken out of the reason, which is cut at 200 characters.
+    """
+    mark = payload.get("thalovant")
+    if not isinstance(mark, dict) or "refused" not in mark:
+        return None
+    refused = mark["refused"] if isinstance(mark["refused"], dict) else {}
+    code, reason = refused.get("code"), refused.get("reason")
+    if not isinstance(code, str) or not isinstance(reason, str) or not _CODE.fullmatch(code):
+        raise MessageError("The hub refuses, and does not say why in a way that can be read.")
+    printable = "".join(char if char.isprintable() else " " for char in reason)
+    return ClearRefusal(code, " ".join(printable.split())[:_REASON].rstrip())
 
 
 def is_offer(payload: Mapping[str, Any]) -> bool:
