@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from conftest import Certificates, Ran, ScriptedServer, Seen, Typed
 
 TOKEN = "tvpat_not-to-be-printed"  # the fixture `typed` looks for it
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)  # whenever these tests run
 HUBS = [
     {
         "id": f"hub-{number}",
@@ -64,7 +64,7 @@ USED = {"at": time(minutes=5), "carrier": "mqtt", "address": "10.0.0.7"}
 LAMP = client(
     1,
     "lamp",
-    credentials=[credential(1, "grace", expires_at=time(hours=-23, minutes=-30), last_used=USED), credential(2)],
+    credentials=[credential(1, "grace", expires_at=time(hours=-23), last_used=USED), credential(2)],
 )
 PRESENCE = [
     {
@@ -151,6 +151,12 @@ AUDIT = [
         "target": {"kind": "client", "id": "client-1", "name": "lamp"},
     },
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time does not pass between what the server says and what is made of it."""
+    monkeypatch.setattr("thalovant.cli.times.now", lambda: NOW)
 
 
 @pytest.fixture

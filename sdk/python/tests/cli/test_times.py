@@ -10,7 +10,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant.cli.times import ago, local_time, seconds_left, seconds_of, span
+from thalovant.cli.times import ago, clock, local_time, now, seconds_left, seconds_of, span
 
 PARTS = st.lists(st.tuples(st.integers(0, 10**9 - 1), st.sampled_from("smhd")), min_size=1, max_size=4)
 SIZES = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -48,12 +48,17 @@ def test_a_span_has_one_unit_and_says_enough(seconds: float, said: str) -> None:
     assert span(seconds) == said
 
 
-def test_times_of_the_server() -> None:
-    now = datetime.now(UTC)
-    assert ago((now - timedelta(minutes=3, seconds=1)).isoformat().replace("+00:00", "Z")) == "3 min ago"
-    left = seconds_left((now + timedelta(hours=2)).isoformat())
-    assert left is not None and 7_100 < left <= 7_200
+def test_times_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    monkeypatch.setattr("thalovant.cli.times.now", lambda: now)
+    assert ago((now - timedelta(minutes=3, seconds=59)).isoformat().replace("+00:00", "Z")) == "3 min ago"
+    assert seconds_left((now + timedelta(hours=2)).isoformat()) == 7_200
     assert local_time(now.isoformat()) == f"{now.astimezone():%Y-%m-%d %H:%M:%S}"
+    assert clock() == f"{now.astimezone():%H:%M:%S}"
+
+
+def test_the_time_is_now() -> None:
+    assert abs(datetime.now(UTC) - now()) < timedelta(seconds=60)
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 7])

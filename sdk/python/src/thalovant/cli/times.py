@@ -8,11 +8,16 @@ from datetime import UTC, datetime
 
 import typer
 
-__all__ = ["ago", "clock", "local_time", "moment", "seconds_left", "seconds_of", "span", "zoned_time"]
+__all__ = ["ago", "clock", "local_time", "moment", "now", "seconds_left", "seconds_of", "span", "zoned_time"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _NAMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _TYPED = re.compile(r"(?:[0-9]{1,9}[smhd])+|0")
+
+
+def now() -> datetime:
+    """Return the time. All of this module asks here, so that a test can hold it still."""
+    return datetime.now(UTC)
 
 
 def seconds_of(text: str, option: str) -> int:
@@ -39,13 +44,13 @@ def span(seconds: float) -> str:
 def ago(time: object) -> str:
     """Return how long ago an ISO 8601 time was; nothing for what is no time."""
     then = _parsed(time)
-    return "" if then is None else f"{span((datetime.now(UTC) - then).total_seconds())} ago"
+    return "" if then is None else f"{span((now() - then).total_seconds())} ago"
 
 
 def seconds_left(time: object) -> float | None:
     """Return how many seconds there are until an ISO 8601 time; None for what is no time."""
     then = _parsed(time)
-    return None if then is None else (then - datetime.now(UTC)).total_seconds()
+    return None if then is None else (then - now()).total_seconds()
 
 
 def local_time(time: object) -> str:
@@ -62,7 +67,7 @@ def zoned_time(time: object) -> str:
 
 def clock() -> str:
     """Return the time of day here."""
-    return f"{datetime.now().astimezone():%H:%M:%S}"
+    return f"{now().astimezone():%H:%M:%S}"
 
 
 def _parsed(time: object) -> datetime | None:
