@@ -25,20 +25,13 @@ from thalovant import (
 )
 from thalovant.presence import ClientPresence
 from thalovant.protocol import noise
-from thalovant.transports import mqtt
-from thalovant_server.hub.limits import Limits
 from thalovant_server.testing import ServerProcess
 from thalovant_server.testing.directory import cheap_stretch
+from thalovant_server.testing.held_time import HeldLoop
 from thalovant_server.testing.in_process import InProcessServer
 
 CARRIERS = ("mqtt", "wss", "https")
 TRUE_STRETCH = noise.stretch
-# A client that answers is heard of several times within these, on a busy machine too.
-IMPATIENT = Limits(
-    ping_seconds=1.0, pong_seconds=1.0, http_wait_seconds=1.0, late_seconds=0.5, http_idle_seconds=3.0,
-    presence_look_seconds=0.05,
-)  # fmt: skip
-
 # A client in a process of its own, which says when it is connected.
 PROGRAM = """
 import sys
@@ -71,9 +64,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessServer
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessServer]:
-    """A server that misses a sign of life soon."""
-    with InProcessServer(tmp_path_factory.mktemp("impatient"), limits=IMPATIENT) as running:
+def time() -> HeldLoop:
+    """The time of the server below, which a test may move."""
+    return HeldLoop()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, time: HeldLoop) -> Iterator[InProcessServer]:
+    """A server that waits as long as any for a sign of life, in no time."""
+    with InProcessServer(tmp_path_factory.mktemp("watched"), loop=lambda: time) as running:
         yield running
 
 
@@ -95,14 +94,14 @@ class News:
             self._told.setdefault(one.client_id, []).append(one)
             self._news.set()
 
-    async def until(self, client_id: str | None, state: str) -> list[ClientPresence]:
-        """What is told of a client from the last call to this state."""
+    async def until(self, client_id: str | None, *states: str) -> list[ClientPresence]:
+        """What is told of a client from the last call to one of these states."""
         told = self._told.setdefault(client_id or "", [])
         async with asyncio.timeout(20):
-            while not any(one.state == state for one in told):
+            while not any(one.state in states for one in told):
                 self._news.clear()
                 await self._news.wait()
-        end = next(at for at, one in enumerate(told) if one.state == state) + 1
+        end = next(at for at, one in enumerate(told) if one.state in states) + 1
         taken, told[:end] = told[:end], []
         return taken
 
@@ -144,59 +143,57 @@ def test_a_client_is_online_while_it_is_connected(carrier: str, server: InProces
         assert [(one.state, one.why) for one in listed] == [("offline", "disconnected")]
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
 def test_a_client_that_is_killed_is_offline_and_why(
-    server: InProcessServer, impatient: InProcessServer, tmp_path: Path
+    carrier: str, watched: InProcessServer, time: HeldLoop, tmp_path: Path
 ) -> None:
     """Over HTTPS nothing tells that a client has died but its silence."""
+    with sign_in(watched) as api:
+        made = api.create_client_identity("demo", name=f"killed-{carrier}")
+        made.identity.save(tmp_path / "identity.json")
 
-    async def main() -> None:
-        cases = (("mqtt", server, "connection_lost"), ("wss", server, "connection_lost"))
-        await asyncio.gather(*(killed(*case) for case in (*cases, ("https", impatient, "no_sign_of_life"))))
-
-    async def killed(carrier: str, at: InProcessServer, why: str) -> None:
-        with await asyncio.to_thread(sign_in, at) as api:
-            made = await asyncio.to_thread(api.create_client_identity, "demo", name=f"killed-{carrier}")
-            made.identity.save(tmp_path / f"{carrier}.json")
-            async with watching(at, api.access_token) as news:
+        async def main() -> None:
+            async with watching(watched, api.access_token) as news:
                 program = await asyncio.create_subprocess_exec(
-                    sys.executable, "-c", PROGRAM, str(tmp_path / f"{carrier}.json"), carrier,
+                    sys.executable, "-c", PROGRAM, str(tmp_path / "identity.json"), carrier,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 )  # fmt: skip
                 assert program.stdout is not None
                 assert await program.stdout.readline() == b"here\n"
                 assert (await news.until(made.client_id, "online"))[-1].carrier == carrier
                 program.kill()
-                offline = await news.until(made.client_id, "offline")
-                assert offline[-1].why == why
-                assert [one.state for one in offline[-2:-1]] == (["stale"] if carrier == "https" else [])
                 await program.wait()
+                if carrier == "https":
+                    (stale,) = await time.pass_until(news.until(made.client_id, "stale", "offline"))
+                    assert stale.state == "stale"
+                    (offline,) = await time.pass_until(news.until(made.client_id, "offline"))
+                else:
+                    (offline,) = await news.until(made.client_id, "offline")
+                assert offline.why == ("no_sign_of_life" if carrier == "https" else "connection_lost")
 
-    asyncio.run(main())
+        asyncio.run(main())
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
 def test_a_client_behind_a_dead_link_is_stale_and_then_offline(
-    impatient: InProcessServer, proxied: Callable[[ThalovantIdentity], Any], monkeypatch: pytest.MonkeyPatch
+    carrier: str, watched: InProcessServer, time: HeldLoop, proxied: Callable[[ThalovantIdentity], Any]
 ) -> None:
-    monkeypatch.setattr(mqtt, "KEEPALIVE", 2)
-    with sign_in(impatient) as api:
-        made = {carrier: api.create_client_identity("demo", name=f"frozen-{carrier}") for carrier in CARRIERS}
-
-        async def frozen(carrier: str, news: News) -> None:
-            way = proxied(made[carrier].identity)
-            client = AsyncThalovantClient(way.identity, protocol=carrier, auto_reconnect=False)
-            await client.connect()
-            await news.until(made[carrier].client_id, "online")
-            way.proxies[carrier].freeze()
-            told = await news.until(made[carrier].client_id, "offline")
-            assert [one.state for one in told[-2:]] == ["stale", "offline"]
-            assert (told[-2].sessions, told[-2].carrier) == (1, carrier)
-            assert (told[-1].sessions, told[-1].why) == (0, "no_sign_of_life")
-            way.proxies[carrier].cut()
-            await client.close()
+    with sign_in(watched) as api:
+        made = api.create_client_identity("demo", name=f"frozen-{carrier}")
 
         async def main() -> None:
-            async with watching(impatient, api.access_token) as news:
-                await asyncio.gather(*(frozen(carrier, news) for carrier in CARRIERS))
+            async with watching(watched, api.access_token) as news:
+                way = proxied(made.identity)
+                client = AsyncThalovantClient(way.identity, protocol=carrier, auto_reconnect=False)
+                await client.connect()
+                await news.until(made.client_id, "online")
+                way.proxies[carrier].freeze()
+                (stale,) = await time.pass_until(news.until(made.client_id, "stale", "offline"))
+                assert (stale.state, stale.sessions, stale.carrier) == ("stale", 1, carrier)
+                (offline,) = await time.pass_until(news.until(made.client_id, "offline"))
+                assert (offline.sessions, offline.why) == (0, "no_sign_of_life")
+                way.proxies[carrier].cut()
+                await client.close()
 
         asyncio.run(main())
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The presence of every client on the event loop: stamps what happens with the time, looks for signs of life, and
-tells whoever watches, once a turn of the loop.
+tells whoever watches, once a turn of the loop: a state that was over before anybody could be told (silent and then
+gone, both found at once after a pause of this machine) is not told.
 
 It will not decide what a state is (`presence`), nor keep anything on a disk.
 """

@@ -45,13 +45,22 @@ class InProcessServer:
         data: its data directory.
         clock: of everything that it stores or lets expire.
         limits: of its data plane.
+        loop: makes the event loop that it runs on.
     """
 
-    def __init__(self, data: Path, *, clock: Callable[[], int] | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        clock: Callable[[], int] | None = None,
+        limits: Limits | None = None,
+        loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    ) -> None:
         self.data = data
         self.ready: dict[str, str] = {}
         self.clock = clock or MovedClock()
         self._limits = limits or Limits()
+        self._loop = loop
         self._ports = (0, 0)
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], object] = lambda: None
@@ -64,7 +73,7 @@ class InProcessServer:
     def start(self) -> Self:
         """Start it and wait until everything accepts."""
         started: Future[dict[str, Any]] = Future()
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve(started)), name="in-process-server")
+        self._thread = threading.Thread(target=self._run, args=(started,), name="in-process-server")
         self._thread.start()
         self.ready = started.result(START_SECONDS)
         ports = (self.ready[name].rpartition(":")[2].partition("/")[0] for name in ("api_url", "mqtt_endpoint"))
@@ -84,6 +93,10 @@ class InProcessServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _run(self, started: Future[dict[str, Any]]) -> None:
+        with asyncio.Runner(loop_factory=self._loop) as runner:
+            runner.run(self._serve(started))
 
     async def _serve(self, started: Future[dict[str, Any]]) -> None:
         loop, shutdown = asyncio.get_running_loop(), Shutdown(drain_seconds=1.0)
