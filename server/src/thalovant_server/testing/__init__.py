@@ -42,6 +42,7 @@ class ServerProcess:
         cwd: where it runs.
         strict: run Python in development mode, and judge the log: see :meth:`complaints`.
         inside: what the command is prefixed with, such as `testing.network.Host.inside`.
+        module: is run; another than ours may change something before it calls ours.
 
     Raises:
         RuntimeError: the server ended before it was ready; carries what it said. With ``strict`` also when a block
@@ -58,8 +59,10 @@ class ServerProcess:
         cwd: Path | None = None,
         strict: bool = False,
         inside: Sequence[str] = (),
+        module: str = "thalovant_server",
     ) -> None:
         self.data = data
+        self._module = module
         self._python_options = ("-X", "dev") if strict else ()
         self.ready: dict[str, Any] = {}
         self.output: list[str] = []
@@ -149,7 +152,7 @@ class ServerProcess:
         return [line for line in self.output if COMPLAINT.search(line) and not NO_COMPLAINT.search(line)]
 
     def _arguments(self, agents: Sequence[str], options: Sequence[str]) -> list[str]:
-        command = [sys.executable, *self._python_options, "-m", "thalovant_server", "up", "--data", str(self.data)]
+        command = [sys.executable, *self._python_options, "-m", self._module, "up", "--data", str(self.data)]
         command += ["--ready-file", str(self.ready_file)]
         for agent in agents:
             command += ["--agent", agent]
