@@ -47,7 +47,7 @@ class MosquittoProcess:
     def __init__(self, folder: Path, *, adjust: str = "") -> None:
         self.folder = folder
         self.output: list[str] = []
-        self.port = _free_port()
+        self.port = free_port()
         self._adjust = adjust
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -190,8 +190,8 @@ class MosquittoProcess:
             self._news.notify_all()
 
 
-def _free_port() -> int:
-    """A port that is free just now: Mosquitto cannot be asked for one and tell which it took."""
+def free_port() -> int:
+    """Return a port that is free just now: Mosquitto cannot be asked for one and tell which it took."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
