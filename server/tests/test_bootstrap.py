@@ -15,6 +15,7 @@ import uvloop
 
 from thalovant_server.bootstrap import FirstStart, ensure_first_start
 from thalovant_server.control.passwords import PasswordHasher
+from thalovant_server.directory import MqttVia
 from thalovant_server.directory_loading import open_directory
 from thalovant_server.errors import DataDamagedError, WrongServerKeyError
 from thalovant_server.store.database import Database
@@ -42,6 +43,22 @@ async def start(folder: Path, key: bytes = KEY) -> tuple[FirstStart, list[str]]:
         return first, asked
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize("via", ["embedded", "link"])
+def test_the_first_hub_meets_its_clients_where_the_server_has_them(tmp_path: Path, via: MqttVia) -> None:
+    async def scenario() -> list[tuple[str, str]]:
+        database = await Database.open(tmp_path / "thalovant.db", Sealer(KEY), create=True)
+        for wanted in (via, "embedded"):  # the second start changes nothing
+            await ensure_first_start(
+                database, admin_password=lambda: "a password", hasher=PasswordHasher(CHEAP), mqtt_via=wanted
+            )
+        directory = await open_directory(database, node_id="node", stretch=cheap_stretch)
+        await directory.stop()
+        await database.close()
+        return [(hub.slug, hub.mqtt_via) for hub in directory.hubs()]
+
+    assert uvloop.run(scenario()) == [("demo", via)]
 
 
 def test_a_second_start_finds_what_the_first_made(tmp_path: Path) -> None:

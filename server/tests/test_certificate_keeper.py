@@ -17,9 +17,10 @@ import uvloop
 from structlog.testing import capture_logs
 
 from thalovant_server import certificates
-from thalovant_server.certificate_files import CertificateFiles
+from thalovant_server.certificate_files import BUNDLE, CertificateFiles
 from thalovant_server.certificate_keeper import AGAIN, WARN_BEFORE_END, CertificateKeeper
 from thalovant_server.certificate_source import BroughtFiles, CertificateSource, Served
+from thalovant_server.errors import CertificateError
 from thalovant_server.gateways.listener import Listener, bind
 from thalovant_server.server_tls import ServerTls
 from thalovant_server.testing.certificates import DAY, Issued, issue
@@ -331,3 +332,30 @@ def test_its_end_is_told_once_a_day(in_world: Run, operator: BroughtFiles, logge
         assert warnings == [0, 1, 1, 2]
 
     in_world(scenario, HOST, brought=operator)
+
+
+def test_the_brokers_authority_is_handed_out_beside_ours_and_read_again_when_it_changes(tmp_path: Path) -> None:
+    ours, path = CertificateFiles(tmp_path), tmp_path / "broker-ca.pem"
+    now = datetime.datetime.now(datetime.UTC)
+    first, second = (issue("broker authority", is_authority=True).pem for _ in range(2))
+    path.write_text(first)
+    source = CertificateSource(ours, (), None, path)
+    before, stamp = source.load(now), source.stamp()
+    bundle = (tmp_path / BUNDLE).read_text()
+    assert before.broker_authority == first
+    assert bundle.endswith(before.authority.pair.certificate + first)
+    assert before.broker_authority not in before.handed_out
+    path.write_text(second)
+    after = source.load(now)
+    assert after.broker_authority == second and after.digest != before.digest and source.stamp() != stamp
+    assert CertificateSource(ours).load(now).broker_authority == ""
+
+
+@pytest.mark.parametrize("content", [None, "no certificate", "key"])
+def test_what_is_no_authority_of_a_broker_is_refused_with_its_option(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "broker-ca.pem"
+    if content is not None:
+        path.write_text(content if content != "key" else issue("broker").key_pem)
+    with pytest.raises(CertificateError, match=r"broker-ca\.pem") as caught:
+        CertificateSource(CertificateFiles(tmp_path), (), None, path).load(datetime.datetime.now(datetime.UTC))
+    assert "--certificate-authority" not in str(caught.value)

@@ -131,7 +131,9 @@ class Server:
         catalog = self._open_catalog()
         data = self._open_data()
         self._ready_file.withdraw()  # not before the directory is ours: it may be a running server's
-        source = CertificateSource(data.certificates, self._settings.public_host, _brought(self._settings))
+        source = CertificateSource(
+            data.certificates, self._settings.public_host, _brought(self._settings), self._settings.broker_ca
+        )
         stamp = await asyncio.to_thread(source.stamp)
         served = await asyncio.to_thread(source.load, utc_now())
         say_notes(served)
@@ -139,12 +141,17 @@ class Server:
         database, identity = await self._open_database(data, hasher)
         directory = await open_directory(database, node_id=identity.node_id, stretch=self._stretch, clock=self._clock)
         _warn_of_absent_agents(directory, catalog)
+        _warn_of_absent_broker(directory, self._settings)
         usage = DailyUsage(self._clock)
         await self._keep_written("usage keeper", UsageKeeper(usage, database))
         limits = self._limits
         presence = PresenceWatch(directory, LoopClock(), self._clock, look_seconds=limits.presence_look_seconds)
         await self._keep_written("presence keeper", PresenceKeeper(presence, database))
-        endpoints = Endpoints(self._settings.advertised_host, 0, 0, served.handed_out)
+        endpoints = Endpoints(
+            self._settings.advertised_host, 0, 0, served.handed_out,
+            broker_url=self._settings.broker_public_url or self._settings.broker_url or "",
+            broker_root=self._settings.broker_root, broker_ca=served.broker_authority,
+        )  # fmt: skip
         services = Services(
             database,
             directory,
@@ -178,7 +185,9 @@ class Server:
 
         def use(served: Served) -> None:
             tls.replace(served.table)
-            services.endpoints = replace(services.endpoints, ca_pem=served.handed_out)
+            services.endpoints = replace(
+                services.endpoints, ca_pem=served.handed_out, broker_ca=served.broker_authority
+            )
             self._ready_file.publish(_ready(self._settings, data, directory, services.endpoints))
 
         self._keeper = CertificateKeeper(source, served, stamp, use)
@@ -231,7 +240,12 @@ class Server:
         sealer = Sealer(seal_key, data.file(data_directory.SEAL_KEY))
         database = await Database.open(data.file(data_directory.DATABASE), sealer, create=data.is_new)
         self._shutdown.at_end("database", lambda _: database.close())
-        first = await ensure_first_start(database, admin_password=lambda: password, hasher=hasher)
+        first = await ensure_first_start(
+            database,
+            admin_password=lambda: password,
+            hasher=hasher,
+            mqtt_via="link" if self._settings.has_broker else "embedded",
+        )
         return database, first.server
 
     async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ServerTls) -> None:
@@ -292,6 +306,17 @@ def _warn_of_absent_agents(directory: Directory, catalog: Catalog) -> None:
                 f"start with --agent {hub.agent}=python:MODULE:FUNCTION, or: thalovant hubs set {hub.slug} --no-agent"
             )
             log.warning("hub_names_an_absent_agent", hub=hub.slug, agent=hub.agent, mend=mend)
+
+
+def _warn_of_absent_broker(directory: Directory, settings: Settings) -> None:
+    """A hub may want its MQTT at a broker that this start does not name: its clients find nobody there."""
+    for hub in directory.hubs():
+        if hub.serves_mqtt("link") and not settings.has_broker:
+            mend = (
+                "start with --broker mosquitto or --broker-url mqtts://HOST:PORT as before, or: "
+                f"thalovant hubs set {hub.slug} --mqtt embedded"
+            )
+            log.warning("hub_without_its_broker", hub=hub.slug, mend=mend)
 
 
 def _ready(settings: Settings, data: DataDirectory, directory: Directory, endpoints: Endpoints) -> dict[str, str]:

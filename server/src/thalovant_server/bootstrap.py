@@ -17,6 +17,7 @@ from thalovant_server import audit_export, hub_spec
 from thalovant_server.control import auditing
 from thalovant_server.control.hubs import audited
 from thalovant_server.control.passwords import PasswordHasher
+from thalovant_server.directory import MqttVia
 from thalovant_server.identifiers import new_id
 from thalovant_server.store import accounts, hubs, server_row
 from thalovant_server.store.accounts import ADMIN, AccountRecord
@@ -38,7 +39,11 @@ class FirstStart:
 
 
 async def ensure_first_start(
-    database: Database, *, admin_password: Callable[[], str], hasher: PasswordHasher
+    database: Database,
+    *,
+    admin_password: Callable[[], str],
+    hasher: PasswordHasher,
+    mqtt_via: MqttVia = "embedded",
 ) -> FirstStart:
     """Return the server's identity; at the first start make it, the admin account and the hub `demo` first.
 
@@ -47,6 +52,7 @@ async def ensure_first_start(
         admin_password: returns the admin's password, already on the disk where its owner finds it; called at the
             first start only.
         hasher: for the admin's password.
+        mqtt_via: where the MQTT of the hub `demo` is.
 
     Raises:
         WrongServerKeyError: the server key is not the one this database was sealed with.
@@ -61,17 +67,19 @@ async def ensure_first_start(
         return FirstStart(found, is_new=False)
     phc = await asyncio.to_thread(hasher.derive, admin_password())
     identity = ServerIdentity(secrets.token_urlsafe(NODE_ID_BYTES), generate_private_key())
-    await database.write(partial(_make, database=database, identity=identity, phc=phc))
+    await database.write(partial(_make, database=database, identity=identity, phc=phc, via=mqtt_via))
     return FirstStart(identity, is_new=True)
 
 
-async def _make(transaction: Transaction, *, database: Database, identity: ServerIdentity, phc: str) -> None:
+async def _make(
+    transaction: Transaction, *, database: Database, identity: ServerIdentity, phc: str, via: MqttVia
+) -> None:
     connection, time = transaction.connection, now()
     admin = AccountRecord(new_id("user"), ADMIN_EMAIL, phc, "Administrator", ADMIN, True, time)
     await server_row.add(connection, database.sealer, identity, time)
     await _make_audit_key(transaction, database=database)
     await accounts.add(connection, admin)
-    hub = await hubs.add(connection, _demo_hub(admin.id, time))
+    hub = await hubs.add(connection, _demo_hub(admin.id, time, via))
     made = auditing.account_target(admin), {"email": admin.email, "role": admin.role}
     await auditing.record_own(connection, "account.created", made[0], at=time, after=made[1])
     await auditing.record_own(connection, "hub.created", auditing.hub_target(hub), at=time, after=audited(hub))
@@ -81,7 +89,7 @@ async def _make_audit_key(transaction: Transaction, *, database: Database) -> No
     await server_row.set_audit_key(transaction.connection, database.sealer, audit_export.new_key())
 
 
-def _demo_hub(owner_id: str, time: int) -> dict[str, object]:
+def _demo_hub(owner_id: str, time: int, via: MqttVia) -> dict[str, object]:
     everything_on = {name: {"enabled": True} for name in ("wss", "http", "mqtt")}
     spec = {"version": "1", "catalog": {"title": "Demo"}, "protocols": everything_on}
     return {
@@ -93,7 +101,7 @@ def _demo_hub(owner_id: str, time: int) -> dict[str, object]:
         "active": True,
         "visibility": hubs.PUBLIC,
         "capacity_profile": "standard",
-        "spec": hub_spec.checked_spec(spec, lambda: ()),
+        "spec": hub_spec.checked_spec(spec, lambda: (), via=via),
         "revision": 1,
         "created_at": time,
         "updated_at": time,

@@ -77,7 +77,7 @@ def read_brought(
     _check_order(certificate, chain)
     _check_purpose(certificate, chain[0])
     leaf = Leaf(_named_hosts(certificate, chain[0], public_hosts), certificate, key)
-    authorities = _text(_read_authorities(authority)) if authority else ""
+    authorities = read_authorities(authority, "--certificate-authority") if authority else ""
     refused = _rehearse(leaf, public_hosts[0], authorities)
     if authority and refused:
         raise CertificateError(
@@ -221,13 +221,18 @@ def _rehearse(leaf: Leaf, host: str, authorities: str) -> str:
     return refusal(context, host, authorities or None)
 
 
-def _read_authorities(path: Path) -> list[x509.Certificate]:
+def read_authorities(path: Path, option: str) -> str:
+    """Return the certificates of a file that ``option`` named, to hand out to clients (blocks).
+
+    Raises:
+        CertificateError: there is none in it, or a private key.
+    """
     if b"PRIVATE KEY" in _bytes(path):
         raise CertificateError(path, "holds a private key, and is handed to every client: leave certificates only")
     found = _certificates_in(path)
     if not found:
-        raise CertificateError(path, _what_it_is(path, _bytes(path), "certificate", "--certificate-authority"))
-    return found
+        raise CertificateError(path, _what_it_is(path, _bytes(path), "certificate", option))
+    return _text(found)
 
 
 def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

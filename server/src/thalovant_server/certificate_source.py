@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalovant_server import certificates
-from thalovant_server.brought_certificate import Brought, read_brought
+from thalovant_server.brought_certificate import Brought, read_authorities, read_brought
 from thalovant_server.certificate_files import Authority, CertificateFiles
 from thalovant_server.data_files import read_text
 from thalovant_server.errors import DataDirectoryError
@@ -45,6 +45,7 @@ class Served:
         ends: when what the operator brought is no longer valid; None without.
         digest: of all certificates: another one means that clients see others.
         notes: sentences that the operator should read.
+        broker_authority: PEM text of what clients are to trust for the outside broker; "" when they do anyway.
     """
 
     table: Table
@@ -54,6 +55,7 @@ class Served:
     ends: datetime.datetime | None
     digest: str
     notes: tuple[str, ...]
+    broker_authority: str = ""
 
 
 class CertificateSource:
@@ -63,14 +65,20 @@ class CertificateSource:
         files: of the local authority.
         public_hosts: the first is the one that clients are given.
         brought: None without a certificate of the operator's.
+        broker_authority: file of the authority that signed the outside broker's certificate, if clients need it.
     """
 
     def __init__(
-        self, files: CertificateFiles, public_hosts: Sequence[str] = (), brought: BroughtFiles | None = None
+        self,
+        files: CertificateFiles,
+        public_hosts: Sequence[str] = (),
+        brought: BroughtFiles | None = None,
+        broker_authority: Path | None = None,
     ) -> None:
         self._files = files
         self._hosts = tuple(public_hosts)
         self._brought = brought
+        self._broker_authority = broker_authority
 
     def load(self, at: datetime.datetime) -> Served:
         """Return what is to be served at a moment; makes what is missing or due.
@@ -83,7 +91,8 @@ class CertificateSource:
         own_hosts = tuple(host for host in self._hosts if brought is None or host not in brought.leaf.hosts)
         authority = self._files.authority(own_hosts, at)
         own = self._files.leaves(authority, own_hosts, at)
-        self._files.write_bundle(authority.pair.certificate + (brought.authority if brought else ""))
+        others = self._read_broker_authority()
+        self._files.write_bundle(authority.pair.certificate + (brought.authority if brought else "") + others)
         return Served(
             self._table(own, brought),
             authority,
@@ -91,9 +100,15 @@ class CertificateSource:
             min(certificates.due(text) for text in (authority.pair.certificate, *map(_text, own))),
             brought.ends if brought else None,
             _digest(
-                [authority.pair.certificate, *map(_text, own), brought.chain + brought.authority if brought else ""]
+                [
+                    authority.pair.certificate,
+                    *map(_text, own),
+                    brought.chain + brought.authority if brought else "",
+                    others,
+                ]
             ),
             tuple(self._notes(authority, brought, own_hosts)),
+            others,
         )
 
     def stamp(self) -> Stamp:
@@ -102,7 +117,13 @@ class CertificateSource:
         paths = self._files.paths()
         if brought is not None:
             paths += [path for path in (brought.certificate, brought.key, brought.authority) if path]
+        if self._broker_authority is not None:
+            paths.append(self._broker_authority)
         return tuple(map(_stamp, paths))
+
+    def _read_broker_authority(self) -> str:
+        path = self._broker_authority
+        return "" if path is None else read_authorities(path, "--broker-ca")
 
     def _read_brought(self, at: datetime.datetime) -> Brought | None:
         files = self._brought

@@ -19,6 +19,7 @@ class Endpoints:
         ca_pem: the certificate authority to trust for these addresses, PEM text; "" when clients trust it anyway.
         broker_url: how clients reach the outside broker; "" when this server has none.
         broker_root: where in that broker's topics everything of this server lies.
+        broker_ca: the authority to trust for that broker, PEM text; "" when clients trust it anyway.
     """
 
     host: str
@@ -27,6 +28,12 @@ class Endpoints:
     ca_pem: str
     broker_url: str = ""
     broker_root: str = ""
+    broker_ca: str = ""
+
+    @property
+    def default_via(self) -> MqttVia:
+        """Where the MQTT of a new hub is, when its maker does not say."""
+        return "link" if self.broker_url else "embedded"
 
     @property
     def domain(self) -> str:
@@ -46,6 +53,12 @@ class Endpoints:
     def mqtt_for(self, via: MqttVia) -> str:
         """Return where clients find the MQTT of a hub: here, or at the outside broker ("" when there is none)."""
         return self.broker_url if via == "link" else self.mqtt_url
+
+    def authorities_for(self, via: MqttVia) -> str:
+        """Return the authorities that a client of a hub has to trust, PEM text; "" when it trusts them anyway."""
+        others = self.broker_ca if via == "link" and self.broker_ca not in self.ca_pem else ""
+        between = "\n" if others and self.ca_pem and not self.ca_pem.endswith("\n") else ""
+        return self.ca_pem + between + others
 
     @property
     def mqtt_websocket_url(self) -> str:

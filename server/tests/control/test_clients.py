@@ -6,13 +6,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
+from sqlalchemy import select
 
 from thalovant_server.directory import Change
 from thalovant_server.directory_loading import open_directory
-from thalovant_server.testing.control import ENDPOINTS, World
+from thalovant_server.store.credentials import CredentialKeeper
+from thalovant_server.store.tables import credentials
+from thalovant_server.testing.control import BROKER_CA, BROKER_ENDPOINTS, ENDPOINTS, World, open_world
 from thalovant_server.testing.directory import cheap_stretch
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
@@ -358,3 +363,92 @@ def test_a_directory_filled_at_start_equals_the_one_fed_by_changes(in_world: Run
         await loaded.stop()
 
     in_world(scenario)
+
+
+async def link_hub(world: World, **mqtt: Any) -> str:
+    """A hub at the outside broker; its id."""
+    world.services.endpoints = BROKER_ENDPOINTS
+    hub = await world.make_hub("behind", spec={"version": "1", "protocols": {"mqtt": {"enabled": True, **mqtt}}})
+    return str(hub["id"])
+
+
+def test_a_client_of_a_hub_at_the_broker_is_sent_there(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub_id = await link_hub(world)
+        client = await world.make_client(hub_id)
+        identity = client["initial_identify"]
+        prefix = f"home/thalovant/hubs/{hub_id}/clients/{client['id']}"
+        block = identity["mqtt"]
+        assert (block["endpoint"], block["topic_prefix"]) == ("mqtts://broker.example.test:8884", prefix)
+        assert (block["username"], block["c2s_topic"]) == (identity["access_key"], f"{prefix}/c2s")
+        assert identity["ca_pem"] == ENDPOINTS.ca_pem + BROKER_CA
+        assert identity["default_master"].startswith("wss://hub.example.test:8443/")
+        entry = world.services.directory.credential(identity["access_key"])
+        assert entry is not None and (entry.number, entry.has_broker_password) == (1, True)
+        assert world.services.directory.check_mqtt_password(entry, block["password"].encode())
+        assert client["credentials"][0]["topic_prefix"] == prefix
+        rotated = (await world.call("POST", f"/v1/clients/{client['id']}/rotate", {})).json()
+        assert rotated["initial_identify"]["mqtt"]["topic_prefix"] == f"{prefix}.2"
+
+    in_world(scenario)
+
+
+def test_the_password_that_a_broker_has_to_have_is_kept_sealed_until_its_credential_ends(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        keeper = CredentialKeeper(world.services.database)
+        client = await world.make_client(await link_hub(world))
+        identity = client["initial_identify"]
+        entry = world.services.directory.credential(identity["access_key"])
+        assert entry is not None
+        assert await keeper.mqtt_password(entry.id) == identity["mqtt"]["password"]
+        row = await _credential_row(world, entry.id)
+        assert identity["mqtt"]["password"].encode() not in row.sealed_mqtt_password
+        await world.call("DELETE", f"/v1/clients/{client['id']}", if_match=client["etag"])
+        assert await keeper.mqtt_password(entry.id) is None
+        assert await _credential_row(world, entry.id) is None
+
+    in_world(scenario)
+
+
+async def _credential_row(world: World, credential_id: int) -> Any:
+    async with world.services.database.read() as connection:
+        return (await connection.execute(select(credentials).where(credentials.c.id == credential_id))).first()
+
+
+@pytest.mark.parametrize("mqtt", [{"via": "embedded"}, {"enabled": False}], ids=["embedded", "off"])
+def test_no_other_credential_has_its_broker_password_kept(in_world: Run, mqtt: dict[str, Any]) -> None:
+    async def scenario(world: World) -> None:
+        identity = (await world.make_client(await link_hub(world, **mqtt)))["initial_identify"]
+        entry = world.services.directory.credential(identity["access_key"])
+        assert entry is not None and not entry.has_broker_password
+        assert await CredentialKeeper(world.services.database).mqtt_password(entry.id) is None
+        assert identity["ca_pem"] == ENDPOINTS.ca_pem
+
+    in_world(scenario)
+
+
+def test_a_hub_without_its_broker_gives_no_way_to_one(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub_id = await link_hub(world)
+        world.services.endpoints = ENDPOINTS
+        client = await world.make_client(hub_id)
+        assert "mqtt" not in client["initial_identify"]
+        assert client["credentials"][0]["mqtt"] is False
+
+    in_world(scenario)
+
+
+def test_a_credential_of_the_broker_is_found_again_after_a_restart(tmp_path: Path) -> None:
+    async def make() -> dict[str, Any]:
+        async with open_world(tmp_path) as world:
+            return dict((await world.make_client(await link_hub(world)))["initial_identify"])
+
+    async def look(identity: dict[str, Any]) -> None:
+        async with open_world(tmp_path) as world:
+            entry = world.services.directory.credential(identity["access_key"])
+            assert entry is not None and (entry.number, entry.has_broker_password) == (1, True)
+            hub = world.services.directory.hub(entry.hub_id)
+            assert hub is not None and hub.mqtt_via == "link"
+
+    identity = uvloop.run(make())
+    uvloop.run(look(identity))

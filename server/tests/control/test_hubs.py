@@ -11,9 +11,10 @@ import pytest
 from thalovant_server.control import hubs
 from thalovant_server.directory import Change
 from thalovant_server.store import hubs as rows
-from thalovant_server.testing.control import World
+from thalovant_server.testing.control import BROKER_ENDPOINTS, ENDPOINTS, World
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
+SAID: tuple[dict[str, str], ...] = ({}, {"via": "link"}, {"via": "embedded"})
 MQTT_ON = {"spec": {"protocols": {"mqtt": {"enabled": True}}}}
 
 
@@ -406,5 +407,94 @@ def test_an_id_wins_over_the_slug_of_another_hub_unless_it_is_hidden(in_world: R
         assert (await world.call("GET", path)).json()["name"] == "a"
         bob = await world.add_account("bob")
         assert (await world.call("GET", path, token=bob)).json()["name"] == "b"
+
+    in_world(scenario)
+
+
+def via(hub: dict[str, Any]) -> str:
+    return str(hub["spec"]["protocols"]["mqtt"]["via"])
+
+
+def mqtt(**said: Any) -> dict[str, Any]:
+    return {"version": "1", "protocols": {"mqtt": {"enabled": True, **said}}}
+
+
+def test_a_new_hub_is_at_the_broker_where_there_is_one_and_its_maker_does_not_say(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        before = await world.make_hub("before", spec=mqtt())
+        world.services.endpoints = BROKER_ENDPOINTS
+        made = [await world.make_hub(f"h{number}", spec=mqtt(**said)) for number, said in enumerate(SAID)]
+        assert [via(hub) for hub in made] == ["link", "link", "embedded"]
+        addresses = [hub["data_plane_endpoints"]["mqtt"] for hub in made]
+        assert addresses == [BROKER_ENDPOINTS.broker_url, BROKER_ENDPOINTS.broker_url, BROKER_ENDPOINTS.mqtt_url]
+        entries = [world.services.directory.hub(hub["id"]) for hub in made]
+        assert [entry and entry.mqtt_via for entry in entries] == ["link", "link", "embedded"]
+        before = (await world.call("GET", f"/v1/hubs/{before['id']}")).json()
+        assert (via(before), before["data_plane_endpoints"]["mqtt"]) == ("embedded", BROKER_ENDPOINTS.mqtt_url)
+
+    in_world(scenario)
+
+
+def test_a_hub_moves_to_the_broker_and_back_and_the_data_plane_and_the_audit_log_hear_of_it(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.services.endpoints = BROKER_ENDPOINTS
+        hub = await world.make_hub("kitchen", spec=mqtt(via="embedded"))
+        for there, back in (("link", "embedded"), ("embedded", "link")):
+            patch = {"spec": {"protocols": {"mqtt": {"via": there}}}}
+            moved = await world.call("PATCH", f"/v1/hubs/{hub['id']}", patch, if_match=hub["etag"])
+            hub = moved.json()
+            assert (moved.status_code, via(hub)) == (200, there)
+            assert hub["data_plane_endpoints"]["mqtt"] == BROKER_ENDPOINTS.mqtt_for(there)
+            entry = world.services.directory.hub(hub["id"])
+            assert entry is not None and entry.serves_mqtt(there) and not entry.serves_mqtt(back)
+            assert world.changes[-1] == Change("hub", "changed", hub["id"])
+            logged = (await world.call("GET", f"/v1/audit?hub_id={hub['id']}&action=hub.changed")).json()["data"]
+            assert {back, there} == {by["spec"]["protocols"]["mqtt"]["via"] for by in _both(logged, back, there)}
+
+    in_world(scenario)
+
+
+def _both(logged: list[dict[str, Any]], before: str, after: str) -> list[dict[str, Any]]:
+    found = [entry for entry in logged if entry["after"] == {"spec": {"protocols": {"mqtt": {"via": after}}}}]
+    assert len(found) == 1
+    return [found[0]["before"], found[0]["after"]]
+
+
+def test_without_a_broker_no_hub_can_be_led_to_one(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub = await world.make_hub("kitchen", spec=mqtt())
+        made = await world.call("POST", "/v1/hubs", {"name": "x", "spec": mqtt(via="link")})
+        patch = {"spec": mqtt(via="link")}
+        moved = await world.call("PATCH", f"/v1/hubs/{hub['id']}", patch, if_match=hub["etag"])
+        for answer in (made, moved):
+            assert answer.status_code == 422
+            assert "thalovant hubs set HUB --mqtt embedded" in answer.json()["detail"]
+            assert "--broker mosquitto" in answer.json()["detail"]
+        assert (await world.call("GET", f"/v1/hubs/{hub['id']}")).json()["etag"] == hub["etag"]
+
+    in_world(scenario)
+
+
+def test_a_road_that_is_none_is_a_422_that_names_the_two(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.call("POST", "/v1/hubs", {"name": "x", "spec": mqtt(via="broker")})
+        assert answer.status_code == 422
+        assert '"embedded"' in answer.json()["detail"] and '"link"' in answer.json()["detail"]
+
+    in_world(scenario)
+
+
+def test_a_hub_whose_broker_is_gone_may_be_changed_turned_off_and_led_back_but_not_turned_on(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.services.endpoints = BROKER_ENDPOINTS
+        hub = await world.make_hub("kitchen", spec=mqtt())
+        world.services.endpoints = ENDPOINTS
+        assert "mqtt" not in (await world.call("GET", f"/v1/hubs/{hub['id']}")).json()["data_plane_endpoints"]
+        off, on = ({"protocols": {"mqtt": flag}} for flag in (False, True))
+        for spec, status in (({"theme": "dark"}, 200), (off, 200), (on, 422), (mqtt(via="embedded"), 200)):
+            answer = await world.call("PATCH", f"/v1/hubs/{hub['id']}", {"spec": spec}, if_match=hub["etag"])
+            assert answer.status_code == status, spec
+            hub = answer.json() if status == 200 else hub
+        assert (via(hub), hub["data_plane_endpoints"]["mqtt"]) == ("embedded", ENDPOINTS.mqtt_url)
 
     in_world(scenario)

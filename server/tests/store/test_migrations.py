@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A database of the first version, with everything in it, opens with this one: nothing is lost, and it all works."""
+"""A database of an older version, with everything in it, opens with this one: nothing is lost, and it all works."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ from sqlalchemy import create_engine
 from thalovant_server.audit_export import public_key
 from thalovant_server.control import audit
 from thalovant_server.directory import CredentialEntry
+from thalovant_server.store import presence, usage
+from thalovant_server.store.database import Transaction
 from thalovant_server.store.migrating import configuration
+from thalovant_server.store.presence import PresenceRow
 from thalovant_server.testing.control import World, open_world
 
-TABLES = ("server", "accounts", "tokens", "hubs", "clients", "credentials", "idempotency")
+FIRST = ("server", "accounts", "tokens", "hubs", "clients", "credentials", "idempotency")
+SECOND = (*FIRST, "former_credentials", "audit", "presence", "quota_usage", "invitations", "device_logins")
+TABLES = {"0001": FIRST, "0002": SECOND}
 
 
 def columns(database: sqlite3.Connection, table: str) -> list[str]:
@@ -31,15 +37,15 @@ def rows(path: Path, table: str, names: list[str]) -> list[Any]:
         return database.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY rowid").fetchall()
 
 
-def as_the_first_version_wrote_it(path: Path, now: Path) -> dict[str, list[str]]:
-    """Make the tables of migration 0001 and fill them from a database of now; return their columns."""
+def as_that_version_wrote_it(path: Path, now: Path, version: str) -> dict[str, list[str]]:
+    """Make the tables of a migration and fill them from a database of now; return their columns."""
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
-        command.upgrade(configuration(connection), "0001")
+        command.upgrade(configuration(connection), version)
     engine.dispose()
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("ATTACH ? AS now", (str(now),))
-        had = {table: columns(database, table) for table in TABLES}
+        had = {table: columns(database, table) for table in TABLES[version]}
         for table, names in had.items():
             listed = ", ".join(names)
             database.execute(f"INSERT INTO {table} ({listed}) SELECT {listed} FROM now.{table}")
@@ -55,38 +61,50 @@ async def filled(folder: Path) -> dict[str, Any]:
         first = await world.call("POST", "/v1/clients", body, idempotency_key="one-and-the-same")
         clients = [await world.make_client(hub["id"], name=name) for name in ("lamp", "door")]
         await world.call("DELETE", f"/v1/clients/{clients[1]['id']}", if_match=clients[1]["etag"])
+        await world.call("POST", "/v1/users", {"email": "bob@example.test"})
+        await world.call("POST", "/v1/auth/device/authorize", {"scopes": ["hubs:read"]}, token=None)
+        await world.services.database.write(partial(seen_and_counted, client_id=clients[0]["id"]))
         return {"admin": world.token, "ada": ada, "hub": hub, "body": body, "first": first.content, "lamp": clients[0]}
 
 
-@pytest.fixture
-def upgraded(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of a database that the first version wrote, and what people know of what is in it."""
+async def seen_and_counted(transaction: Transaction, *, client_id: str) -> None:
+    """Somebody was online and asked."""
+    row = PresenceRow(client_id, "offline", 1, 2, "wss", "192.0.2.1", "disconnected")
+    await presence.put(transaction.connection, [row])
+    await usage.keep(transaction.connection, 20_000, {client_id: 3})
+
+
+@pytest.fixture(params=sorted(TABLES))
+def upgraded(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any]]:
+    """The folder of a database that an older version wrote, and what people know of what is in it."""
     folders = [tmp_path / name for name in ("now", "then")]
     for folder in folders:
         folder.mkdir()
     known = uvloop.run(filled(folders[0]))
     path = folders[1] / "thalovant.db"
-    known["columns"] = as_the_first_version_wrote_it(path, folders[0] / "thalovant.db")
+    known["columns"] = as_that_version_wrote_it(path, folders[0] / "thalovant.db", request.param)
     known["rows"] = {table: rows(path, table, names) for table, names in known["columns"].items()}
     return folders[1], known
 
 
 def test_every_row_is_kept_as_it_was(upgraded: tuple[Path, dict[str, Any]]) -> None:
     folder, known = upgraded
-    assert all(known["rows"][table] for table in TABLES)
+    assert all(known["rows"].values())
 
     async def start() -> None:
         async with open_world(folder):
             pass
 
     uvloop.run(start())
-    for table, names in known["columns"].items():
+    for table, names in known["columns"].items():  # the audit log and tokens may have more by now
         kept = rows(folder / "thalovant.db", table, names)
         assert kept[: len(known["rows"][table])] == known["rows"][table], table
     with contextlib.closing(sqlite3.connect(folder / "thalovant.db")) as database:
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert {row[0] for row in database.execute("SELECT kind FROM tokens")} == {"session"}
+        assert database.execute("SELECT count(*) FROM operations").fetchone() == (0,)
+        assert {row[0] for row in database.execute("SELECT sealed_mqtt_password FROM credentials")} == {None}
 
 
 def test_who_was_signed_in_goes_on_and_what_was_made_works(upgraded: tuple[Path, dict[str, Any]]) -> None:
@@ -118,6 +136,8 @@ async def may_connect(world: World, identity: dict[str, Any]) -> None:
     """The data plane knows the identity: its key, its pre-shared key, its broker password."""
     directory = world.services.directory
     entry = directory.credential(identity["access_key"])
+    hub = entry and directory.hub(entry.hub_id)
+    assert hub is not None and hub.serves_mqtt("embedded")
     assert isinstance(entry, CredentialEntry)
     assert entry.topic_prefix == identity["mqtt"]["topic_prefix"]
     assert directory.check_mqtt_password(entry, identity["mqtt"]["password"].encode())

@@ -233,6 +233,11 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "{protocol} is turned off at the hub.",
         "Turn it on (`thalovant hubs set {hub} {options}`), or use another protocol.",
     ),
+    "mqtt_elsewhere": (
+        "credential",
+        "{told} The hub's MQTT was moved since this identity was made.",
+        "Give the client a new identity, which names the broker: `thalovant clients rotate NAME`.",
+    ),
     "hub_off": ("credential", "{told} The hub is turned off.", "Its owner can turn it on."),
     "server_busy": ("credential", "{told}", "Try again in a moment."),
     "throttled": (
@@ -403,6 +408,7 @@ _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("this hub is turned off", "hub_off"),
     ("this protocol is turned off", "protocol_off"),
     ("MQTT for this hub, is turned off", "protocol_off"),
+    ("This hub meets its clients at another broker", "mqtt_elsewhere"),
     ("wrong password or altered offer", "wrong_password"),
     ("too many failed attempts", "throttled"),
     ("Too many attempts from this address have failed", "throttled"),

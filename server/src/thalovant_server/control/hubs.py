@@ -81,10 +81,10 @@ def data_plane_endpoints(hub: HubRecord, endpoints: Endpoints) -> dict[str, str]
     every = {
         "wss": endpoints.wss_for(hub.id),
         "https": endpoints.https_for(hub.id),
-        "mqtt": endpoints.mqtt_url,
+        "mqtt": endpoints.mqtt_for(hub_spec.mqtt_via(hub.spec)),
     }
     on = hub_spec.carriers(hub.spec)
-    return {carrier: address for carrier, address in every.items() if carrier in on}
+    return {carrier: address for carrier, address in every.items() if carrier in on and address}
 
 
 def not_found(*, hides: str | None = None) -> ApiError:
@@ -157,11 +157,12 @@ async def create(services: Services, caller: Caller, body: NewHub, request: Repe
 
     Raises:
         ApiError: 403, 409 `slug_in_use`, and what a replay raises.
-        ForbiddenTextError: a name or a part of the spec is not usable.
+        ForbiddenTextError: a name or a part of the spec is not usable, or it wants a broker that there is not.
     """
     refuse_limited(caller)
     _check_new(services, body)
-    spec = hub_spec.checked_spec(body.spec, services.agents)
+    spec = hub_spec.checked_spec(body.spec, services.agents, via=services.endpoints.default_via)
+    _check_road(services.endpoints, None, spec)
     now = services.clock()
 
     async def work(transaction: Transaction) -> bytes:
@@ -289,4 +290,20 @@ def _changed(services: Services, hub: HubRecord, body: HubChange) -> Mapping[str
             values[name] = getattr(body, name)
     if body.spec is not None:
         values["spec"] = hub_spec.checked_spec(hub_spec.merged_spec(hub.spec, body.spec), services.agents)
+        _check_road(services.endpoints, hub.spec, values["spec"])
     return values
+
+
+def _check_road(endpoints: Endpoints, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:
+    """Refuse to lead a hub's clients to a broker that there is not; one that was led there before stays as it is."""
+    if endpoints.broker_url or hub_spec.mqtt_via(after) != "link":
+        return
+    was_link = before is not None and hub_spec.mqtt_via(before) == "link"
+    was_on = before is not None and "mqtt" in hub_spec.carriers(before)
+    if not was_link or ("mqtt" in hub_spec.carriers(after) and not was_on):
+        raise ForbiddenTextError(
+            "spec.protocols.mqtt.via",
+            'is "link", and this server has no outside broker. Start it with one (thalovant-server up --broker '
+            "mosquitto, or --broker-url mqtts://HOST:PORT), or let the hub meet its clients here: thalovant hubs set "
+            "HUB --mqtt embedded",
+        )

@@ -84,11 +84,11 @@ def initial_identify(
         "default_master": endpoints.wss_for(hub.id) if over_wss else endpoints.https_for(hub.id),
         "default_port": endpoints.api_port,
     }
-    if endpoints.ca_pem:
-        identity["ca_pem"] = endpoints.ca_pem
+    has_mqtt, via = credential.mqtt_password is not None, hub_spec.mqtt_via(hub.spec)
+    if authorities := endpoints.authorities_for(via if has_mqtt else "embedded"):
+        identity["ca_pem"] = authorities
     if credential.mqtt_password is not None:
-        endpoint = endpoints.mqtt_for(hub_spec.mqtt_via(hub.spec))
-        identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoint)
+        identity["mqtt"] = _mqtt_block(credential, credential.mqtt_password, endpoints.mqtt_for(via))
     return identity
 
 
@@ -108,13 +108,13 @@ def _new(hub: HubRecord, client: ClientRecord, secrets: Secrets, endpoints: Endp
         access_key=secrets.access_key,
         topic_prefix=_topic_prefix(hub, client, endpoints),
         password=secrets.password,
-        mqtt_password=new_secret() if has_mqtt(hub, endpoints) else None,
+        mqtt_password=new_secret() if _has_mqtt(hub, endpoints) else None,
         created_at=now,
         keeps_mqtt_password=hub_spec.mqtt_via(hub.spec) == "link",
     )
 
 
-def has_mqtt(hub: HubRecord, endpoints: Endpoints) -> bool:
+def _has_mqtt(hub: HubRecord, endpoints: Endpoints) -> bool:
     """Tell whether a hub's clients may come over MQTT; not where it wants an outside broker and there is none."""
     return "mqtt" in hub_spec.carriers(hub.spec) and bool(endpoints.mqtt_for(hub_spec.mqtt_via(hub.spec)))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ from thalovant_server.testing.directory import cheap_stretch
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of a test
 CHEAP = Cost(iterations=1, lanes=1, memory_kib=8)
 ENDPOINTS = Endpoints("hub.example.test", 8443, 8883, "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n")
+BROKER_CA = "-----BEGIN CERTIFICATE-----\nbroker\n-----END CERTIFICATE-----\n"
+BROKER_ENDPOINTS = replace(
+    ENDPOINTS, broker_url="mqtts://broker.example.test:8884", broker_root="home/thalovant", broker_ca=BROKER_CA
+)
+"""The same of a server that has an outside broker: `world.services.endpoints = BROKER_ENDPOINTS`."""
 AGENTS = ["echo", "helper"]
 SEALER = Sealer(bytes(range(32)))
 MINE = "the token of this world"

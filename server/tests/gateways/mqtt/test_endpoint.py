@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from thalovant.protocol.mqtt import packets as mqtt
+from thalovant.protocol.mqtt.v5 import V5
 from thalovant.protocol.mqtt.v311 import encode
 from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.mqtt.bounds import Bounds
@@ -907,5 +908,33 @@ def test_a_client_that_reads_slowly_stays(rig: SimpleNamespace) -> None:
                 assert isinstance(got, mqtt.Publish) and len(got.payload) == 60_000
                 await asyncio.sleep(0.02)
             assert await client.silent()
+
+    run(main())
+
+
+def test_a_hub_at_another_broker_is_not_served_here(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            endpoint.change_hub("h2", mqtt_via="link")
+            client = await endpoint.dial()
+            assert await client.ask(rig.connect("c")) == REFUSED
+            newer = await endpoint.dial(V5)
+            answer = await newer.ask(rig.connect("c", level=5))
+            assert isinstance(answer, mqtt.Connack) and answer.code == 0x87
+            assert "another broker" in (answer.properties.reason_string or "")
+            await endpoint.login("a")  # of a hub that is here
+
+    run(main())
+
+
+def test_a_hub_that_moves_to_another_broker_leaves_nobody_behind(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.Endpoint() as endpoint:
+            moved, stays = await endpoint.login("c"), await endpoint.login("a")
+            endpoint.change_hub("h2", mqtt_via="link")
+            assert await moved.gone()
+            assert await stays.silent()
+            endpoint.change_hub("h2", mqtt_via="embedded")
+            await endpoint.login("c")
 
     run(main())

@@ -56,6 +56,9 @@ BAD_LOGIN = Refusal("bad_login", "the broker's user name or password is wrong", 
 BAD_WILL = Refusal(
     "bad_will", "a will says offline on the client's own status topic", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
 )
+MQTT_ELSEWHERE = Refusal(
+    "mqtt_elsewhere", "this hub meets its clients at another broker", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
+)
 CARRIER = "mqtt"
 COMINGS = 120  # lines a minute of one credential's logins, and of their ends; the others are a number
 TOPIC_BYTES = 800  # of a denied topic: as many as its first 200 characters can have
@@ -239,6 +242,8 @@ class MqttGateway:
             self._hub.check_rate(name, remote)  # only now: 43 random characters are not guessed
             raise Refused(BAD_LOGIN, self._hub.failed(name, remote))
         credential = self._hub.admit(found.access_key, found.hub_id, CARRIER, remote)
+        if not self._serves(credential.hub_id):
+            raise Refused(MQTT_ELSEWHERE)
         again = self._roster.find(credential.id, connect.client_id) is not None
         if self._roster.count(credential.id) - again >= self.limits.sessions_per_credential:
             raise Refused(refusal.TOO_MANY_CONNECTIONS)
@@ -283,7 +288,7 @@ class MqttGateway:
             self._credential_changed(change.credential_id)
         elif not self._serves(change.hub_id):
             for connection in self._roster.of_hub(change.hub_id):
-                connection.end("hub_off", "The hub, or MQTT for this hub, was turned off.")
+                connection.end("hub_off", "The hub, or MQTT for this hub, was turned off, or is at another broker now.")
 
     def _credential_changed(self, credential_id: int) -> None:
         now = self._directory.credential_by_id(credential_id)
@@ -298,7 +303,7 @@ class MqttGateway:
 
     def _serves(self, hub_id: str) -> bool:
         hub = self._directory.hub(hub_id)
-        return hub is not None and hub.active and "mqtt" in hub.protocols
+        return hub is not None and hub.serves_mqtt("embedded")
 
 
 def _tell(line: Line[tuple[str, dict[str, object]]]) -> None:

@@ -94,6 +94,10 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "bad_login": Reason(
             Code.BAD_USER_NAME_OR_PASSWORD, Code.NOT_AUTHORIZED, f"The user name or password is wrong. {_FRESH}"
         ),
+        "mqtt_elsewhere": _both(
+            Code.NOT_AUTHORIZED,
+            "This hub meets its clients at another broker now: give the client a new identity, which names it.",
+        ),
         "bad_client_id": Reason(
             Code.CLIENT_IDENTIFIER_NOT_VALID,
             Code.PROTOCOL_ERROR,
