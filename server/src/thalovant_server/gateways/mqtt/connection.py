@@ -216,8 +216,8 @@ class MqttConnection(asyncio.Protocol):
         self._act(self._session.publish(STATUS, status, flag))
         self._account()
 
-    def refused(self, refusal: Refusal) -> None:
-        """The hub ended the session; MQTT 5 can say why."""
+    def refused(self, segment: str, refusal: Refusal) -> None:
+        """The hub ended the session, and with it the connection; MQTT 5 can say why, 3.1.1 only closes."""
         self.end(refusal.code, refusal.reason)
 
     def end(self, code: str, reason: str) -> None:

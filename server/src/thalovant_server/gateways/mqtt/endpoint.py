@@ -19,10 +19,10 @@ import structlog
 from thalovant.protocol.mqtt.packets import Connect, Will
 from thalovant.protocol.topics import OFFLINE, STATUS, hub_topics
 from thalovant_server.directory import CredentialEntry
+from thalovant_server.gateways.dialogue import Dialogue
 from thalovant_server.gateways.lane import Lanes
 from thalovant_server.gateways.mqtt.bounds import Bounds
 from thalovant_server.gateways.mqtt.connection import MqttConnection
-from thalovant_server.gateways.mqtt.dialogue import Dialogue
 from thalovant_server.gateways.mqtt.presence import PresenceBoard
 from thalovant_server.gateways.mqtt.roster import Roster
 from thalovant_server.gateways.mqtt.session import MqttSession, Output

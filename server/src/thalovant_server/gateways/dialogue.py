@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which hub session a payload of one MQTT connection belongs to (contract 10.3, "rule for our hub").
+"""Which hub session a payload of one MQTT client belongs to (contract 10.3, "rule for our hub").
+
+The client has a connection of its own (`mqtt`), or is one of many behind an outside broker (`broker_link`).
 
 A clear `hello` always begins a new session in place of the old one, and its spelling of the topic (`in` or
 `c2s`) decides where every answer of that session goes. A payload without a session makes the hub send HELLO
@@ -34,7 +36,7 @@ class Begin(Protocol):
 
 
 class Carrier(Protocol):
-    """What a dialogue needs of its MQTT connection."""
+    """What a dialogue needs of the way to its client."""
 
     remote: str  # address and port, for the log
     host: str  # the address alone
@@ -54,12 +56,12 @@ class Carrier(Protocol):
     def deliver(self, segment: str, frames: list[bytes]) -> None:
         """Publish these, in order, after everything before."""
 
-    def refused(self, refusal: Refusal) -> None:
-        """The hub ends it; MQTT 3.1.1 can only close, 5 says why."""
+    def refused(self, segment: str, refusal: Refusal) -> None:
+        """The hub ended the session whose answers went to `segment`, or began none; the client is to be told."""
 
 
 class Dialogue:
-    """At most one hub session at a time, of one MQTT connection."""
+    """At most one hub session at a time, of one MQTT client."""
 
     __slots__ = ("_begin", "_carrier", "_credential", "_declared", "_link", "_session", "_solicited")
 
@@ -71,6 +73,11 @@ class Dialogue:
         self._link: _SessionLink | None = None
         self._solicited = False  # the client itself said hello, or answered the offer
         self._declared = False  # the client said `online` since the session began
+
+    @property
+    def answers(self) -> str | None:
+        """The segment on which the session answers; None without one."""
+        return None if self._link is None else self._link.segment
 
     def receive(self, segment: str, payload: bytes) -> None:
         """A payload arrived on `<prefix>/<segment>`, `c2s` or `in`. An empty one is ignored."""
@@ -101,7 +108,7 @@ class Dialogue:
             self.stop(DISCONNECTED)
 
     def stop(self, why: str) -> None:
-        """End the session, if there is one, `why` in a word of `hub.presence`. The MQTT connection stays."""
+        """End the session, if there is one, `why` in a word of `hub.presence`. Whatever carries it stays."""
         session, self._session, self._link = self._session, None, None
         self._solicited = self._declared = False
         if session is not None:
@@ -130,15 +137,13 @@ class Dialogue:
             self._carrier.deliver(link.segment, frames)
 
     def ended(self, link: _SessionLink, refusal: Refusal) -> None:
-        """A session was ended by the hub. One that never finished its handshake leaves the connection
-        standing.
-        """
+        """A session was ended by the hub. Of one that never finished its handshake nobody is told."""
         if link is not self._link:
             return
         self._session = self._link = None
         self._solicited = self._declared = False
         if refusal.code != HANDSHAKE_TIMEOUT.code:
-            self._carrier.refused(refusal)
+            self._carrier.refused(link.segment, refusal)
 
 
 class _SessionLink:

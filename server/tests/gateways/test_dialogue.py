@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant_server.gateways.mqtt.dialogue import Dialogue
+from thalovant_server.gateways.dialogue import Dialogue
 from thalovant_server.hub import refusal
 from thalovant_server.hub.refusal import Refusal, Refused
 
@@ -56,8 +56,9 @@ class FakeCarrier:
     def deliver(self, segment: str, frames: list[bytes]) -> None:
         self.sent += [(segment, frame) for frame in frames]
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, segment: str, refusal: Refusal) -> None:
         self.refusals.append(refusal)
+        self.refused_on = segment
 
     def begin(self, link: Any, credential: Any, user_agent: str | None) -> Any:
         if self.raising is not None:
