@@ -22,6 +22,9 @@ from thalovant.protocol.noise import stretch
 from thalovant_server import __version__, announcement, certificates, data_directory, logs
 from thalovant_server.agents.catalog import Catalog
 from thalovant_server.bootstrap import ADMIN_EMAIL, ensure_first_start
+from thalovant_server.brokers.mosquitto_child import MosquittoChild, site_of, wanted_of
+from thalovant_server.brokers.mosquitto_installed import find_installed
+from thalovant_server.brokers.site import BrokerSite, joined
 from thalovant_server.certificate_files import AUTHORITY_CERTIFICATE, BUNDLE
 from thalovant_server.certificate_keeper import CertificateKeeper, say_notes, utc_now
 from thalovant_server.certificate_source import BroughtFiles, CertificateSource, Served
@@ -61,6 +64,7 @@ from thalovant_server.wall_clock import Clock, now
 
 log = structlog.get_logger("thalovant.server")
 
+BROKER_FOLDER = "broker"  # of the data directory: the files of the Mosquitto that is our own
 CLOSE_SECONDS = 2.0  # for peers that do not answer a close; what was due to them is written before that
 
 
@@ -125,14 +129,16 @@ class Server:
         self._stretch = stretch
         self._clock = clock
         self._limits = limits
+        self._child: MosquittoChild | None = None
 
     async def start(self) -> dict[str, str]:
         """Start everything; return how the server is reached, as the ready file has it."""
         catalog = self._open_catalog()
         data = self._open_data()
         self._ready_file.withdraw()  # not before the directory is ours: it may be a running server's
+        site = await self._open_broker(data)
         source = CertificateSource(
-            data.certificates, self._settings.public_host, _brought(self._settings), self._settings.broker_ca
+            data.certificates, self._settings.public_host, _brought(self._settings), site.ca_file if site else None
         )
         stamp = await asyncio.to_thread(source.stamp)
         served = await asyncio.to_thread(source.load, utc_now())
@@ -149,7 +155,7 @@ class Server:
         await self._keep_written("presence keeper", PresenceKeeper(presence, database))
         endpoints = Endpoints(
             self._settings.advertised_host, 0, 0, served.handed_out,
-            broker_url=self._settings.broker_public_url or self._settings.broker_url or "",
+            broker_url=site.public_url if site else "",
             broker_root=self._settings.broker_root, broker_ca=served.broker_authority,
         )  # fmt: skip
         services = Services(
@@ -197,6 +203,8 @@ class Server:
 
     def reload(self, done: Callable[[], None]) -> None:
         """Read the certificates again; `done` is called when that is over, well or not. Only after `start`."""
+        if self._child is not None:
+            self._child.look()
         self._keeper.reload(done)
 
     def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -234,6 +242,18 @@ class Server:
 
         self._shutdown.at_end("data directory", close)
         return data
+
+    async def _open_broker(self, data: DataDirectory) -> BrokerSite | None:
+        """Start the broker that is our own, or say where the other one is."""
+        settings = self._settings
+        if settings.broker is None:
+            return None if settings.broker_url is None else joined(settings)
+        wanted = wanted_of(settings, data.file(BROKER_FOLDER))
+        child = MosquittoChild(wanted, await asyncio.to_thread(find_installed))
+        await child.start()
+        self._shutdown.at_end("broker", lambda _: child.stop())
+        self._child = child
+        return site_of(settings, wanted, child.port)
 
     async def _open_database(self, data: DataDirectory, hasher: PasswordHasher) -> tuple[Database, ServerIdentity]:
         seal_key, password = data.seal_key(), data.admin_password()
@@ -327,6 +347,10 @@ def _ready(settings: Settings, data: DataDirectory, directory: Directory, endpoi
     if hub is not None:
         addresses |= {"wss_endpoint": endpoints.wss_for(hub.id), "https_endpoint": endpoints.https_for(hub.id)}
         addresses |= {"hub_id": hub.id, "hub_slug": hub.slug}
+    if endpoints.broker_url:
+        addresses |= {"broker_endpoint": endpoints.broker_url}
+    if settings.broker is not None:
+        addresses |= {"broker_folder": str(data.file(BROKER_FOLDER))}
     if endpoints.ca_pem:
         own = data.file(AUTHORITY_CERTIFICATE)
         addresses |= {"ca_file": str((settings.certificate_authority or own).absolute())}

@@ -7,9 +7,9 @@ Nothing is allowed to anybody but to the one who says who may what. It writes no
 from __future__ import annotations
 
 import base64
-import getpass
 import hashlib
 import json
+import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def configuration(files: Files, listen_host: str, port: int) -> str:
     return f"""\
 {MARK}
 # A line of your own would be lost: put it into another file, with this one's lines, and start Mosquitto with that.
-listener {port} {listen_host}
+listener {port}{_host(listen_host)}
 cafile {files.authority}
 certfile {files.certificate}
 keyfile {files.key}
@@ -72,9 +72,7 @@ persistent_client_expiration 1d
 persistence true
 persistence_location {files.data}/
 autosave_interval 300
-# Only where root starts it: who it is then.
-user {getpass.getuser()}
-log_dest stderr
+{_user()}log_dest stderr
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 log_type error
 log_type warning
@@ -82,6 +80,16 @@ log_type notice
 log_type information
 connection_messages false
 """
+
+
+def _host(listen_host: str) -> str:
+    """Mosquitto takes `::` for every address of IPv6 alone, and nothing at all for those of IPv4, too."""
+    return "" if listen_host == "::" else f" {listen_host}"
+
+
+def _user() -> str:
+    """Started by root it would become the user `mosquitto`, to whom these files are shut."""
+    return "user root\n" if os.geteuid() == 0 else ""
 
 
 def security(password: str) -> str:

@@ -162,7 +162,8 @@ class ServerProcess:
 
     def _pin_ports(self) -> None:
         """A restarted server keeps its addresses: the identities that were made name them."""
-        for option, address in (("--api-port", "api_url"), ("--mqtt-port", "mqtt_endpoint")):
+        addresses = {"--api-port": "api_url", "--mqtt-port": "mqtt_endpoint", "--broker-port": "broker_endpoint"}
+        for option, address in addresses.items():
             if option in self._command:
                 self._command[self._command.index(option) + 1] = str(self.ready[address]).rsplit(":", 1)[1]
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -34,6 +35,11 @@ def installed() -> Installed:
         SettingsError: nowhere.
     """
     return mosquitto_files.find_installed(str(UNPACKED.absolute()) if UNPACKED.exists() else None)
+
+
+def environment() -> dict[str, str]:
+    """What a program needs in its environment to find that Mosquitto."""
+    return {"PATH": f"{installed().program.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 class MosquittoProcess:
