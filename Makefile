@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 UV = $$(cat .cache/uv-path)
 READY := $(VENV)/.ready
 JOBS ?= 3
+# Programs start in a third of the time when Python may keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
 FOREIGN := $(foreach client,published paho gmqtt aiomqtt mqttjs,.cache/$(client)/.ready)
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml

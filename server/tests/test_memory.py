@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 
 import pytest
 
-from thalovant_server.memory import MemoryKeeper, find_trim
+from thalovant_server.memory import MemoryKeeper, find_trim, uncollected
 
 
 def resident() -> int:
@@ -44,3 +45,15 @@ def test_it_goes_on_until_it_is_cancelled() -> None:
         assert task.cancelled()
 
     asyncio.run(main())
+
+
+def test_what_is_loaded_is_never_looked_through_for_garbage() -> None:
+    frozen = gc.get_freeze_count()
+    try:
+        with pytest.raises(ImportError), uncollected():
+            loaded = [[] for _ in range(1_000)]
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() and gc.get_freeze_count() >= frozen + len(loaded)
+    finally:
+        gc.unfreeze()

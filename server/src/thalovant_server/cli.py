@@ -15,6 +15,7 @@ from thalovant_server.cli_broker import broker_app
 from thalovant_server.cli_options import Typed, takes_settings
 from thalovant_server.errors import SettingsError, ThalovantServerError
 from thalovant_server.health import check_health
+from thalovant_server.memory import uncollected
 
 app = typer.Typer(
     name="thalovant-server",
@@ -46,8 +47,8 @@ def _options(
 @takes_settings
 def up(typed: Typed) -> None:
     """Start the server; Ctrl-C or SIGTERM stops it once the asks under way are answered."""
-    from thalovant_server.app import serve  # the parts take a moment to load: --help need not wait for them
-
+    with uncollected():
+        from thalovant_server.app import serve  # the parts take a moment to load: --help need not wait for them
     serve(typed.read().settings)
 
 

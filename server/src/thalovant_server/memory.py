@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives memory that is free again back to the system.
+"""Gives memory that is free again back to the system, and looks for garbage only where there may be some.
 
 A thousand strangers at once leave holes between what is in use, and glibc keeps those: the process would look, and be
 charged, as if they were still there. It is asked now and then to let them go, in a thread of its own; where there is
@@ -9,9 +9,11 @@ no glibc nothing is done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 INTERVAL_SECONDS = 10.0
 
@@ -41,3 +43,14 @@ def find_trim() -> Callable[[], object] | None:
     except (OSError, AttributeError):  # another C library
         return None
     return lambda: trim(0)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Load programs: nothing of what is made meanwhile is looked through for garbage, neither now nor later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

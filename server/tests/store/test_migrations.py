@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from thalovant_server.audit_export import public_key
@@ -20,12 +23,26 @@ from thalovant_server.directory import CredentialEntry
 from thalovant_server.store import presence, usage
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.migrating import configuration
+from thalovant_server.store.migrations import NEWEST
 from thalovant_server.store.presence import PresenceRow
 from thalovant_server.testing.control import World, open_world
 
 FIRST = ("server", "accounts", "tokens", "hubs", "clients", "credentials", "idempotency")
 SECOND = (*FIRST, "former_credentials", "audit", "presence", "quota_usage", "invitations", "device_logins")
 TABLES = {"0001": FIRST, "0002": SECOND}
+OPENS = """
+import asyncio, sys
+from pathlib import Path
+from thalovant_server.store.database import Database
+from thalovant_server.store.sealing import Sealer
+
+async def main(path):
+    database = await Database.open(path, Sealer(bytes(32)), create=not path.exists())
+    await database.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+print("alembic" in sys.modules)
+"""
 
 
 def columns(database: sqlite3.Connection, table: str) -> list[str]:
@@ -85,6 +102,19 @@ def upgraded(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, dict
     known["columns"] = as_that_version_wrote_it(path, folders[0] / "thalovant.db", request.param)
     known["rows"] = {table: rows(path, table, names) for table, names in known["columns"].items()}
     return folders[1], known
+
+
+def test_the_newest_revision_is_the_last_migration(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'any.db'}")
+    with engine.connect() as connection:
+        assert ScriptDirectory.from_config(configuration(connection)).get_heads() == [NEWEST]
+    engine.dispose()
+
+
+def test_a_database_that_is_up_to_date_does_not_cost_loading_alembic(tmp_path: Path) -> None:
+    for loaded in (True, False):  # it is made, then opened again
+        said = subprocess.check_output([sys.executable, "-c", OPENS, str(tmp_path / "thalovant.db")], text=True)
+        assert said == f"{loaded}\n"
 
 
 def test_every_row_is_kept_as_it_was(upgraded: tuple[Path, dict[str, Any]]) -> None:
