@@ -46,6 +46,13 @@ PASSWORD = "f00dfeedf00dfeedf00dfeedf00dfeed"
 BROKER_PASSWORD = "broker-password"
 PREFIX = "hubs/h1/clients/c1"
 NODE_ID = "scripted-hub"
+REASONS = {
+    "paused": "this client is paused",
+    "unknown_key": "invalid api key",
+    "busy": "the server is busy, try again later",
+    "revoked": "this credential was revoked",
+    "handshake_failed": "handshake failure: wrong password or altered offer",
+}
 
 
 def cheap_stretch(password: str, node_id: str) -> bytes:
@@ -113,6 +120,10 @@ class Script:
     offers_kk: bool = True
     hangs_up: bool = False
     """Whether it closes an MQTT connection that it refuses; else it is silent."""
+    last_words: bool = False
+    """Whether it says over MQTT, in the clear, why it refuses, as a hub behind an outside broker does."""
+    refuses: str = ""
+    """The code with which it refuses whoever greets it."""
 
 
 class Session:
@@ -133,11 +144,13 @@ class Session:
 
     def greet(self) -> None:
         script = self.hub.script
-        if not script.greets:
+        if script.refuses:
+            self.refuse(script.refuses)
+        if script.refuses or not script.greets:
             return
         self._handshake = self.reader = self._writer = None
         patterns = ["KKpsk0", "XXpsk2"] if self.hub.pin and script.offers_kk else ["XXpsk2"]
-        self._hello = {"pubkey": "none", "peer": "p", "node_id": NODE_ID}
+        self._hello = {"pubkey": "none", "peer": secrets.token_hex(4), "node_id": NODE_ID}
         if script.capabilities is not None:
             self._hello["thalovant"] = {"server": "0", "capabilities": script.capabilities}
         self._offer = {"max_protocol_version": 3, "noise": {"patterns": patterns, "suites": list(noise.SUITES)}}
@@ -156,7 +169,7 @@ class Session:
             else:
                 self._handshake.read_message(envelope.message)
         except ProtocolError:
-            self._end(1008)
+            self.refuse("handshake_failed")
             return
         if self._handshake is not None and self._handshake.finished:
             self._finish(self._handshake)
@@ -179,7 +192,7 @@ class Session:
     def _finish(self, handshake: noise.Handshake) -> None:
         key = handshake.remote_static
         if self.hub.pin not in (None, key):
-            self._end(1008)
+            self.refuse("key_mismatch")
             return
         self.hub.pin = key
         sending, receiving = handshake.split()
@@ -212,6 +225,12 @@ class Session:
 
     def send_raw(self, kind: str, data: bytes) -> None:
         self._transmit(kind, data)
+
+    def refuse(self, code: str) -> None:
+        """As the carrier has it, and in the clear where the script says so."""
+        if self.carrier == "mqtt" and self.hub.script.last_words:
+            self._transmit("clear", clear.refusal_frame(code, REASONS.get(code, "")))
+        self._end(1008)
 
     def end(self, code: int) -> None:
         self._end(code)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only MQTT 5 tells a client: a publish that was denied or is too long is the error of the call that suffered."""
+"""What only MQTT tells a client: a publish that was denied or is too long is the error of the call that suffered, and a
+hub behind an outside broker says in the clear that it refuses.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from typing import Any
 import pytest
 
 from thalovant.client import AsyncThalovantClient
-from thalovant.errors import ThalovantPublishDeniedError, ThalovantPublishTooLargeError
+from thalovant.errors import (
+    ThalovantClientKeyRejectedError,
+    ThalovantConnectionError,
+    ThalovantHubRefusedError,
+    ThalovantPublishDeniedError,
+    ThalovantPublishTooLargeError,
+)
 from thalovant.protocol.mqtt.properties import Properties
 
 PREFIX_SEGMENTS = ("/c2s", "/s2c", "/status", "hubs/")
@@ -135,3 +143,97 @@ def test_a_broker_of_either_version_will_do(hub: Any, make: Any, levels: tuple[i
 
     play(scene)
     assert hub.messages.get(timeout=5).bus_parts()[0] == "my.event"
+
+
+class TestLastWords:
+    """A hub behind an outside broker says in the clear why it refuses."""
+
+    @pytest.mark.parametrize(
+        ("code", "kind", "diagnosis"),
+        [
+            ("paused", ThalovantHubRefusedError, "client_paused"),
+            ("unknown_key", ThalovantHubRefusedError, "credential_refused"),
+            ("busy", ThalovantConnectionError, "server_busy"),
+        ],
+    )
+    def test_at_the_greeting(self, hub: Any, make: Any, code: str, kind: type, diagnosis: str) -> None:
+        hub.script.last_words, hub.script.refuses = True, code
+
+        async def scene() -> None:
+            client = make(auto_reconnect=False)
+            with pytest.raises(kind) as caught:
+                await client.connect()
+            assert type(caught.value) is kind and caught.value.diagnosis.code == diagnosis
+            assert str(caught.value) == str(caught.value.diagnosis)
+            hub.script.refuses = ""
+            assert (await client.ask("and again")).text == "and again"
+            await client.close()
+
+        play(scene)
+
+    @pytest.mark.parametrize("knows_us", [False, True])
+    def test_a_wrong_password_is_heard_of_at_once(self, hub: Any, make: Any, knows_us: bool) -> None:
+        """Where the hub knows this client's key (KK) it could only be silent, and the client wait for five seconds."""
+        hub.script.last_words = True
+
+        async def scene() -> None:
+            client = make(auto_reconnect=False)
+            if knows_us:
+                await client.connect()
+                await client.disconnect()
+            hub.script.password = "another"
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(ThalovantHubRefusedError) as caught:
+                await client.connect()
+            assert caught.value.diagnosis.code == "wrong_password"
+            assert asyncio.get_running_loop().time() - began < 4
+            assert hub.patterns[-2:] == (["KKpsk0", "XXpsk2"] if knows_us else ["XXpsk2"])
+            await client.close()
+
+        play(scene)
+
+    def test_another_client_key(self, hub: Any, make: Any, tmp_path: Any) -> None:
+        hub.script.last_words, hub.pin = True, bytes(32)
+
+        async def scene() -> None:
+            client = make()
+            with pytest.raises(ThalovantClientKeyRejectedError):
+                await client.ask("hello", timeout=10)
+            with pytest.raises(ThalovantClientKeyRejectedError):
+                await client.ask("hello", timeout=10)
+            await client.close()
+
+        play(scene)
+
+    def test_in_a_session(self, hub: Any, make: Any) -> None:
+        """What is in flight fails at once, as over the other carriers; the pin stays, and so does the client."""
+        hub.script.last_words = True
+
+        async def scene() -> None:
+            client = make(auto_reconnect=False)
+            assert (await client.ask("hello")).text == "hello"
+            hub.script.answer = lambda turn: turn.hub.soon(turn.session.refuse, "revoked")
+            with pytest.raises(ThalovantHubRefusedError) as caught:
+                await client.ask("and now?")
+            assert caught.value.diagnosis.code == "credential_withdrawn"
+            hub.script.answer = lambda turn: turn.answer(turn.text)
+            assert (await client.ask("and again")).text == "and again"
+            assert hub.patterns == ["XXpsk2", "KKpsk0"], "the hub's key is still pinned"
+            await client.close()
+
+        play(scene)
+
+    def test_garbage_in_it_ends_the_session_and_nothing_more(self, hub: Any, make: Any) -> None:
+        async def scene() -> None:
+            client = make(auto_reconnect=False)
+            await client.connect()
+            frame = b'{"msg_type": "shake", "payload": {"thalovant": {"refused": {"code": ["paused"]}}}}'
+            hub.script.answer = lambda turn: turn.hub.soon(turn.session.send_raw, "clear", frame)
+            with pytest.raises(ThalovantConnectionError, match=r"does not say why") as caught:
+                await client.ask("and now?")
+            assert type(caught.value) is ThalovantConnectionError
+            hub.script.answer = lambda turn: turn.answer(turn.text)
+            assert (await client.ask("and again")).text == "and again"
+            await client.close()
+
+        play(scene)

@@ -144,6 +144,7 @@ class Dialer:
             announce=self._announce,
             psk=psks,
             allow_kk=allow_kk,
+            repeats=self.protocol == "mqtt",
         )
         self._link = Link(
             self._transport,

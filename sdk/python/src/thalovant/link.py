@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from thalovant.diagnoses import diagnose, diagnosed, of_refusal
 from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError, ThalovantTimeoutError
+from thalovant.last_word import OTHER_KEY, loss_of
 from thalovant.protocol import noise
 from thalovant.protocol.binary import BinaryFrame
 from thalovant.protocol.messages import HiveMessage
@@ -213,7 +214,7 @@ class Link:
             outputs = session.receive_clear(data)
         if greeted and session.state != "hello":
             self.transport.announced(session.hub_capabilities)
-        if inside and session.state == "ready":
+        if inside and session.state == "ready" and session.heard:
             self.heard = True
             self._told.set()
         self._perform(outputs)
@@ -239,7 +240,7 @@ class Link:
             elif isinstance(output, Ready):
                 self._session_is_up(output)
             elif isinstance(output, Failed):
-                self._fail(HandshakeFailedError(output) if self.ready_at is None else _broken(output))
+                self._fail(self._failed(output))
 
     async def _stretch(self, node_id: str) -> None:
         psk = await asyncio.to_thread(noise.stretch, self._password, node_id)
@@ -263,6 +264,11 @@ class Link:
     def _carrier_lost(self, loss: Loss) -> None:
         self._fail(self._error_of(loss))
 
+    def _failed(self, failed: Failed) -> ThalovantConnectionError:
+        if failed.refusal is not None:
+            return self._error_of(loss_of(failed.refusal, failed.text))
+        return HandshakeFailedError(failed) if self.ready_at is None else _broken(failed)
+
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
         young = self._is_young(polled=loss.refused)
         self.hung_up_on = loss.hung_up and young and self.ready_at is not None
@@ -275,7 +281,7 @@ class Link:
                 code = of_refusal(loss.text) or "server_busy"
                 return diagnosed(ThalovantConnectionError, diagnose(code, told=loss.text))
             return ThalovantConnectionError(loss.text)
-        self.refused_at_once = young and self.ready_at is not None
+        self.refused_at_once = young and self.ready_at is not None and loss.refusal in ("", OTHER_KEY)
         said = of_refusal(loss.text)
         later = said if said in STANDING else "credential_withdrawn"
         code = (said or "credential_refused") if young else later

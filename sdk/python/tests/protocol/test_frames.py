@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thalovant.protocol.errors import FrameError, NoiseError, ProtocolError, TooLargeError
-from thalovant.protocol.frames import CHUNK_SIZE, MAX_MESSAGE, Frame, FrameReader, FrameWriter
+from thalovant.protocol.frames import CHUNK_SIZE, MAX_MESSAGE, REMEMBERED, Frame, FrameReader, FrameWriter
 from thalovant.protocol.noise import SUITES, CipherState
 
 VECTORS = json.loads((Path(__file__).parents[4] / "contract" / "vectors" / "transport.json").read_text())
@@ -168,3 +168,47 @@ def test_any_plaintexts_raise_only_the_declared_errors(plains: list[bytes]) -> N
 def test_garbage_does_not_decrypt(data: bytes) -> None:
     with pytest.raises(NoiseError):
         FrameReader(cipher()).open(data)
+
+
+def test_a_frame_that_comes_again_is_dropped_where_that_may_be() -> None:
+    frames = FrameWriter(cipher()).seal(bytes(2 * CHUNK_SIZE + 1))
+    reader = FrameReader(cipher(), remembered=8)
+    opened = [reader.open(frame) for frame in (frames[0], frames[0], frames[1], frames[0], frames[1], frames[2])]
+    assert opened == [None] * 5 + [Frame(bytes(2 * CHUNK_SIZE + 1), False)]
+    assert reader.open(frames[2]) is None
+    strict = FrameReader(cipher())
+    strict.open(frames[0])
+    with pytest.raises(NoiseError):
+        strict.open(frames[0])
+
+
+def test_only_the_latest_frames_are_remembered() -> None:
+    writer, reader = FrameWriter(cipher()), FrameReader(cipher(), remembered=3)
+    frames = [frame for number in range(5) for frame in writer.seal(bytes([number]))]
+    for frame in frames:
+        assert reader.open(frame) is not None
+    assert [reader.open(frame) for frame in frames[2:]] == [None] * 3
+    with pytest.raises(NoiseError):
+        reader.open(frames[1])
+
+
+# Numbers of sealed messages as a broker may deliver them: -1 is an altered one, -2 rubbish.
+DELIVERIES = st.lists(st.integers(-2, 7), max_size=40)
+
+
+@given(DELIVERIES, st.sampled_from([0, 2, REMEMBERED]))
+@example([0, 1, 0, 1, 2, 3], 2)  # sent again from the first one that was not acknowledged
+def test_whatever_is_delivered_each_message_is_taken_once_and_in_order(order: list[int], remembered: int) -> None:
+    writer = FrameWriter(cipher())
+    sealed = [writer.seal(bytes([number])) for number in range(8)]
+    reader, taken = FrameReader(cipher(), remembered=remembered), 0
+    for number in order:
+        frame = {-1: sealed[taken % 8][0][:-1] + b"?", -2: b"rubbish"}.get(number) or sealed[number][0]
+        if number == taken:
+            assert reader.open(frame) == Frame(bytes([taken]), False)
+            taken += 1
+        elif taken - remembered <= number < taken and number >= 0:
+            assert reader.open(frame) is None
+        else:
+            with pytest.raises(NoiseError):
+                reader.open(frame)

@@ -308,10 +308,10 @@ class TestClearFrames:
     HELLO_FRAME, OFFER_FRAME = clear.hello_frame(HELLO), clear.offer_frame(offer())
     BUS_FRAME = bus("speak").to_json().encode()
 
-    def in_state(self, state: str) -> ClientSession:
-        client = session(psk=None)
+    def in_state(self, state: str, **given: Any) -> ClientSession:
+        client = session(psk=None, **given)
         if state == "ready":
-            return connected()[0]
+            return connected(**given)[0]
         if state != "hello":
             client.receive_clear(self.HELLO_FRAME)
         if state in ("psk", "handshake"):
@@ -431,6 +431,99 @@ class TestInSession:
         with pytest.raises(MessageError):
             client.send(bus("x", {"n": 2**64}))
         assert hub.read(client.send(bus("fine"))) == bus("fine")
+
+
+class TestRefusedInTheClear:
+    """The hub's last word where it has no connection to close."""
+
+    FRAME = clear.refusal_frame("paused", "this client is paused")
+
+    @pytest.mark.parametrize("state", ["hello", "offer", "psk", "handshake", "ready"])
+    @pytest.mark.parametrize("carrier", [{}, {"repeats": True}])
+    def test_it_ends_the_session_in_every_state(self, state: str, carrier: Any) -> None:
+        client = TestClearFrames().in_state(state, **carrier)
+        refusal = clear.ClearRefusal("paused", "this client is paused")
+        assert client.receive(self.FRAME) == [Failed("refused", "The hub refused (this client is paused).", refusal)]
+        assert client.state == "failed"
+        assert client.receive(self.FRAME) == []
+
+    @pytest.mark.parametrize(("reason", "shown"), [("", "busy"), ("Later.", "Later"), ("\x1b[31m\nno", "[31m no")])
+    def test_what_is_shown_of_it(self, reason: str, shown: str) -> None:
+        (failed,) = session().receive(clear.refusal_frame("busy", reason))
+        assert isinstance(failed, Failed) and failed.text == f"The hub refused ({shown})."
+
+    @given(
+        st.sampled_from(["hello", "offer", "psk", "handshake", "ready"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(st.sampled_from(["code", "reason", "x"]), inner, max_size=3)
+            ),
+        ),
+    )
+    def test_garbage_in_it_is_a_protocol_error_as_any_other(self, state: str, refused: Any) -> None:
+        payload = {"thalovant": {"refused": refused}}
+        (failed,) = TestClearFrames().in_state(state).receive(clear.offer_frame(payload))
+        assert isinstance(failed, Failed)
+        assert failed.code == ("refused" if failed.refusal else "protocol")
+        well_formed = isinstance(refused, dict) and all(isinstance(refused.get(key), str) for key in ("code", "reason"))
+        assert well_formed or not failed.refusal
+
+    def test_inside_a_sealed_frame_it_means_nothing(self) -> None:
+        client, hub = connected()
+        (frame,) = hub.seal(HiveMessage("shake", {"thalovant": {"refused": {"code": "x", "reason": "y"}}}).encode())
+        assert client.receive(frame) == []
+        assert client.state == "ready"
+
+
+class TestRepeats:
+    """A carrier that delivers at least once, and whose topic outlives sessions."""
+
+    def test_the_whole_session_twice(self) -> None:
+        client, hub = session(repeats=True), ScriptedHub(OURS, offer())
+        hello, offered = clear.hello_frame(OURS), clear.offer_frame(hub.offered)
+        assert [client.receive(frame) for frame in (hello, hello)] == [[], []]
+        (first,) = client.receive(offered)
+        assert [client.receive(frame) for frame in (hello, offered)] == [[], []]
+        message_2 = hub.message_2(first)
+        hub.end(client.receive(message_2))
+        assert [client.receive(frame) for frame in (hello, offered, message_2)] == [[], [], []]
+        assert not client.heard
+        frames = hub.seal(bus("a").encode()) + hub.seal(bus("b").encode())
+        assert [client.receive(frame) for frame in (frames[0], frames[0])] == [[Received(bus("a"))], []]
+        assert [client.receive(frame) for frame in (frames[1], *frames)] == [[Received(bus("b"))], [], []]
+        assert client.heard
+        assert hub.read(client.send(bus("fine"))) == bus("fine")
+
+    def test_a_hub_that_greets_anew_is_no_repetition(self) -> None:
+        client, _ = connected(OURS, repeats=True)
+        assert failure(client.receive(clear.hello_frame({**OURS, "peer": "another"}))) == "restarted"
+
+    @pytest.mark.parametrize("frames", [[clear.hello_frame(HELLO)], [clear.offer_frame(offer())]])
+    def test_other_hubs_greet_anew_in_the_same_words(self, frames: list[bytes]) -> None:
+        client = session(repeats=True)
+        hub = ScriptedHub(HELLO, offer())
+        client.receive(clear.hello_frame(HELLO))
+        (first,) = client.receive(clear.offer_frame(hub.offered))
+        hub.end(client.receive(hub.message_2(first)))
+        assert failure([output for frame in frames for output in client.receive(frame)]) == "restarted"
+
+    def test_what_was_for_the_session_before_is_passed_over(self) -> None:
+        _, before = connected(OURS)
+        (late,) = before.seal(bus("late").encode())
+        client, hub = session(repeats=True), ScriptedHub(OURS, offer())
+        assert [client.receive(frame) for frame in (late, b"{}", b"")] == [[], [], []]
+        client.receive(clear.hello_frame(OURS))
+        (first,) = client.receive(clear.offer_frame(hub.offered))
+        hub.end(client.receive(hub.message_2(first)))
+        assert failure(client.receive(late)) == "protocol"
+
+    def test_elsewhere_a_repetition_ends_it(self) -> None:
+        client, hub = connected(OURS)
+        (frame,) = hub.seal(bus("a").encode())
+        client.receive(frame)
+        assert failure(client.receive(frame)) == "protocol"
 
 
 class TestMisuse:

@@ -69,17 +69,23 @@ def parse_clear(data: bytes | str) -> ClearFrame:
     return ClearFrame("shake" if kind in _SHAKE_NAMES else kind, payload)
 
 
-def clear_kind(data: bytes | str) -> str | None:
-    """The kind of a clear frame, or None when `data` is not one; never raises.
+def clear_frame(data: bytes | str) -> ClearFrame | None:
+    """The clear frame, or None when `data` is not one; never raises.
 
     For carriers that do not tell clear from sealed: a sealed frame that happens to be such JSON does not occur.
     """
     if data[:1] not in (b"{", "{"):
         return None
     try:
-        return parse_clear(data).kind
+        return parse_clear(data)
     except (MessageError, TooLargeError):
         return None
+
+
+def clear_kind(data: bytes | str) -> str | None:
+    """The kind of a clear frame, or None when `data` is not one; never raises."""
+    frame = clear_frame(data)
+    return None if frame is None else frame.kind
 
 
 def hello_frame(payload: dict[str, Any]) -> bytes:

@@ -7,17 +7,21 @@ means. Every error of a reader is fatal for its session: the counters no longer 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from thalovant.protocol.errors import FrameError, TooLargeError
-from thalovant.protocol.noise import CipherState
+from thalovant.protocol.errors import AuthenticationError, FrameError, TooLargeError
+from thalovant.protocol.noise import TAG_LENGTH, CipherState
 
 CHUNK_SIZE: Final = 65_000
 """Bytes of a message in one frame; sealed, such a frame has 65,017 bytes."""
 
 MAX_MESSAGE: Final = 33_554_432
 """The longest message the wire knows, in bytes."""
+
+REMEMBERED: Final = 256
+"""Frames that are known again where a carrier may bring one twice: as many as may be on their way at once."""
 
 _WHOLE_TEXT, _WHOLE_BINARY, _FIRST_TEXT, _FIRST_BINARY, _MIDDLE, _LAST = range(6)
 _MARKERS: Final = tuple(bytes([marker]) for marker in range(6))
@@ -61,11 +65,17 @@ class FrameWriter:
 class FrameReader:
     """Opens the frames of one direction and puts chunked messages together."""
 
-    __slots__ = ("_binary", "_decrypt", "_max_message", "_parts")
+    __slots__ = ("_binary", "_decrypt", "_max_message", "_parts", "_tags")
 
-    def __init__(self, cipher: CipherState, *, max_message: int = MAX_MESSAGE) -> None:
-        """`max_message` is the longest message taken, in bytes."""
+    def __init__(self, cipher: CipherState, *, max_message: int = MAX_MESSAGE, remembered: int = 0) -> None:
+        """`max_message` is the longest message taken, in bytes.
+
+        `remembered`: how many of the latest frames are known when they come again, and are dropped then; for a carrier
+        that delivers at least once (MQTT, QoS 1). A frame is opened once in any case: what authenticates is the next
+        one in order.
+        """
         self._decrypt = cipher.decrypt
+        self._tags: deque[bytes] | None = deque(maxlen=remembered) if remembered else None
         self._max_message = max_message
         self._parts: bytearray | None = None
         self._binary = False
@@ -76,12 +86,14 @@ class FrameReader:
         return 0 if self._parts is None else len(self._parts)
 
     def open(self, frame: bytes) -> Frame | None:
-        """The message that this frame completes, or None when more chunks are due.
+        """The message that this frame completes, or None when more chunks are due, or when it came before.
 
         Raises `NoiseError` when it does not decrypt, `FrameError` when it may not stand here, `TooLargeError` when
         the message passes `max_message`. All are fatal; what was held is let go.
         """
-        plain = self._decrypt(frame)
+        plain = self._decrypt(frame) if self._tags is None else self._decrypted_once(frame, self._tags)
+        if plain is None:
+            return None
         if not plain:
             self._parts = None
             raise FrameError("A sealed frame is empty.")
@@ -91,6 +103,17 @@ class FrameReader:
                 raise self._too_large()
             return Frame(plain[1:], marker == _WHOLE_BINARY)
         return self._collect(marker, plain)
+
+    def _decrypted_once(self, frame: bytes, tags: deque[bytes]) -> bytes | None:
+        """The plaintext, or None when the frame is one of the latest again."""
+        try:
+            plain = self._decrypt(frame)
+        except AuthenticationError:
+            if frame[-TAG_LENGTH:] in tags:
+                return None
+            raise
+        tags.append(frame[-TAG_LENGTH:])
+        return plain
 
     def _collect(self, marker: int, plain: bytes) -> Frame | None:
         self._admit(marker)

@@ -24,7 +24,7 @@ from thalovant.protocol.errors import (
     SessionError,
     TooLargeError,
 )
-from thalovant.protocol.frames import MAX_MESSAGE, Frame, FrameReader, FrameWriter
+from thalovant.protocol.frames import MAX_MESSAGE, REMEMBERED, Frame, FrameReader, FrameWriter
 from thalovant.protocol.messages import UNKNOWN_TYPE, HiveMessage
 from thalovant.protocol.noise import KEY_LENGTH, SUITES, Handshake, canonical_json, prologue
 
@@ -88,19 +88,24 @@ class Failed:
     | `kk_failed` | the same in KK: also the hub may have a new key. Try again with `allow_kk=False` |
     | `hub_key_changed` | the hub shows another key than the one pinned. The pin stays |
     | `restarted` | the hub spoke in the clear inside a session: it has none any more. Connect again |
+    | `refused` | the hub said so in the clear, and why: `refusal`. Nothing authenticates that |
     | `too_large` | a frame or message passes a limit |
     | `protocol` | anything else that the contract does not allow |
     """
 
     code: str
     text: str
+    refusal: clear.ClearRefusal | None = None
 
 
 Output = SendClear | SendSealed | NeedPsk | Ready | Received | ReceivedBinary | Failed
 
 
 class ClientSession:
-    """One session of a client. Read `state`, `hub_hello`, `hub_capabilities`, `pattern` and `remote_static` freely."""
+    """One session of a client.
+
+    Read `state`, `hub_hello`, `hub_capabilities`, `pattern`, `remote_static` and `heard` freely.
+    """
 
     def __init__(
         self,
@@ -113,15 +118,20 @@ class ClientSession:
         psk: Mapping[str, bytes] | None = None,
         allow_kk: bool = True,
         max_message: int = MAX_MESSAGE,
+        repeats: bool = False,
     ) -> None:
         """Everything the session needs is given here, save a pre-shared key that must first be stretched.
 
         `static_private`: the client's X25519 key, 32 bytes. `pinned`: the hub's key as pinned for this address, or
         None. `psk`: known pre-shared keys by node id. `announce`: goes into the sealed HELLO as `thalovant`, but only
         to a hub that states capabilities. `allow_kk=False` forces XX, for the second attempt after `kk_failed`.
-        `max_message` bounds one inbound message, inflation included, in bytes.
+        `max_message` bounds one inbound message, inflation included, in bytes. `repeats`: the carrier delivers at least
+        once and outlives sessions (MQTT behind a broker), so that a frame which comes a second time is dropped, and so
+        is what comes before the hub's HELLO and is no clear frame: it was for the session before.
         """
         self.state: State = "hello"
+        self.heard = False
+        """Whether anything of the hub has authenticated inside the session."""
         self.hub_hello: dict[str, Any] = {}
         self.hub_capabilities: frozenset[str] = frozenset()
         self.pattern: str | None = None
@@ -132,6 +142,8 @@ class ClientSession:
         self._announce = announce
         self._psks = psk or {}
         self._max_message = max_message
+        self._repeats = repeats
+        self._taken: list[bytes] = []  # clear frames that a carrier which repeats may bring again
         self._offer: dict[str, Any] = {}
         self._suite = ""
         self._handshake: Handshake | None = None
@@ -145,7 +157,18 @@ class ClientSession:
 
     def receive(self, data: bytes) -> list[Output]:
         """For carriers that do not tell clear from sealed (MQTT): what is due now decides."""
-        return self.receive_sealed(data) if self.state == "ready" else self.receive_clear(data)
+        if self.state == "ready":
+            return self.receive_sealed(data)
+        if self._repeats and (data in self._taken or (self.state == "hello" and clear.clear_frame(data) is None)):
+            return []
+        outputs = self.receive_clear(data)
+        self._remember(data)
+        return outputs
+
+    def _remember(self, taken: bytes) -> None:
+        """Know this clear frame when it comes again. Other hubs than ours greet anew in the very same words."""
+        if self._repeats and self.state != "failed" and (self.hub_capabilities or self.state == "ready"):
+            self._taken.append(taken)
 
     def receive_clear(self, text: bytes | str) -> list[Output]:
         """Take one clear frame of the hub."""
@@ -166,7 +189,10 @@ class ClientSession:
             return self._fail("protocol", "The hub sent a sealed frame before the handshake was done.")
         try:
             whole = self._reader.open(frame)
-            return [] if whole is None else self._received(whole)
+            if whole is None:
+                return []
+            self.heard = True
+            return self._received(whole)
         except AuthenticationError as error:
             return self._undecryptable(frame, error)
         except TooLargeError as error:
@@ -200,6 +226,8 @@ class ClientSession:
     def _clear(self, frame: clear.ClearFrame) -> list[Output]:
         if frame.kind not in ("hello", "shake"):
             return self._fail("protocol", "The hub sent a clear frame that is neither HELLO nor handshake.")
+        if frame.kind == "shake" and (refusal := clear.refusal_of(frame.payload)) is not None:
+            return self._refused_by_hub(refusal)
         if frame.kind == "hello":
             return self._hello(frame.payload) if self.state == "hello" else self._restarted()
         if self.state == "offer":
@@ -276,7 +304,8 @@ class ClientSession:
             outputs.append(SendClear(clear.client_shake(handshake.write_message())))
         sending, receiving = handshake.split()
         self._writer = FrameWriter(sending)
-        self._reader = FrameReader(receiving, max_message=self._max_message)
+        remembered = REMEMBERED if self._repeats else 0
+        self._reader = FrameReader(receiving, max_message=self._max_message, remembered=remembered)
         self._handshake, self.remote_static, self.state = None, hub_key, "ready"
         outputs += self.send(self._sealed_hello())
         outputs.append(Ready(hub_key, self._pinned is None, self.node_id))
@@ -301,17 +330,23 @@ class ClientSession:
 
     def _undecryptable(self, frame: bytes, error: AuthenticationError) -> list[Output]:
         """A hub without a session greets anew (contract 10.3); over MQTT that arrives where sealed frames do."""
-        if clear.clear_kind(frame) in ("hello", "shake"):
-            return self._restarted()
+        if frame in self._taken:
+            return []
+        found = clear.clear_frame(frame)
+        if found is not None and found.kind in ("hello", "shake"):
+            return self.receive_clear(frame)
         return self._fail("protocol", error.text)
+
+    def _refused_by_hub(self, refusal: clear.ClearRefusal) -> list[Output]:
+        return self._fail("refused", f"The hub refused ({refusal.reason.rstrip('. ') or refusal.code}).", refusal)
 
     def _restarted(self) -> list[Output]:
         return self._fail("restarted", "The hub no longer has this session. Connect again.")
 
-    def _fail(self, code: str, text: str) -> list[Output]:
+    def _fail(self, code: str, text: str, refusal: clear.ClearRefusal | None = None) -> list[Output]:
         self.state = "failed"
         self._handshake, self._writer, self._reader = None, None, None
-        return [Failed(code, text)]
+        return [Failed(code, text, refusal)]
 
 
 def clear_hello(session_id: str, site_id: str) -> bytes:
