@@ -145,6 +145,51 @@ def test_a_broker_of_either_version_will_do(hub: Any, make: Any, levels: tuple[i
     assert hub.messages.get(timeout=5).bus_parts()[0] == "my.event"
 
 
+class TestHubAway:
+    """The broker is there, and the hub is not connected to it."""
+
+    def test_it_is_said_at_once(self, hub: Any, make: Any) -> None:
+        hub.script.puback = 0x10
+
+        async def scene() -> None:
+            client = make(auto_reconnect=False, handshake_timeout=60)
+            async with asyncio.timeout(20):
+                with pytest.raises(ThalovantConnectionError) as caught:
+                    await client.connect()
+            assert type(caught.value) is ThalovantConnectionError and caught.value.diagnosis.code == "hub_away"
+            hub.script.puback = 0
+            assert (await client.ask("back?")).text == "back?"
+            await client.close()
+
+        play(scene)
+
+    def test_an_ask_waits_for_its_hub_to_come_back(self, hub: Any, make: Any) -> None:
+        hub.script.puback = 0x10
+
+        async def scene() -> None:
+            client = make()
+            asking = asyncio.create_task(client.ask("back?", timeout=30))
+            while not hub.logins:
+                await asyncio.sleep(0.01)
+            hub.script.puback = 0
+            assert (await asking).text == "back?"
+            await client.close()
+
+        play(scene)
+
+    def test_a_broker_of_3_1_1_cannot_say_it(self, hub: Any, make: Any) -> None:
+        hub.script.mqtt_levels, hub.script.greets = (4,), False
+
+        async def scene() -> None:
+            client = make(auto_reconnect=False, handshake_timeout=0.3)
+            with pytest.raises(ThalovantConnectionError, match="may not be connected to it") as caught:
+                await client.connect()
+            assert caught.value.diagnosis.code == "hub_silent"
+            await client.close()
+
+        play(scene)
+
+
 class TestLastWords:
     """A hub behind an outside broker says in the clear why it refuses."""
 

@@ -46,6 +46,7 @@ async def on(client: AsyncThalovantClient) -> str | None:
     [
         ("mqtt", {"broker_password": "rotated"}, "does not accept these credentials"),
         ("mqtt", {"mqtt_levels": ()}, "MQTT"),  # it refuses every version
+        ("mqtt", {"puback": 0x10}, "the hub is not connected to it"),
         ("wss", {"upgrade_status": 403}, "HTTP 403"),
         ("wss", {"upgrade_status": 502}, "HTTP 502"),
         ("wss", {"upgrade_status": 503}, "busy"),

@@ -259,7 +259,14 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "handshake",
         "The hub did not answer within {seconds} s.",
         "Over MQTT a hub is silent to an identity it does not know: check that the identity is current, and its topics "
-        "are as the server gave them.",
+        "are as the server gave them. If the broker is not the hub's own, the hub may not be connected to it: its "
+        "server's log and `thalovant-server health` say so.",
+    ),
+    "hub_away": (
+        "handshake",
+        "The broker is there, and the hub is not connected to it.",
+        "Is the hub's server running, and does it reach the broker? Its log and `thalovant-server health` say so. Once "
+        "it is back, connecting again is enough.",
     ),
     "handshake_slow": (
         "handshake",

@@ -305,13 +305,16 @@ def test_a_presence_that_is_denied_at_the_goodbye_does_not_hold_it_up(play: Any)
     play(scene)
 
 
-def test_a_publish_that_nobody_heard_is_no_failure(play: Any) -> None:
+def test_a_frame_that_nobody_hears_says_that_the_hub_is_away(play: Any) -> None:
     async def scene(broker: Any, transport: Any, watcher: Any) -> None:
+        transport.ready()
         broker.puback = lambda packet: packets.Puback(packet.packet_id, 0x10)
-        transport.send_sealed([b"one"])
-        await transport.acknowledged()
-        transport.send_sealed([b"two"])
-        assert [(await broker.next(Publish)).payload for _ in range(2)] == [b"one", b"two"]
+        await transport.acknowledged()  # presence is retained, whoever listens
+        transport.send_clear(b"hello")
+        loss = await watcher.loss()
+        assert type(loss.error) is ThalovantConnectionError
+        assert loss.error.diagnosis is not None and loss.error.diagnosis.code == "hub_away"
+        assert (await broker.next(Disconnect)).code == 0x04
 
     play(scene)
 

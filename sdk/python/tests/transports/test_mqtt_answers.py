@@ -18,6 +18,7 @@ from thalovant.errors import (
 from thalovant.protocol.mqtt.client_events import (
     BrokerLeft,
     LoginRefused,
+    NobodyListens,
     PacketTooLarge,
     PublishRefused,
     SubscriptionRefused,
@@ -127,6 +128,14 @@ def test_every_puback(kind: Any, code: int) -> None:
     assert type(error) is ThalovantPublishDeniedError and str(error) == loss.text
     assert (error.topic_kind, error.reason, error.reason_code) == (kind, "the words", code)
     assert f"{kind}_topic" in loss.text and "create a fresh identity" in loss.text
+
+
+def test_a_hub_that_is_not_at_the_broker_is_dialled_again() -> None:
+    error = answers().loss(NobodyListens()).error
+    assert type(error) is ThalovantConnectionError and error.diagnosis is not None
+    assert (error.diagnosis.code, error.diagnosis.step) == ("hub_away", "handshake")
+    assert str(error) == str(answers().refusal(NobodyListens()))
+    assert str(error).startswith("The broker is there, and the hub is not connected to it.")
 
 
 @pytest.mark.parametrize("code", sorted(DISCONNECT_CODES - {4}))

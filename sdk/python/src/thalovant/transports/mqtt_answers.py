@@ -20,6 +20,7 @@ from thalovant.protocol.mqtt.client_events import (
     BrokerLeft,
     Ending,
     LoginRefused,
+    NobodyListens,
     PacketTooLarge,
     PublishRefused,
     SubscriptionRefused,
@@ -86,6 +87,8 @@ class Answers:
             return self._left(ending)
         if isinstance(ending, PublishRefused):
             return self._publish_refused(ending)
+        if isinstance(ending, NobodyListens):
+            return _loss(diagnosed(ThalovantConnectionError, diagnose("hub_away")))
         if isinstance(ending, PacketTooLarge):
             return _loss(_too_large(ending.size, ending.limit))
         if isinstance(ending, Violated):

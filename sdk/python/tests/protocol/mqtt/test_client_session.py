@@ -20,6 +20,7 @@ from thalovant.protocol.mqtt.client_events import (
     Frame,
     LoggedIn,
     LoginRefused,
+    NobodyListens,
     NotTaken,
     PacketTooLarge,
     PublishRefused,
@@ -286,6 +287,16 @@ def test_a_long_frame_is_told_at_once_even_when_it_would_wait() -> None:
     session = opened(terms=Properties(maximum_packet_size=100, receive_maximum=1))
     session.send(b"first", 0.0)
     assert len(session.send(bytes(200), 0.0)) == 1
+
+
+def test_a_frame_that_nobody_hears_ends_it_and_presence_does_not() -> None:
+    session = opened()
+    session.say(b"online", 0.0)
+    session.send(b"hello", 0.0)
+    said(session)
+    assert hear(session, Puback(2, 0x10)) == []
+    assert hear(session, Puback(3, 0x10), Publish(b"c/s2c", b"x")) == [NobodyListens()]
+    assert session.over and said(session) == [Disconnect(0x04)]
 
 
 @pytest.mark.parametrize("kind", ["c2s", "status"])

@@ -93,6 +93,11 @@ class PublishRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class NobodyListens:
+    """PUBACK 0x10 (MQTT 5) to a frame: the hub has not subscribed to this client's topic, so the frame is lost."""
+
+
+@dataclass(frozen=True, slots=True)
 class PacketTooLarge:
     """A packet of ours is longer than the broker takes, in bytes (MQTT 5). It was not sent."""
 
@@ -130,6 +135,7 @@ Ending: TypeAlias = (
     | LoginRefused
     | SubscriptionRefused
     | PublishRefused
+    | NobodyListens
     | PacketTooLarge
     | BrokerLeft
     | Violated

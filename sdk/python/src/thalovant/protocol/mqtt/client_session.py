@@ -20,6 +20,7 @@ from thalovant.protocol.mqtt.client_events import (
     Event,
     Frame,
     LoggedIn,
+    NobodyListens,
     NotTaken,
     PublishRefused,
     SubscriptionRefused,
@@ -68,7 +69,12 @@ class MqttClientSession(ClientConnection):
             events.append(Frame(packet.payload))
 
     def _not_taken(self, event: NotTaken, events: list[Event]) -> None:
-        """A message that was refused is lost, and with it the session that it belonged to."""
+        """A message that was refused is lost, and with it the session that it belonged to.
+
+        So is a frame that nobody hears. To presence nobody needs to listen: it is retained.
+        """
+        if event.code == ReasonCode.NO_MATCHING_SUBSCRIBERS and event.topic == self._c2s:
+            self._end(NobodyListens(), events, ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
         if event.code >= FAILURE:
             kind: TopicKind = "c2s" if event.topic == self._c2s else "status"
             self._end(PublishRefused(kind, event.code, event.said), events, ReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
