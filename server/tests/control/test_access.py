@@ -16,7 +16,8 @@ import pytest
 
 from thalovant_server.control.app import create_app
 from thalovant_server.control.scopes import ALL, with_implied
-from thalovant_server.store import device_logins
+from thalovant_server.store import device_logins, operations
+from thalovant_server.store.operations import OperationRecord
 from thalovant_server.testing.control import World
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
@@ -56,7 +57,7 @@ RULES: dict[str, Rule | None] = {
     "GET /v1/public/hubs/{reference}": OPEN,
     "POST /v1/auth/token": OPEN,
     "GET /v1/users/profile": Rule(None, other=200, limited=200),
-    "GET /v1/operations/{operation_id}": Rule(None, other=404, limited=404, works=404),
+    "GET /v1/operations/{operation_id}": Rule(None, other=404, limited=404),
     "POST /v1/auth/api-tokens": Rule(
         "tokens:write", other=404, limited=404, works=201,
         body={"name": "x", "scopes": ["tokens:write"], "hub_ids": ["{hub_id}"], "expires_in_seconds": 60},
@@ -142,9 +143,19 @@ class Owner:
             "token_id": token["id"],
             "owner_id": hub["owner_id"],
             "user_id": await self._somebody(hub["id"]),
-            "operation_id": "op-1",
+            "operation_id": await self._operation(hub, client),
             "user_code": await self._user_code(),
         }
+
+    async def _operation(self, hub: dict[str, Any], client: dict[str, Any]) -> str:
+        """One on the client, as if the hub were at an outside broker."""
+        record = OperationRecord(
+            f"op-of-{client['id']}", "client.admission", "requested", client["owner_id"], hub["id"], client["id"], 0, 1,
+            None, None, 1, 1, 10**18, None,
+        )  # fmt: skip
+        database = self.world.services.database
+        await database.write(lambda transaction: operations.add(transaction.connection, record))
+        return record.id
 
     async def _somebody(self, name: str) -> str:
         """Another account, invited; by the admin, whoever the owner is."""

@@ -15,6 +15,7 @@ from thalovant_server.control.routes import (
     device,
     device_page,
     hubs,
+    operations,
     policy,
     presence,
     server,
@@ -39,7 +40,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    parts = (auth, device, device_page, users, hubs, clients, audit, policy, presence, server)
+    parts = (auth, device, device_page, users, hubs, clients, audit, policy, presence, operations, server)
     problems.install(app, [route for part in parts for route in part.router.routes])
     for part in parts:
         app.include_router(part.router)

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server import client_spec
-from thalovant_server.control import grants, new_credential
+from thalovant_server.control import grants, new_credential, operations
 from thalovant_server.control.answers import check_etag
 from thalovant_server.control.auditing import changes, client_target, record
 from thalovant_server.control.callers import Caller
@@ -57,13 +57,13 @@ async def create(services: Services, caller: Caller, body: NewClient, request: R
     """
     check_name("name", body.name)
     wanted = _Wanted(body, _checked_spec(body.name, body.spec), new_credential.secrets_of(body.spec))
-    now = services.clock()
+    now, is_quiet = services.clock(), services.operations.is_quiet()
 
     async def work(transaction: Transaction) -> bytes:
         make = partial(_make, services, transaction, caller, wanted, now)
         return await once(transaction, services.database.sealer, request, now, make)
 
-    return await services.database.write(work)
+    return await operations.up_to_date(services, await services.database.write(work), is_quiet=is_quiet)
 
 
 def _checked_spec(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,9 +88,9 @@ async def _make(services: Services, transaction: Transaction, caller: Caller, wa
     owner_id = await owner_of_new(connection, caller, wanted.body.owner_id)
     wanted = replace(wanted, spec=grants.of_new_client(caller, hub, wanted.spec))
     client = await clients.add(connection, _row(wanted, owner_id, now))
-    identity = await new_credential.give(services, transaction, hub, client, wanted.secrets, now)
+    given = await new_credential.give(services, transaction, hub, client, wanted.secrets, now)
     await record(connection, caller, "client.created", client_target(client), at=now, after=shown(client))
-    return client.id, {**await read_whole(connection, services, client), "initial_identify": identity}
+    return client.id, {**await read_whole(connection, services, client), **given}
 
 
 def _row(wanted: _Wanted, owner_id: str, now: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from thalovant.protocol.topics import hub_topics
 from thalovant_server import client_spec, hub_spec
 from thalovant_server.brokers.names import Namespace
+from thalovant_server.control import operations
 from thalovant_server.control.services import Services
 from thalovant_server.directory import CredentialEntry
 from thalovant_server.endpoints import Endpoints
@@ -47,7 +48,9 @@ def secrets_of(spec: Mapping[str, Any]) -> Secrets:
 async def give(
     services: Services, transaction: Transaction, hub: HubRecord, client: ClientRecord, secrets: Secrets, now: int
 ) -> dict[str, Any]:
-    """Write the credential that `client.credentials_made` counts as the last one; return its `initial_identify`.
+    """Write the credential that `client.credentials_made` counts as the last one; return what an answer tells of it.
+
+    That is its `initial_identify` and, if an outside broker has to take it up, the `operation` of that.
 
     An access key that was another account's is in use for as long as it is remembered: or that account would no longer
     find what became of it. The directory hears of it after the commit.
@@ -65,7 +68,11 @@ async def give(
         raise _in_use() from None
     entry = _entry(services, credential_id, client, new)
     transaction.after_commit(partial(services.directory.put_credential, entry))
-    return initial_identify(hub, client, new, services.endpoints)
+    told = {"initial_identify": initial_identify(hub, client, new, services.endpoints)}
+    if new.has_broker_password and hub.active and client.active:
+        begun = await operations.begin(services, transaction, client, credential_id, now)
+        told["operation"] = operations.shown(begun)
+    return told
 
 
 def _in_use() -> ApiError:

@@ -36,6 +36,7 @@ TAGS = [
     {"name": "clients", "description": "Clients of hubs, each with a credential of its own."},
     {"name": "audit", "description": "Who did what to which hub or client, and what was denied."},
     {"name": "presence", "description": "Which clients are online."},
+    {"name": "operations", "description": "What takes longer than its request."},
     {"name": "server", "description": "The server itself."},
 ]
 # What each refusal means, and the codes that it may have.

@@ -244,10 +244,45 @@ class Identity(Resource):
     mqtt: BrokerCredentials | None = None
 
 
+class OperationLinks(Resource):
+    """Where to ask on, as paths of this API."""
+
+    self: Annotated[str | None, Field(examples=["/v1/operations/op-77c0e1"])]
+    client: Annotated[str | None, Field(examples=["/v1/clients/client-5d1e77"])]
+
+
+class Operation(Resource):
+    """Something that was accepted and takes longer than its request: an outside broker takes up a credential."""
+
+    id: Annotated[str, Field(examples=["op-77c0e1"])]
+    kind: Annotated[str, Field(examples=["client.admission"])]
+    aggregate_type: Annotated[str, Field(description="What it is about.", examples=["client"])]
+    aggregate_id: Annotated[str | None, Field(examples=["client-5d1e77"])]
+    status: Annotated[
+        Literal["requested", "committed", "applied", "ready", "failed", "timed_out"],
+        Field(description="Ends as `ready`, `failed` or `timed_out`."),
+    ]
+    details: dict[str, Any]
+    git_commit_sha: str | None
+    error_code: Annotated[str | None, Field(examples=["broker_refused"])]
+    error_message: str | None
+    created_at: Time
+    updated_at: Time
+    committed_at: Time | None
+    applied_at: Time | None
+    ready_at: Time | None
+    terminal_at: Annotated[Time | None, Field(description="Its end.")]
+    links: OperationLinks
+
+
 class NewClientAnswer(Client):
     """A client, and the identity that was just made for it."""
 
     initial_identify: Identity
+    operation: Annotated[
+        Operation | None,
+        Field(description="There when the client may connect over MQTT only once an outside broker has it."),
+    ] = None
 
 
 class AuditActor(Resource):

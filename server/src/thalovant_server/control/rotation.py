@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from thalovant_server.control import new_credential
+from thalovant_server.control import new_credential, operations
 from thalovant_server.control.auditing import client_target, record
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.client_resource import life_shown, read_whole
@@ -40,7 +40,7 @@ async def rotate(services: Services, caller: Caller, client_id: str, body: Rotat
         ApiError: 404, 409 `rotation_in_progress` or `access_key_in_use`, and what a replay raises.
         ForbiddenTextError: a secret that was brought is not usable.
     """
-    secrets = new_credential.secrets_of(body.spec or {})
+    secrets, is_quiet = new_credential.secrets_of(body.spec or {}), services.operations.is_quiet()
 
     async def work(transaction: Transaction) -> bytes:
         client, now = await visible_client(transaction.connection, caller, client_id), services.clock()
@@ -48,7 +48,7 @@ async def rotate(services: Services, caller: Caller, client_id: str, body: Rotat
         make = partial(change.rotate, secrets, body.grace_seconds)
         return await once(transaction, services.database.sealer, request, now, make)
 
-    return await services.database.write(work)
+    return await operations.up_to_date(services, await services.database.write(work), is_quiet=is_quiet)
 
 
 async def finish(services: Services, caller: Caller, client_id: str, *, force: bool) -> bytes:
@@ -103,12 +103,12 @@ class _Change:
         assert hub is not None, "a client's hub is there"  # noqa: S101 - a foreign key holds it
         if grace_seconds:
             await self._set_end(live[0], self._now + grace_seconds * SECOND)
-        identity = await new_credential.give(
+        given = await new_credential.give(
             self._services, self._transaction, hub, client, secrets, self._now
         )  # before the old ones end: their access keys are not taken again
         if not grace_seconds:
             await self._end(live, "replaced")
-        return answer_about(client.id, number), {**await self._told("rotated", live), "initial_identify": identity}
+        return answer_about(client.id, number), {**await self._told("rotated", live), **given}
 
     async def finish(self, force: bool) -> bytes:
         live = await self._two()

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
 from thalovant_server.control.denied import DenialWriter
 from thalovant_server.control.grace import GraceKeeper
+from thalovant_server.control.operation_keeper import OperationKeeper
 from thalovant_server.control.passwords import PasswordHasher
 from thalovant_server.control.throttle import GuessThrottle, LoginThrottle
 from thalovant_server.control.token_use import TokenUse
@@ -27,6 +28,17 @@ from thalovant_server.wall_clock import Clock, now
 
 TOKEN_SECONDS = 12 * 60 * 60
 REPLAY_SECONDS = 24 * 60 * 60
+
+
+class Admission(Protocol):
+    """Knows which credentials an outside broker has taken up."""
+
+    @property
+    def queued(self) -> int:
+        """How many changes the broker has still to be told of."""
+
+    async def has(self, credential_id: int, seconds: float) -> bool:
+        """Tell whether the broker has this credential, at the latest after so many seconds."""
 
 
 @dataclass(slots=True)
@@ -51,6 +63,8 @@ class Services:
     `denials` is where the control plane notes what it denies, once it is started; `denied` writes that, and what the
     data plane denied, into the audit log.
 
+    `operations`: ends what takes longer than its request; asks `admission`, which is set once there is a broker.
+
     `uses`: when each credential was used last; the hub tells it. `grace`: ends credentials in their time.
     """
 
@@ -72,12 +86,15 @@ class Services:
     grace: GraceKeeper = field(init=False)
     denied: DenialWriter = field(init=False)
     denials: Denials = field(init=False)
+    admission: Admission | None = None
+    operations: OperationKeeper = field(init=False)
 
     def __post_init__(self) -> None:
         self.token_use = TokenUse(self.database)
         self.uses = LastUses(self.database, self.clock)
         self.grace = GraceKeeper(self.database, self.directory, self.clock)
         self.denied = DenialWriter(self.database, self.clock)
+        self.operations = OperationKeeper(self.database, self.directory, self.clock, lambda: self.admission)
 
     def start(self) -> None:
         """Start the work behind the API; call on the running loop."""
@@ -87,9 +104,11 @@ class Services:
         self.token_use.start()
         self.uses.start()
         self.grace.start()
+        self.operations.start()
 
     async def stop(self) -> None:
         """End that work. The database stays open: it belongs to the caller."""
+        await self.operations.stop()
         await self.grace.stop()
         await self.uses.stop()
         self.denials.close()

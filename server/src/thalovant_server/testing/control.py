@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -41,6 +42,40 @@ BROKER_ENDPOINTS = replace(
 AGENTS = ["echo", "helper"]
 SEALER = Sealer(bytes(range(32)))
 MINE = "the token of this world"
+
+
+class ScriptedAdmission:
+    """Stands in for the provisioner: a broker that has a credential when the test says so.
+
+    `takes_all`: it has each at once.
+    """
+
+    def __init__(self, *, takes_all: bool = False, queued: int = 0) -> None:
+        self.takes_all, self.queued = takes_all, queued
+        self.waits: list[float] = []
+        """How long it was given, each time that it was asked."""
+        self._taken: set[int] = set()
+        self._news = asyncio.Event()
+
+    def take(self, credential_id: int) -> None:
+        """Have the broker take a credential up."""
+        self._taken.add(credential_id)
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def has(self, credential_id: int, seconds: float) -> bool:
+        """As `services.Admission` has it."""
+        self.waits.append(seconds)
+        try:
+            async with asyncio.timeout(seconds or None):
+                while seconds and not self._has(credential_id):
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+        return self._has(credential_id)
+
+    def _has(self, credential_id: int) -> bool:
+        return self.takes_all or credential_id in self._taken
 
 
 class Clock:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes about the server itself: is it well, which authority to trust; and operations, of which it has none."""
+"""Routes about the server itself: is it well, and which authority to trust."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fastapi import APIRouter, Response
 from sqlalchemy import text
 
 from thalovant_server.control.answers import HEADERS, Json
-from thalovant_server.control.callers import AnyCaller
 from thalovant_server.control.openapi import told
 from thalovant_server.control.resources import Health
 from thalovant_server.control.services import GivenServices
@@ -47,9 +46,3 @@ async def certificate_authority(services: GivenServices) -> Response:
             "no_own_authority",
         )
     return Response(services.endpoints.ca_pem, media_type=PEM, headers={**HEADERS, "cache-control": KEEP})
-
-
-@router.get("/v1/operations/{operation_id}", responses=told(None, 404))
-async def get_operation(_: AnyCaller, operation_id: str) -> Response:
-    """Find no operation: everything this server does is done when it answers (contract 4.2)."""
-    raise ApiError(404, "Operation not found", "operation_not_found")
