@@ -230,7 +230,7 @@ def test_typed_again_it_keeps_everything_and_writes_the_configuration_anew(tmp_p
     written = write(Wanted(folder, "::", 18884), Path("/elsewhere") / PLUGIN.name)
     after = _contents(folder)
     assert {name for name in after if after[name] != before.get(name)} == {CONFIGURATION}
-    assert "listener 18884 ::" in after[CONFIGURATION] and "plugin /elsewhere/" in after[CONFIGURATION]
+    assert "listener 18884\n" in after[CONFIGURATION] and "plugin /elsewhere/" in after[CONFIGURATION]
     assert not written.is_new and not written.renewed and _mode(folder) == 0o700
 
 

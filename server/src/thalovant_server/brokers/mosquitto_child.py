@@ -36,6 +36,7 @@ log = structlog.get_logger("thalovant.mosquitto")
 
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0  # for it to write what it knows to the disk
+ASK_AGAIN_SECONDS = 0.2
 PORT_SECONDS = 3.0  # for the Mosquitto of a server that was killed to let go of the port
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # before it is started again; jittered
 STEADY_SECONDS = 60.0  # after which a death is a first one again
@@ -277,14 +278,14 @@ class MosquittoChild:
 
 
 async def _terminate(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError, TimeoutError):
-        process.terminate()
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    """Ask it to end, again and again: in the moment in which it says that it runs it forgets the first time."""
+    until = asyncio.get_running_loop().time() + STOP_SECONDS
+    while process.returncode is None:
+        is_late = asyncio.get_running_loop().time() > until
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            process.send_signal(signal.SIGKILL if is_late else signal.SIGTERM)
+            async with asyncio.timeout(ASK_AGAIN_SECONDS):
+                await process.wait()
 
 
 def _tell(line: Line[tuple[str, str]]) -> None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ from thalovant_server.settings import BROKER_USER
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+ASK_AGAIN_SECONDS = 0.2
 UNPACKED = Path(".cache/mosquitto/usr/sbin/mosquitto")
 
 
@@ -176,9 +178,15 @@ class MosquittoProcess:
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None and self._reader is not None, "not started"  # noqa: S101
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        code = self._process.wait(STOP_SECONDS)
+        code: int | None = None
+        for _ in range(int(STOP_SECONDS / ASK_AGAIN_SECONDS)):
+            self._process.send_signal(number)  # none where it has ended already
+            # Again and again: in the moment in which it says that it runs it forgets the first time.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(ASK_AGAIN_SECONDS)
+                break
+        if code is None:
+            raise TimeoutError("the broker does not end:\n" + "".join(self.output))
         self._reader.join(STOP_SECONDS)
         return code
 
