@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from thalovant.protocol.mqtt.client_connection import ClientConnection, Limits, Patience
 from thalovant.protocol.mqtt.client_events import (
@@ -27,7 +27,9 @@ from thalovant.protocol.mqtt.client_events import (
     LoginRefused,
     NotTaken,
     Subscribed,
+    Unanswered,
     VersionRefused,
+    Violated,
 )
 from thalovant.protocol.mqtt.client_window import ClientWindow
 from thalovant.protocol.mqtt.packets import Codec, Connect
@@ -40,6 +42,7 @@ CONNECT_SECONDS = 10.0
 PATIENCE = Patience(publish=10.0, before_ping=5.0, ping=5.0)
 LIMITS = Limits(packet_bytes=4 * 1024 * 1024, receive_maximum=65_535, under_way=4096)
 WRITE_BYTES = 262_144  # waiting for the kernel, from which on `paused` says to put in no more
+UNDER_WAY_BYTES = 1024 * 1024  # written and not acknowledged: enough for 20 MB/s to a broker 50 ms away
 LOOK_SECONDS = 1.0
 
 
@@ -79,7 +82,13 @@ class Resumption:
 class BrokerSocket(asyncio.Protocol):
     """One connection. Made by `open_socket`, which returns once the broker has let it in."""
 
-    def __init__(self, connection: ClientConnection, on_event: Callable[[Event], None], where: str) -> None:
+    def __init__(
+        self,
+        connection: ClientConnection,
+        on_event: Callable[[Event], None],
+        where: str,
+        on_settled: Callable[[], None] | None = None,
+    ) -> None:
         self.connection = connection
         self.session_present = False
         self.closed: asyncio.Future[Ending | None]
@@ -87,6 +96,7 @@ class BrokerSocket(asyncio.Protocol):
         self.paused = False
         """Whether the socket takes no more just now."""
         self._on_event = on_event
+        self._on_settled = on_settled or _nothing
         self._where = where
         self._loop = asyncio.get_running_loop()
         self.closed = self._loop.create_future()
@@ -95,6 +105,7 @@ class BrokerSocket(asyncio.Protocol):
         self._ending: Ending | None = None
         self._flush_is_due = False
         self._watch: asyncio.TimerHandle | None = None
+        self._moved: asyncio.Future[None] | None = None
 
     @property
     def level(self) -> int:
@@ -106,11 +117,21 @@ class BrokerSocket(asyncio.Protocol):
         """Whether nothing more is sent or delivered."""
         return self.connection.over
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more publish goes out at once: not too much is under way, and the kernel takes more."""
+        window = self.connection.window
+        return not (self.paused or window.waiting or self.over) and window.under_way_bytes < UNDER_WAY_BYTES
+
     # What the owner calls
 
     def publish(self, topic: bytes, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish, behind everything that was published before; dropped when the connection is over."""
         self._happened(self.connection.publish(topic, payload, self._loop.time(), qos=qos, retain=retain))
+
+    def fits(self, topic: bytes, payload: bytes) -> bool:
+        """Whether the broker takes a packet as large as that."""
+        return self.connection.fits(topic, payload)
 
     def subscribe(self, filters: Sequence[tuple[bytes, int]]) -> None:
         """Ask for these filters; `Subscribed` answers."""
@@ -119,6 +140,15 @@ class BrokerSocket(asyncio.Protocol):
     def unsubscribe(self, filters: Sequence[bytes]) -> None:
         """Ask for these filters no longer."""
         self._happened(self.connection.unsubscribe(filters))
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until the broker has taken all that was published so far, no longer than so many seconds."""
+        mark = self.connection.queued
+        while not self.connection.settled(mark) and seconds > 0:
+            before, self._moved = self._loop.time(), self._loop.create_future()
+            ends: list[asyncio.Future[Any]] = [self._moved, self.closed]
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            seconds -= self._loop.time() - before
 
     async def close(self, seconds: float = 1.0) -> None:
         """Say DISCONNECT and close; a broker that takes longer finds the connection reset."""
@@ -157,6 +187,9 @@ class BrokerSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the broker."""
         self._happened(self.connection.receive(data, self._loop.time()))
+        self._on_settled()
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
 
     def eof_received(self) -> None:
         """A half-closed connection is of no use: the transport closes (None)."""
@@ -180,16 +213,19 @@ class BrokerSocket(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has caught up."""
         self.paused = False
+        self._on_settled()
 
     # Inside
 
     def _happened(self, events: Sequence[Event]) -> None:
         for event in events:
-            if isinstance(event, Accepted):
+            if type(event) is Arrived:  # nearly all there are
+                self._on_event(event)
+            elif isinstance(event, Accepted):
                 self.session_present = event.session_present
                 if not self._accepted.done():
                     self._accepted.set_result(None)
-            elif isinstance(event, Arrived | Subscribed | NotTaken | Frame | LoggedIn):
+            elif isinstance(event, Subscribed | NotTaken | Arrived | Frame | LoggedIn):
                 self._on_event(event)
             else:
                 self._ended(event)
@@ -231,6 +267,7 @@ async def open_socket(
     login: Connect,
     on_event: Callable[[Event], None],
     *,
+    on_settled: Callable[[], None] | None = None,
     session_expiry: int = 0,
     resumption: Resumption | None = None,
     limits: Limits = LIMITS,
@@ -242,6 +279,7 @@ async def open_socket(
         target: where it is, and how to trust it.
         login: the CONNECT; its level is set here.
         on_event: hears what arrives; not the end, which is in `BrokerSocket.closed`.
+        on_settled: called after all that one read brought, and when the broker reads on: there may be room again.
         session_expiry: seconds for which the broker keeps the session (MQTT 5).
         resumption: a session to go on with; the login has no clean session then.
         limits: what is taken, and how much of ours may be under way.
@@ -257,10 +295,14 @@ async def open_socket(
         connection = ClientConnection(
             codec, login, patience, limits=limits, session_expiry=session_expiry, window=window
         )
-        opened = await _opened(target, codec, BrokerSocket(connection, on_event, target.address.where))
+        opened = await _opened(target, codec, BrokerSocket(connection, on_event, target.address.where, on_settled))
         if opened is not None:
             return opened
     raise BrokerRefusedError(target.address.where, "speaks neither MQTT 5 nor MQTT 3.1.1. Is it a broker?")
+
+
+def _nothing() -> None:
+    pass
 
 
 class _VersionRefused(BrokerError):
@@ -294,6 +336,21 @@ async def _opened(target: BrokerTarget, codec: Codec, opening: BrokerSocket) -> 
         opening.abort()
         raise
     return opening
+
+
+def in_words(ending: Ending) -> str:
+    """What ended a connection that was in use, as the rest of a sentence about the broker."""
+    match ending:
+        case BrokerLeft(code=0x8E):
+            return "says that somebody else has logged in as this server (reason 0x8e)"
+        case BrokerLeft(code=code):
+            return f"ended the connection (reason {code:#04x})"
+        case Unanswered(what=what, seconds=seconds):
+            return f"did not answer a {what} within {seconds:g} s"
+        case Violated(reason=reason):
+            return f"did what MQTT forbids: {reason}"
+        case _:
+            return f"ended the connection ({type(ending).__name__})"
 
 
 def refusal(where: str, ending: Ending, level: int) -> BrokerError:

@@ -218,6 +218,10 @@ class Directory:
         """Return the credentials of a client, oldest first, those whose grace is over too until they are removed."""
         return [self._credentials[each] for each in sorted(self._by_client.get(client_id, ()))]
 
+    def credentials_at(self, hub_id: str) -> list[CredentialEntry]:
+        """Return the credentials of a hub's clients, as `credentials_of` does."""
+        return [self._credentials[each] for each in sorted(self._by_hub.get(hub_id, ()))]
+
     def hub(self, hub_id: str) -> HubEntry | None:
         """Return the hub with this id."""
         return self._hubs.get(hub_id)

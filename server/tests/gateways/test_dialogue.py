@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hub session a payload belongs to: contract 10.3, "rule for our hub", without a socket."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -266,9 +265,3 @@ def test_there_is_never_more_than_one_live_session(events: list[tuple[str, str, 
         assert len(live) <= 1
         assert all(each is carrier.sessions[-1] for each in live)
     assert carrier.refusals == []
-
-
-def test_the_folder_shares_its_frames(rig: SimpleNamespace) -> None:
-    carrier = FakeCarrier("out")
-    carrier.dialogue.receive("in", rig.HELLO)
-    assert len(carrier.sessions) == 1

@@ -114,6 +114,11 @@ class Dialogue:
         if session is not None:
             session.lost(why)
 
+    def end(self, refusal: Refusal) -> None:
+        """End the session, if there is one, as the hub does: the client is told."""
+        if self._session is not None:
+            self._session.end(refusal)
+
     def _start(self, segment: str, *, solicited: bool) -> None:
         answers = SPELLINGS[segment]
         credential = self._credential()

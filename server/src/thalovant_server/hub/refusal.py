@@ -76,6 +76,9 @@ PAUSED = Refusal("paused", "this client is paused", CREDENTIAL, 403, CONNACK_NOT
 PROTOCOL_OFF = Refusal(
     "protocol_off", "this protocol is turned off for this hub", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
 )
+MQTT_ELSEWHERE = Refusal(
+    "mqtt_elsewhere", "this hub meets its clients at another broker", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
+)
 HUB_OFF = Refusal("hub_off", "this hub is turned off", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED)
 HANDSHAKE_FAILED = Refusal("handshake_failed", "handshake failure: wrong password or altered offer", CREDENTIAL, 403)
 KEY_MISMATCH = Refusal("key_mismatch", "this access key belongs to another client key", CREDENTIAL, 403)
@@ -88,6 +91,8 @@ NOT_ALLOWED = Refusal("not_granted", "this kind of frame is not allowed for this
 UNRESPONSIVE = Refusal("unresponsive", "no sign of life", FAULT, 500)
 INTERNAL = Refusal("internal", "the server failed", FAULT, 500)
 RESTARTING = Refusal("restart", "the server is going down", RESTART, 503)
+# Where only the hub knows that a session is gone: its carrier was lost between the hub and an outside broker.
+SESSION_LOST = Refusal("session_lost", "the session is lost, connect again", RESTART, 503)
 BUSY = Refusal("busy", "the server is busy, try again later", OVERLOAD, 503)
 # Not of the credential: it was not looked at. Whoever waits is.
 THROTTLED = Refusal("throttled", "too many failed attempts from here, try again later", OVERLOAD, 429)

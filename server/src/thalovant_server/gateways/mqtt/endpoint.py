@@ -56,9 +56,6 @@ BAD_LOGIN = Refusal("bad_login", "the broker's user name or password is wrong", 
 BAD_WILL = Refusal(
     "bad_will", "a will says offline on the client's own status topic", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
 )
-MQTT_ELSEWHERE = Refusal(
-    "mqtt_elsewhere", "this hub meets its clients at another broker", CREDENTIAL, 403, CONNACK_NOT_AUTHORIZED
-)
 CARRIER = "mqtt"
 COMINGS = 120  # lines a minute of one credential's logins, and of their ends; the others are a number
 TOPIC_BYTES = 800  # of a denied topic: as many as its first 200 characters can have
@@ -243,7 +240,7 @@ class MqttGateway:
             raise Refused(BAD_LOGIN, self._hub.failed(name, remote))
         credential = self._hub.admit(found.access_key, found.hub_id, CARRIER, remote)
         if not self._serves(credential.hub_id):
-            raise Refused(MQTT_ELSEWHERE)
+            raise Refused(refusal.MQTT_ELSEWHERE)
         again = self._roster.find(credential.id, connect.client_id) is not None
         if self._roster.count(credential.id) - again >= self.limits.sessions_per_credential:
             raise Refused(refusal.TOO_MANY_CONNECTIONS)

@@ -101,7 +101,9 @@ class ClientConnection:
     """
 
     requests = 16
-    """Identifiers up to here are for SUBSCRIBE and UNSUBSCRIBE, in turn; publishes begin behind them."""
+    """Identifiers up to here are for SUBSCRIBE and UNSUBSCRIBE, in turn, so that no more of those may wait for their
+    answers at a time; the others are for publishes.
+    """
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class ClientConnection:
         self.out: list[bytes] = []
         """Packets to be written, in order; `take` takes them."""
         self.before_ping = patience.before_ping
-        self.window = window or ClientWindow(codec.encode_publish, limits.under_way, self.requests)
+        self.window = window or self._new_window(limits.under_way)
         """What is under way; for a connection that goes on with this one's session."""
         self._is_5 = codec.level == V5.level
         self._login = login
@@ -137,6 +139,9 @@ class ClientConnection:
         self._unconfirmed = 0  # publishes of the broker whose PUBACK is still in `out`
         self._wrote_at = 0.0
         self._pinged_at: float | None = None
+
+    def _new_window(self, most: int) -> ClientWindow:
+        return ClientWindow(self.codec.encode_publish, most, self.requests, self.requests + 1)
 
     def start(self) -> None:
         """Say CONNECT."""
@@ -243,7 +248,7 @@ class ClientConnection:
         if packet.session_present:
             self.window.begin_again()
         else:
-            self.window = ClientWindow(self.codec.encode_publish, self.window.most, self.requests)
+            self.window = self._new_window(self.window.most)
         events.append(Accepted(packet.session_present, self.codec.level))
         self.out += self.window.ready(now)
 
@@ -275,7 +280,7 @@ class ClientConnection:
             self._confirm(packet.packet_id)
 
     def _arrived(self, packet: Publish, events: list[Event]) -> None:
-        events.append(Arrived(packet.topic, packet.payload, packet.retain, packet.dup))
+        events.append(Arrived(packet.topic, packet.payload, packet.retain, packet.dup, packet.packet_id))
 
     def _confirm(self, packet_id: int) -> None:
         self._unconfirmed += 1
@@ -314,6 +319,10 @@ class ClientConnection:
         self._unsubscribing.add(packet_id)
         return self._send(Unsubscribe(packet_id, tuple(filters)))
 
+    def fits(self, topic: bytes, payload: bytes) -> bool:
+        """Whether the broker takes a packet as large as that; to publish a larger one is the end."""
+        return self._largest is None or _publish_size(topic, payload, 1) <= self._largest
+
     def publish(
         self, topic: bytes, payload: bytes, now: float, *, qos: int = 1, retain: bool = False
     ) -> Sequence[Event]:
@@ -324,10 +333,8 @@ class ClientConnection:
         if self.over:
             return _NONE
         qos, retain = min(qos, self._most_qos), retain and self._retains
-        if self._largest is not None:
-            body = len(topic) + len(payload) + (5 if qos else 3)  # their lengths, the identifier, no properties
-            if too_large := self._too_large(1 + len(encode_remaining_length(body)) + body):
-                return too_large
+        if self._largest is not None and (too_large := self._too_large(_publish_size(topic, payload, qos))):
+            return too_large
         if not qos:
             self.out.append(self.codec.encode_publish(topic, payload, qos=0, retain=retain))
         elif packet := self.window.put(topic, payload, retain, now):
@@ -398,3 +405,9 @@ class ClientConnection:
         events.append(ending)
         if told is not None and self._is_5:
             self.out.append(self.codec.encode(Disconnect(told)))
+
+
+def _publish_size(topic: bytes, payload: bytes, qos: int) -> int:
+    """Bytes of a PUBLISH without properties."""
+    body = len(topic) + len(payload) + (5 if qos else 3)  # their lengths, the identifier, no properties
+    return 1 + len(encode_remaining_length(body)) + body

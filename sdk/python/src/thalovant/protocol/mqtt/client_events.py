@@ -39,12 +39,16 @@ class Subscribed:
 
 @dataclass(slots=True)
 class Arrived:
-    """A message on some topic that was asked for. `again`: it may have been sent before (the DUP flag)."""
+    """A message on some topic that was asked for. `again`: it may have been sent before (the DUP flag).
+
+    `packet_id`: under which number it then came; None with QoS 0, which is never sent again.
+    """
 
     topic: bytes
     payload: bytes = field(repr=False)
     retained: bool = False
     again: bool = False
+    packet_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,24 @@ class _Waiting(NamedTuple):
 
 
 class ClientWindow:
-    """`most` is how many may be under way; identifiers begin behind `last_id`. Times are the caller's own."""
+    """`most` is how many may be under way; identifiers begin behind `last_id`, and again at `first` once all were used.
+    Times are the caller's own.
+    """
 
-    __slots__ = ("_encode", "_last_id", "_under_way", "_waiting", "_written", "most", "waiting_bytes")
+    __slots__ = (
+        "_encode", "_first", "_last_id", "_under_way", "_waiting", "_written",
+        "most", "under_way_bytes", "waiting_bytes",
+    )  # fmt: skip
 
-    def __init__(self, encode: EncodePublish, most: int, last_id: int) -> None:
+    def __init__(self, encode: EncodePublish, most: int, last_id: int, first: int = 1) -> None:
         self.most = most
         self.waiting_bytes = 0
         """Bytes of the payloads that wait."""
+        self.under_way_bytes = 0
+        """Bytes of the payloads that have been written and not been acknowledged."""
         self._encode = encode
         self._last_id = last_id
+        self._first = first
         self._under_way: dict[int, _Sent] = {}  # by identifier; oldest first
         self._waiting: deque[_Waiting] = deque()
         self._written = 0
@@ -80,7 +88,10 @@ class ClientWindow:
     def acknowledged(self, packet_id: int) -> bytes | None:
         """A PUBACK came: the topic of what it is for, None when it is for nothing."""
         known = self._under_way.pop(packet_id, None)
-        return None if known is None else known.topic
+        if known is None:
+            return None
+        self.under_way_bytes -= len(known.payload)
+        return known.topic
 
     def ready(self, now: float) -> Iterator[bytes]:
         """The packets that waited and may be written now."""
@@ -96,16 +107,18 @@ class ClientWindow:
         self.waiting_bytes += sum(len(each.payload) for each in again)
         self._written -= len(again)
         self._under_way.clear()
+        self.under_way_bytes = 0
 
     def _write(self, topic: bytes, payload: bytes, retain: bool, known: int | None, now: float) -> bytes:
         packet_id = self._free_id() if known is None else known
         self._written += 1
         self._under_way[packet_id] = _Sent(self._written, now, topic, payload, retain)
+        self.under_way_bytes += len(payload)
         return self._encode(topic, payload, qos=1, packet_id=packet_id, retain=retain, dup=known is not None)
 
     def _free_id(self) -> int:
         # A PUBACK for an early one may be late; 65,535 ids and few under way always leave a free one.
         while True:
-            self._last_id = self._last_id % 65_535 + 1
+            self._last_id = self._last_id + 1 if self._last_id < 65_535 else self._first
             if self._last_id not in self._under_way:
                 return self._last_id
