@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on its way to the clients: the frames of each in order, the clients in turn, as fast as the broker takes them.
+"""What is on its way to the clients: the frames of each in order, the clients in turn, as fast as the broker takes it.
 
 All of them share one connection. While there is room a frame is written at once; else it waits in its own client's
 queue, where it counts for that client, and whoever has little to say does not wait behind one who has much. It will not
