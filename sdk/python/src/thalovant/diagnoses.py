@@ -239,6 +239,13 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "Give the client a new identity, which names the broker: `thalovant clients rotate NAME`.",
     ),
     "hub_off": ("credential", "{told} The hub is turned off.", "Its owner can turn it on."),
+    "identity_in_use": (
+        "credential",
+        "{said} So it did {times} times in a row, each time soon after the client was connected: most likely another "
+        "program uses the same identity, and the broker keeps only the newest connection of each.",
+        "Give each program an identity of its own: `thalovant identity create HUB --name NAME`. Until then this one "
+        "connects again about once a minute.",
+    ),
     "server_busy": ("credential", "{told}", "Try again in a moment."),
     "throttled": (
         "credential",

@@ -29,6 +29,7 @@ from thalovant.errors import (
     ThalovantPublishDeniedError,
 )
 from thalovant.health import ThalovantConnectionInfo, ThalovantConnectionPhase
+from thalovant.rivals import HungUpError, Rivals
 from thalovant.switching import timed_out
 from thalovant.tasks import OwnedTasks
 
@@ -102,6 +103,10 @@ class LinkKeeper:
         self._info = ThalovantConnectionInfo()
         self._last_error: str | None = None
         self._cut_off = False  # and said so
+        self._rivals = Rivals()
+        self._up_since = 0.0  # loop time
+        self._rival_error: ThalovantConnectionError | None = None
+        self._not_before = 0.0  # loop time: no dial is due before, not even of a call
 
     def expect(self, answers: bool) -> None:
         """Be told whether somebody waits for the hub to say something."""
@@ -126,6 +131,8 @@ class LinkKeeper:
         if self.link is not None:
             return self.link
         self.refuse_if_over()
+        if self._rival_error is not None and deadline_at is not None and self._not_before >= deadline_at:
+            raise self._rival_error
         task = self._dial_task
         if task is None:
             patience = None if deadline_at is None else deadline_at - asyncio.get_running_loop().time()
@@ -154,7 +161,7 @@ class LinkKeeper:
                 return await self.dialled(deadline_at)
             except ThalovantConnectionError as error:
                 attempts = None if attempts is None else attempts - 1
-                late = deadline_at is not None and loop.time() + pause >= deadline_at
+                late = deadline_at is not None and max(loop.time() + pause, self._not_before) >= deadline_at
                 if attempts == 0 or late or not _may_pass(error):
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
@@ -210,8 +217,9 @@ class LinkKeeper:
         return links
 
     async def _dial(self, patience: float | None) -> Link:
-        started, started_at = time.monotonic(), _now()
         try:
+            patience = await self._held_back(patience)
+            started, started_at = time.monotonic(), _now()
             async with self._carrier:
                 self.refuse_if_over()  # the link before may just have been given up
                 self._info = ThalovantConnectionInfo("connecting", started_at)
@@ -225,9 +233,17 @@ class LinkKeeper:
         finally:
             self._dial_task = None
 
+    async def _held_back(self, patience: float | None) -> float | None:
+        """Wait until a dial would do more than cut off another program; returns the patience that is left."""
+        seconds = max(self._not_before - asyncio.get_running_loop().time(), 0.0)
+        if seconds:
+            await asyncio.sleep(seconds)
+        return None if patience is None else max(patience - seconds, 0.0)
+
     def _take(self, link: Link, info: ThalovantConnectionInfo) -> None:
         """Use this link from now on, and look for a better one if there may be one."""
         self.link, self._info, self._last_error = link, info, None
+        self._up_since = asyncio.get_running_loop().time()
         if self._cut_off:
             self._cut_off = False
             _log.info("connected again")
@@ -273,6 +289,7 @@ class LinkKeeper:
                 self._return_task = None
             if self._retiring:
                 self._take_back(link)
+            self._heed_rivals(error)
             self._clearing.start(self._clear_away(link, error), "thalovant-link-lost")
         elif self._retiring.pop(link, None) is not None:
             self._clearing.start(self._clear_away(link, error), "thalovant-link-lost")
@@ -283,9 +300,22 @@ class LinkKeeper:
         self._dialer.took_back(link, lost)
         self._take(link, info)
 
+    def _heed_rivals(self, said: ThalovantConnectionError) -> None:
+        """A link was cut: most likely by another program, where that has happened before and there is one road only."""
+        if not isinstance(said, HungUpError) or self.has_other_roads:
+            return
+        now = asyncio.get_running_loop().time()
+        self._rivals.cut(now - self._up_since)
+        if self._rivals.suspected:
+            self._not_before = now + self._rivals.pause * random.uniform(0.5, 1.5)
+            self._rival_error = self._rivals.error(said)
+
     async def _clear_away(self, link: Link, error: ThalovantConnectionError) -> None:
         async with self._carrier:
-            link.error = meaning = await self._dialer.meaning_of_loss(link, error)
+            meaning = await self._dialer.meaning_of_loss(link, error)
+            if isinstance(meaning, HungUpError) and self._rivals.suspected:
+                meaning = self._rival_error or meaning
+            link.error = meaning
             if self.link is None:
                 self._note(meaning)
             await link.close()
@@ -311,7 +341,7 @@ class LinkKeeper:
     async def _redial(self) -> None:
         """Dial until there is a link; one that a call has dialled in between will do."""
         loop = asyncio.get_running_loop()
-        pause = FIRST_REDIAL_OF_SEVERAL if self.has_other_roads else FIRST_REDIAL
+        pause = FIRST_REDIAL_OF_SEVERAL if self.has_other_roads else max(FIRST_REDIAL, self._rivals.pause)
         refused_since: float | None = None
         try:
             while True:

@@ -31,6 +31,7 @@ from thalovant.protocol.session import (
     SendSealed,
     clear_hello,
 )
+from thalovant.rivals import HungUpError
 from thalovant.transports.base import Loss, Transport
 
 __all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Incoming", "Link"]
@@ -280,7 +281,8 @@ class Link:
             if loss.close_code in BUSY_CODES:
                 code = of_refusal(loss.text) or "server_busy"
                 return diagnosed(ThalovantConnectionError, diagnose(code, told=loss.text))
-            return ThalovantConnectionError(loss.text)
+            wordless = self.ready_at is not None and (loss.hung_up or loss.taken_over)
+            return HungUpError(loss.text) if wordless else ThalovantConnectionError(loss.text)
         self.refused_at_once = young and self.ready_at is not None and loss.refusal in ("", OTHER_KEY)
         said = of_refusal(loss.text)
         later = said if said in STANDING else "credential_withdrawn"

@@ -57,7 +57,8 @@ _BY_CODE = {
     ReasonCode.QOS_NOT_SUPPORTED: "A client's last will has QoS 1: allow it on the broker, or use WSS.",
     ReasonCode.UNSPECIFIED_ERROR: "The broker's log may say more.",
     ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR: "The broker's log may say more.",
-    ReasonCode.SESSION_TAKEN_OVER: "Another connection has come with the same client id.",
+    ReasonCode.SESSION_TAKEN_OVER: "Another connection has come with the same client id: another program uses the same "
+    "identity, and this broker keeps one connection of each.",
 }
 
 
@@ -154,7 +155,8 @@ class Answers:
         if code in _ELSEWHERE:
             return Loss(f"{text} {self._elsewhere(ending.instead)}")
         advice = "Try again in a moment." if code in _PASSING else _BY_CODE.get(ReasonCode(code), "")
-        return Loss(f"{text} {advice}".rstrip(), hung_up=code == ReasonCode.NORMAL_DISCONNECTION)
+        hung_up, taken_over = code == ReasonCode.NORMAL_DISCONNECTION, code == ReasonCode.SESSION_TAKEN_OVER
+        return Loss(f"{text} {advice}".rstrip(), hung_up=hung_up, taken_over=taken_over)
 
     def _violation(self, ending: Violated) -> str:
         if ending.code == ReasonCode.MALFORMED_PACKET:
