@@ -50,6 +50,7 @@ from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.memory import MemoryKeeper
+from thalovant_server.metrics import Metrics
 from thalovant_server.presence_keeper import PresenceKeeper
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.server_tls import ServerTls
@@ -181,6 +182,7 @@ class Server:
             uses=services.uses,
             denials=Denials(LoopClock(), services.denied.put),
         )
+        services.metrics = Metrics(__version__, hub, directory, presence, usage, lambda: services.broker).text
         for access_key, address in await services.uses.places():  # nobody is shut out there by what strangers fail
             hub.proven(access_key, address)
         services.start()

@@ -62,9 +62,20 @@ def config(typed: Typed, as_json: Annotated[bool, typer.Option("--json", help="F
 
 @app.command(short_help="Ask this machine's server whether it is well.")
 @takes_settings
-def health(typed: Typed) -> None:
-    """Ask the server that runs on this machine with these settings whether it is well; exit code 1 if not."""
-    typer.echo(f"ok: thalovant-server {check_health(typed.read().settings)}")
+def health(
+    typed: Typed,
+    with_broker: Annotated[
+        bool, typer.Option("--with-broker", help="Not well, either, while its outside broker is not connected.")
+    ] = False,
+) -> None:
+    """Ask the server that runs on this machine with these settings whether it is well; exit code 1 if not.
+
+    A server whose outside broker is away is well, and says so: to start it again would help nobody.
+    """
+    found = check_health(typed.read().settings)
+    typer.echo(str(found))
+    if with_broker and found.broker != "connected":
+        raise typer.Exit(1)
 
 
 @app.command("prove-isolation", short_help="Attack a running server with two throw-away clients.")

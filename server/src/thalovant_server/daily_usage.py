@@ -21,6 +21,8 @@ class DailyUsage:
 
     def __init__(self, clock: Clock = now) -> None:
         self._clock = clock
+        self.total = 0
+        """Asks counted since the start, whatever the day."""
         self._day = clock() // DAY
         self._used: dict[str, int] = {}
         self._unwritten: dict[str, None] = {}
@@ -44,6 +46,7 @@ class DailyUsage:
     def count(self, client_id: str) -> None:
         """One more ask of a client."""
         self._turn_over()
+        self.total += 1
         self._used[client_id] = self._used.get(client_id, 0) + 1
         self._unwritten[client_id] = None
 

@@ -10,7 +10,9 @@ import http.client
 import json
 import socket
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thalovant_server.certificate_files import AUTHORITY_CERTIFICATE
 from thalovant_server.errors import NotHealthyError, SettingsError
@@ -21,8 +23,21 @@ LARGEST_ANSWER = 64 * 1024
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to dial, not to listen
 
 
-def check_health(settings: Settings, timeout: float = TIMEOUT_SECONDS) -> str:
-    """Return the version of the server that answers that it is well (blocking).
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a server says of itself: its version, and how its outside broker is; "" where there is none."""
+
+    version: str
+    broker: str = ""
+    broker_told: str = ""
+
+    def __str__(self) -> str:
+        broker = f"\nbroker: {self.broker}{self.broker_told}" if self.broker else ""
+        return f"ok: thalovant-server {self.version}{broker}"
+
+
+def check_health(settings: Settings, timeout: float = TIMEOUT_SECONDS) -> Health:
+    """Return what the server says that answers that it is well (blocking).
 
     Raises:
         NotHealthyError: it does not answer, or something else does.
@@ -55,7 +70,7 @@ def _in_words(error: Exception, timeout: float) -> str:
     return str(error) or type(error).__name__
 
 
-def _ask(connection: ssl.SSLSocket) -> str:
+def _ask(connection: ssl.SSLSocket) -> Health:
     """`http.client` over a connection of ours: it would check the name that was dialled."""
     connection.sendall(b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     answer = http.client.HTTPResponse(connection)
@@ -63,7 +78,15 @@ def _ask(connection: ssl.SSLSocket) -> str:
     said = json.loads(answer.read(LARGEST_ANSWER))
     if answer.status != 200 or not isinstance(said, dict) or said.get("status") != "ok":
         raise ValueError(f"it answered {answer.status}")
-    return str(said.get("version"))
+    broker = said.get("broker")
+    version = str(said.get("version"))
+    return Health(version) if not isinstance(broker, dict) else _with_broker(version, broker)
+
+
+def _with_broker(version: str, broker: dict[str, Any]) -> Health:
+    told = f" since {broker['since']}" if broker.get("since") else ""
+    told += f": {broker['fault']}" if broker.get("fault") else ""
+    return Health(version, str(broker.get("state")), told)
 
 
 def _context(settings: Settings) -> ssl.SSLContext:

@@ -49,6 +49,7 @@ class Rule:
 OPEN = None  # whoever comes, with or without a token
 RULES: dict[str, Rule | None] = {
     "GET /v1/health": OPEN,
+    "GET /v1/metrics": Rule("hubs:inspect", other=403, limited=403),
     "GET /v1/ca": OPEN,
     "GET /v1/ca.pem": OPEN,
     "GET /v1/docs": OPEN,

@@ -151,6 +151,7 @@ ClientsWriter = Annotated[Caller, _scoped(caller_with, scopes.CLIENTS_WRITE)]
 AuditReader = Annotated[Caller, _scoped(caller_with, scopes.AUDIT_READ)]
 UsersReader = Annotated[Caller, _scoped(_admin_with, scopes.USERS_READ)]
 UsersWriter = Annotated[Caller, _scoped(_admin_with, scopes.USERS_WRITE)]
+MetricsReader = Annotated[Caller, _scoped(_admin_with, scopes.HUBS_INSPECT)]
 TokensWriter = Annotated[Caller, _scoped(caller_with, scopes.TOKENS_WRITE)]
 
 

@@ -401,8 +401,24 @@ class Page(Resource, Generic[Item]):
     links: PageLinks
 
 
+class BrokerHealth(Resource):
+    """How the outside broker is at which hubs meet their clients."""
+
+    state: Annotated[
+        Literal["connected", "away", "refused", "another_server", "missing"],
+        Field(
+            description="`away`: it is dialled again and again; `refused`: so it is, and somebody has to mend "
+            "something; `another_server`: another server serves the same topics there; `missing`: a hub needs one, and "
+            "the server was started without."
+        ),
+    ]
+    since: Annotated[Time | None, Field(description="null: since the start.")]
+    fault: Annotated[str | None, Field(description="What is wrong; null when nothing is, or to other machines.")]
+
+
 class Health(Resource):
     """The API answers and its database can be read."""
 
     status: Literal["ok"]
     version: Annotated[str, Field(examples=["0.1.0"])]
+    broker: Annotated[BrokerHealth | None, Field(description="Only where there is one, or should be.")] = None

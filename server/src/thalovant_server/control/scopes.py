@@ -9,6 +9,7 @@ from thalovant_server.errors import ApiError
 
 HUBS_READ = "hubs:read"
 HUBS_WRITE = "hubs:write"
+HUBS_INSPECT = "hubs:inspect"
 CLIENTS_READ = "clients:read"
 CLIENTS_WRITE = "clients:write"
 AUDIT_READ = "audit:read"
@@ -19,7 +20,7 @@ USERS_WRITE = "users:write"
 ALL = (
     HUBS_READ,
     HUBS_WRITE,
-    "hubs:inspect",
+    HUBS_INSPECT,
     "hubs:preview",
     CLIENTS_READ,
     CLIENTS_WRITE,
@@ -33,7 +34,7 @@ ALL = (
 
 _IMPLIED = {
     HUBS_WRITE: (HUBS_READ,),
-    HUBS_READ: ("hubs:inspect", "hubs:preview"),
+    HUBS_READ: (HUBS_INSPECT, "hubs:preview"),
     USERS_WRITE: (USERS_READ,),
 }
 

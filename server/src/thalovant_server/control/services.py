@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from thalovant_server.broker_report import BrokerReport
 from thalovant_server.control.denied import DenialWriter
 from thalovant_server.control.grace import GraceKeeper
 from thalovant_server.control.operation_keeper import OperationKeeper
@@ -65,6 +67,8 @@ class Services:
 
     `operations`: ends what takes longer than its request; asks `admission`, which is set once there is a broker.
 
+    `broker`: how it is with the outside broker; None where there is none. `metrics`: the server in numbers, as text.
+
     `uses`: when each credential was used last; the hub tells it. `grace`: ends credentials in their time.
     """
 
@@ -87,6 +91,8 @@ class Services:
     denied: DenialWriter = field(init=False)
     denials: Denials = field(init=False)
     admission: Admission | None = None
+    broker: BrokerReport | None = None
+    metrics: Callable[[], bytes] = bytes
     operations: OperationKeeper = field(init=False)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -192,6 +193,15 @@ class Hub:
     def connections_of(self, client_id: str) -> list[Connection]:
         """The live connections of a client, oldest first."""
         return sorted(self._by_client.get(client_id, ()), key=lambda connection: connection.number)
+
+    def sessions(self) -> Counter[tuple[str, bool]]:
+        """How many live connections there are by carrier, and of each how many are ready and how many are not."""
+        return Counter((each.carrier, each.ready) for of_hub in self._by_hub.values() for each in of_hub)
+
+    @property
+    def asks_running(self) -> int:
+        """Asks whose agent is at work."""
+        return self.runtime.running
 
     @property
     def connections(self) -> int:
