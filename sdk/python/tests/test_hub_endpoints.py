@@ -14,6 +14,7 @@ from thalovant.hub_endpoints import (
     HubDataPlaneEndpoints,
     HubProtocolSettings,
     hub_display_name,
+    mqtt_via,
     read_flag,
     select_data_plane_endpoint,
     without_user_info,
@@ -149,3 +150,21 @@ def test_whatever_a_hub_looks_like_it_is_read(hub: dict[str, Any]) -> None:
     assert selected is None or settings.is_enabled(selected.protocol)
     assert hub_display_name(hub)
     assert HubDataPlaneEndpoints.from_mapping(endpoints.as_dict()) == endpoints
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "via"),
+    [
+        ({"enabled": True, "via": "link"}, "link"),
+        ({"enabled": False, "via": "link"}, "link"),
+        ({"enabled": True, "via": "embedded"}, "embedded"),
+        ({"enabled": True, "via": "elsewhere"}, "embedded"),
+        ({"enabled": True}, "embedded"),
+        (True, "embedded"),
+        (None, "embedded"),
+    ],
+)
+def test_where_a_hubs_mqtt_is(mqtt: object, via: str) -> None:
+    for hub in ({"spec": {"protocols": {"mqtt": mqtt}}}, {"protocols": {"mqtt": mqtt}}):
+        assert mqtt_via(hub) == via
+    assert mqtt_via({}) == "embedded"

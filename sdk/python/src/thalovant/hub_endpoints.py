@@ -140,6 +140,12 @@ def select_data_plane_endpoint(
     return None
 
 
+def mqtt_via(hub: Mapping[str, Any]) -> Literal["embedded", "link"]:
+    """Where a hub's MQTT is: at the server's own endpoint, or at an outside broker that it is linked with."""
+    said = _first_mapping(_protocol_group(hub), ("mqtt",)).get("via")
+    return "link" if said == "link" else "embedded"
+
+
 def hub_display_name(hub: Mapping[str, Any]) -> str:
     """The name to show: catalog title, else a name that is not the slug, else the slug as a title."""
     spec = _first_mapping(hub, ("spec",))

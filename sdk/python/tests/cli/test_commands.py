@@ -17,7 +17,7 @@ import typer
 
 import thalovant.sync_client
 from thalovant import ThalovantConnectionInfo, ThalovantIdentity, ThalovantTimeoutError, __version__
-from thalovant.cli import app
+from thalovant.cli import admission, app
 from thalovant.config import Login, read_login, save_login
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SAMPLES = {
 }
 EXCHANGES = SAMPLES["clients.create_identity.mqtt"]["exchanges"]
 HUB: dict[str, Any] = EXCHANGES[0]["response"]["json"]
-MADE: dict[str, Any] = EXCHANGES[1]["response"]["json"]
+MADE: dict[str, Any] = {**EXCHANGES[1]["response"]["json"], "operation": None}
 OTHER_HUB = {**HUB, "id": "hub-2", "slug": "garden", "name": "The Garden", "spec": {"agent": "echo"}}
 TOKEN = "tvpat_not-to-be-printed"  # the fixture `typed` looks for it
 IDENTITY = {"access_key": "k", "password": "secret-p", "site_id": "s", "default_master": "wss://hub.example:1"}
@@ -64,6 +64,8 @@ class Account:
     made: dict[str, Any] = field(default_factory=lambda: dict(MADE))
     public: list[dict[str, Any]] = field(default_factory=list)
     paged: bool = False
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    """What `GET /v1/operations/op-1` answers, one after the other; the last one again and again."""
 
     def __call__(self, seen: Seen) -> tuple[int, Any]:
         if seen.path == "/v1/ca.pem":
@@ -79,6 +81,8 @@ class Account:
             return 200, self._page(seen)
         if (seen.method, seen.path) == ("GET", "/v1/clients"):
             return 200, {"data": [], "meta": {"next": None}}
+        if seen.path == "/v1/operations/op-1":
+            return 200, self.operations.pop(0) if len(self.operations) > 1 else self.operations[0]
         if seen.method == "GET":
             return 200, next(hub for hub in [*self.hubs, *self.public] if seen.path == f"/v1/hubs/{hub['id']}")
         if seen.method == "PATCH":
@@ -497,6 +501,45 @@ class TestHubs:
         assert "clients rotate" in signed_in("hubs", "set", "kitchen", "--mqtt").out
         assert "clients rotate" not in signed_in("hubs", "set", "kitchen", "--no-mqtt").out
 
+    @pytest.mark.parametrize(
+        ("words", "change"),
+        [
+            (("--mqtt",), {"enabled": True}),
+            (("--mqtt", "on"), {"enabled": True}),
+            (("--no-mqtt",), {"enabled": False}),
+            (("--mqtt", "off"), {"enabled": False}),
+            (("--mqtt", "link"), {"enabled": True, "via": "link"}),
+            (("--mqtt=embedded",), {"enabled": True, "via": "embedded"}),
+        ],
+    )
+    def test_mqtt_is_on_off_here_or_at_the_broker(
+        self, signed_in: Typed, api_server: ScriptedServer, words: tuple[str, ...], change: dict[str, Any]
+    ) -> None:
+        for line in ((*words, "kitchen"), ("kitchen", *words), ("kitchen", *words, "--json")):
+            ran = signed_in("hubs", "set", *line)
+            assert ran.code == 0, ran.err
+            assert api_server.seen[-1].json == {"spec": {"protocols": {"mqtt": change}}}
+        assert signed_in("hubs", "create", *words, "The Garden").code == 0
+        assert api_server.seen[-1].json["spec"]["protocols"]["mqtt"] == change
+
+    def test_a_word_that_is_none_is_told_the_four(self, signed_in: Typed, api_server: ScriptedServer) -> None:
+        ran = signed_in("hubs", "set", "kitchen", "--mqtt=bridge")
+        assert ran.code == 1 and all(word in ran.err for word in ("on", "off", "embedded", "link"))
+        assert "embedded, link" in signed_in("hubs", "set", "kitchen").err
+        assert all(seen.method == "GET" for seen in api_server.seen)
+
+    def test_a_hub_at_an_outside_broker_is_seen_as_such(self, signed_in: Typed, account: Account) -> None:
+        at_the_broker = {**HUB, "spec": {"protocols": {"mqtt": {"enabled": True, "via": "link"}}}}
+        account.hubs = [at_the_broker]
+        assert "wss,mqtt(link)" in signed_in("hubs").out
+        moved = signed_in("hubs", "set", "kitchen", "--mqtt", "embedded").out
+        assert "MQTT moved" in moved and "thalovant clients rotate NAME" in moved
+        account.hubs = [HUB]
+        assert "mqtt(link)" not in signed_in("hubs").out
+        assert "MQTT moved" in signed_in("hubs", "set", "kitchen", "--mqtt", "link").out
+        assert "MQTT moved" not in signed_in("hubs", "set", "kitchen", "--mqtt", "embedded").out
+        assert "MQTT moved" not in signed_in("hubs", "set", "kitchen", "--mqtt").out
+
     def test_no_agent_is_the_default_one(self, signed_in: Typed, api_server: ScriptedServer) -> None:
         ran = signed_in("hubs", "set", "kitchen", "--no-agent")
         assert api_server.seen[-1].json == {"spec": {"agent": None}}
@@ -517,6 +560,58 @@ class TestHubs:
     def test_an_unknown_hub(self, signed_in: Typed) -> None:
         ran = signed_in("hubs", "set", "cellar", "--mqtt")
         assert ran.err == "error: There is no hub 'cellar'; there are: kitchen. (unknown_hub)\n"
+
+
+REQUESTED = {
+    "id": "op-1", "kind": "client.admission", "aggregate_type": "client", "status": "requested",
+    "created_at": "2026-11-22T10:00:00.000Z", "updated_at": "2026-11-22T10:00:00.000Z",
+    "links": {"self": "/v1/operations/op-1"},
+}  # fmt: skip
+READY = {**REQUESTED, "status": "ready"}
+REFUSED = {**REQUESTED, "status": "failed", "error_code": "broker_refused", "error_message": "It is full."}
+
+
+class TestAdmission:
+    """A client behind an outside broker: its identity is kept at once, and the command waits for the broker."""
+
+    CREATE = ("identity", "create", "--name", "x")
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch, account: Account) -> None:
+        monkeypatch.setattr(admission, "LOOK_EVERY", 0.001)
+        account.made = {**MADE, "operation": REQUESTED}
+
+    def test_it_is_waited_for(self, signed_in: Typed, account: Account, api_server: ScriptedServer) -> None:
+        account.operations = [REQUESTED, REQUESTED, READY]
+        ran = signed_in(*self.CREATE)
+        assert (ran.code, ran.err) == (0, "")
+        assert [seen.path for seen in api_server.seen].count("/v1/operations/op-1") == 3
+        assert json.loads(signed_in(*self.CREATE, "--again", "--out", "y.json", "--json").out)["admitted"] is True
+
+    def test_nobody_asks_about_what_is_ready_already(
+        self, signed_in: Typed, account: Account, api_server: ScriptedServer
+    ) -> None:
+        account.made = {**MADE, "operation": READY}
+        assert signed_in(*self.CREATE).code == 0
+        assert "/v1/operations/op-1" not in [seen.path for seen in api_server.seen]
+
+    def test_what_takes_long_is_told_and_the_identity_is_there(
+        self, signed_in: Typed, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission, "PATIENCE", 0.01)
+        account.operations = [REQUESTED]
+        ran = signed_in(*self.CREATE)
+        assert ran.code == 0
+        assert "has not taken the client up yet" in ran.err and "thalovant-server health" in ran.err
+        assert "x.identity.json" in ran.err and Path("x.identity.json").exists()
+        ran = signed_in(*self.CREATE, "--again", "--out", "y.json", "--json")
+        assert json.loads(ran.out)["admitted"] is False
+
+    def test_what_fails_says_why_and_where_the_identity_is(self, signed_in: Typed, account: Account) -> None:
+        account.operations = [REFUSED]
+        ran = signed_in(*self.CREATE)
+        assert ran.code == 1 and Path("x.identity.json").exists()
+        assert "x.identity.json" in ran.err and "It is full." in ran.err and "(admission_failed)" in ran.err
 
 
 class TestIdentities:
@@ -562,7 +657,7 @@ class TestIdentities:
         ).err  # fmt: skip
 
     def test_in_json(self, signed_in: Typed, lonely: Path) -> None:
-        made = {"client_id": "client-1", "name": "x", "carriers": ["wss", "https", "mqtt"]}
+        made = {"client_id": "client-1", "name": "x", "carriers": ["wss", "https", "mqtt"], "admitted": True}
         ran = signed_in("identity", "create", "--name", "x", "--json")
         assert json.loads(ran.out) == {**made, "file": "x.identity.json"}
         ran = signed_in("identity", "create", "--name", "x", "--profile", "kitchen", "--json")

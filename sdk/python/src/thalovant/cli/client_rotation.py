@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from thalovant.bootstrap import BootstrapIdentityResult
+from thalovant.cli.admission import is_admitted
 from thalovant.cli.client_named import ClientName, HubName, advised, client_called, label
 from thalovant.cli.identity_saving import Keeping, file_for, usable_carriers
 from thalovant.cli.options import AsJson, ConfigFile, Profile
@@ -58,7 +59,8 @@ def rotate(
         except ThalovantError:
             _undo(api, known, seconds)
             raise
-    _tell(result, keeping, seconds, as_json=as_json)
+    admitted = is_admitted(result, keeping.place)
+    _tell(result, keeping, seconds, admitted, as_json=as_json)
 
 
 def grace_seconds(text: str) -> int:
@@ -126,11 +128,11 @@ def _free_file(name: str) -> Path:
     return file_for(f"{name}.new") if usual.exists() or usual.is_symlink() else usual
 
 
-def _tell(result: BootstrapIdentityResult, keeping: Keeping, seconds: int, *, as_json: bool) -> None:
+def _tell(result: BootstrapIdentityResult, keeping: Keeping, seconds: int, admitted: bool, *, as_json: bool) -> None:
     client = result.client
     carriers = usable_carriers(result.identity)
     if as_json:
-        said = {"client_id": result.client_id, "name": client.get("name"), "carriers": carriers}
+        said = {"client_id": result.client_id, "name": client.get("name"), "carriers": carriers, "admitted": admitted}
         print_json({**said, "grace_seconds": seconds, "credentials": client.get("credentials"), **keeping.as_dict()})
         return
     ends = old_credential_ends(client, seconds)

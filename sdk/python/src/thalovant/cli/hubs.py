@@ -14,19 +14,19 @@ import typer
 
 from thalovant.cli.asked import confirmed
 from thalovant.cli.errors import CommandError
+from thalovant.cli.mqtt_option import Mqtt, MqttCommand, MqttOption, MqttWord, mqtt_change, mqtt_shown, said_of_mqtt
 from thalovant.cli.options import AsJson
 from thalovant.cli.output import examples, print_json, print_table, say
 from thalovant.cli.pages import every_row
 from thalovant.cli.progress import waiting
 from thalovant.control_plane import ThalovantControlPlane
-from thalovant.hub_endpoints import HubProtocolSettings, hub_display_name
+from thalovant.hub_endpoints import hub_display_name
 
 __all__ = ["app", "every_hub", "hub_called"]
 
 HEAD = ("HUB", "NAME", "ID", "CARRIERS", "VISIBILITY", "AGENT")
 NOT_YOURS = "public, not yours"
 
-Mqtt = Annotated[bool, typer.Option("--mqtt/--no-mqtt", help="With MQTT.")]
 Wss = Annotated[bool, typer.Option("--wss/--no-wss", help="With WSS.")]
 Https = Annotated[bool, typer.Option("--https/--no-https", help="With HTTPS.")]
 
@@ -51,24 +51,26 @@ def list_hubs(as_json: AsJson = False) -> None:
 
 
 @app.command(
-    "create", epilog=examples("thalovant hubs create garden", "thalovant hubs create lobby --public --no-mqtt")
+    "create",
+    cls=MqttCommand,
+    epilog=examples("thalovant hubs create garden", "thalovant hubs create lobby --public --no-mqtt"),
 )
 def create_hub(
     name: Annotated[str, typer.Argument(help="Its name, like garden.", metavar="NAME")],
     agent: Annotated[
         str | None, typer.Option(help="Name of the agent that answers; the server's default one else.", metavar="AGENT")
     ] = None,
-    mqtt: Mqtt = True,
+    mqtt: Mqtt = "on",
     wss: Wss = True,
     https: Https = True,
     public: Annotated[bool, typer.Option("--public", help="Every account may have clients there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a hub of your own."""
-    flags = {"wss": wss, "http": https, "mqtt": mqtt}
-    if not any(flags.values()):
+    protocols = {"wss": {"enabled": wss}, "http": {"enabled": https}, "mqtt": mqtt_change(mqtt)}
+    if not any(one["enabled"] for one in protocols.values()):
         raise typer.BadParameter("a hub needs a carrier: leave out --no-mqtt, --no-wss or --no-https")
-    spec: dict[str, Any] = {"version": "1", "protocols": {one: {"enabled": flag} for one, flag in flags.items()}}
+    spec: dict[str, Any] = {"version": "1", "protocols": protocols}
     if agent is not None:
         spec["agent"] = agent
     with waiting("making the hub"), ThalovantControlPlane() as api:
@@ -104,10 +106,16 @@ def remove_hub(
     say(f"Removed the hub {_called(known)} and all its clients.")
 
 
-@app.command("set", epilog=examples("thalovant hubs set demo --mqtt", "thalovant hubs set demo --no-agent"))
+@app.command(
+    "set",
+    cls=MqttCommand,
+    epilog=examples(
+        "thalovant hubs set demo --mqtt", "thalovant hubs set demo --mqtt link", "thalovant hubs set demo --no-agent"
+    ),
+)
 def set_hub(
     hub: Annotated[str, typer.Argument(help="Slug or id of the hub.", metavar="HUB")],
-    mqtt: Annotated[bool | None, typer.Option(help="Switch MQTT on or off.")] = None,
+    mqtt: Annotated[MqttWord | None, MqttOption] = None,
     wss: Annotated[bool | None, typer.Option(help="Switch WSS on or off.")] = None,
     https: Annotated[bool | None, typer.Option(help="Switch HTTPS on or off.")] = None,
     agent: Annotated[str | None, typer.Option(help="Name of the agent that answers.")] = None,
@@ -118,8 +126,10 @@ def set_hub(
     as_json: AsJson = False,
 ) -> None:
     """Change a hub's carriers, its agent, or who may use it."""
-    flags = {"wss": wss, "http": https, "mqtt": mqtt}
-    protocols = {name: {"enabled": flag} for name, flag in flags.items() if flag is not None}
+    flags = {"wss": wss, "http": https}
+    protocols: dict[str, Any] = {name: {"enabled": flag} for name, flag in flags.items() if flag is not None}
+    if mqtt is not None:
+        protocols["mqtt"] = mqtt_change(mqtt)
     spec: dict[str, Any] = {"protocols": protocols} if protocols else {}
     if agent is not None and no_agent:
         raise typer.BadParameter("give --agent or --no-agent, not both")
@@ -130,7 +140,8 @@ def set_hub(
         payload["visibility"] = _visibility(public)
     if not payload:
         raise typer.BadParameter(
-            "say what to change: --mqtt, --no-mqtt, --wss, --https, --agent NAME, --no-agent, --public or --private"
+            "say what to change: --mqtt (on, off, embedded, link), --wss, --https, --agent NAME, --no-agent, --public "
+            "or --private"
         )
     with waiting("changing the hub"), ThalovantControlPlane() as api:
         known = hub_called(api, hub)
@@ -139,8 +150,8 @@ def set_hub(
         print_json(changed)
         return
     print_table(HEAD, [_row(changed)])
-    if mqtt and not HubProtocolSettings.from_mapping(known).mqtt:
-        say("A client made before has no broker credential: thalovant clients rotate NAME gives it one.")
+    if mqtt is not None and (said := said_of_mqtt(known, changed)):
+        say(said)
 
 
 def hub_called(api: ThalovantControlPlane, wanted: str | None) -> dict[str, Any]:
@@ -203,7 +214,7 @@ def _public_hubs(api: ThalovantControlPlane, own: list[dict[str, Any]]) -> list[
 def _row(hub: dict[str, Any], visibility: str | None = None) -> tuple[str, ...]:
     spec = hub.get("spec")
     agent = spec.get("agent") if isinstance(spec, dict) else None
-    carriers = ",".join(HubProtocolSettings.from_mapping(hub).enabled_protocols())
+    carriers = mqtt_shown(hub)
     seen = visibility or str(hub.get("visibility") or "private")
     said = "" if visibility else str(agent or "(default)")  # of others' hubs that is not told
     return str(hub.get("slug") or ""), hub_display_name(hub), str(hub.get("id")), carriers, seen, said

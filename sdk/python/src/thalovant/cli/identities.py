@@ -12,6 +12,7 @@ import typer
 
 from thalovant.bootstrap import BootstrapIdentityResult
 from thalovant.cli import identity_rotation
+from thalovant.cli.admission import is_admitted
 from thalovant.cli.client_named import refuse_taken_name
 from thalovant.cli.hubs import hub_called
 from thalovant.cli.identity_saving import Keeping, file_for, usable_carriers
@@ -80,7 +81,8 @@ def create_identity(
         except ThalovantError:
             _undo(api, result)
             raise
-    _tell(result, name, keeping, as_json=as_json)
+    admitted = is_admitted(result, keeping.place)
+    _tell(result, name, keeping, admitted, as_json=as_json)
 
 
 app.command("rotate", epilog=examples("thalovant identity rotate", "thalovant identity rotate --profile kitchen"))(
@@ -105,13 +107,14 @@ def reset_key(
     say(f"The key of {client_id} is reset: the next one that it connects with is the one that counts.")
 
 
-def _tell(result: BootstrapIdentityResult, name: str, keeping: Keeping, *, as_json: bool) -> None:
+def _tell(result: BootstrapIdentityResult, name: str, keeping: Keeping, admitted: bool, *, as_json: bool) -> None:
     carriers = usable_carriers(result.identity)
     if as_json:
-        print_json({"client_id": result.client_id, "name": name, "carriers": carriers, **keeping.as_dict()})
+        said = {"client_id": result.client_id, "name": name, "carriers": carriers, "admitted": admitted}
+        print_json({**said, **keeping.as_dict()})
         return
-    said = f"its identity is in {keeping.place}. Carriers: {', '.join(carriers) or 'none'}."
-    say(f"Created {name} ({result.client_id}); {said}")
+    where = f"its identity is in {keeping.place}. Carriers: {', '.join(carriers) or 'none'}."
+    say(f"Created {name} ({result.client_id}); {where}")
     say(f'Next: thalovant ask "Is anybody there?" {keeping.options}')
 
 

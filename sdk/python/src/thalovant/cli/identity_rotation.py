@@ -17,6 +17,8 @@ from typing import Any
 
 import typer
 
+from thalovant.bootstrap import BootstrapIdentityResult
+from thalovant.cli.admission import wait_until_admitted
 from thalovant.cli.client_named import advised, label
 from thalovant.cli.client_rotation import Grace, grace_seconds, old_credential_ends, rotation_advice
 from thalovant.cli.errors import CommandError
@@ -60,8 +62,11 @@ def rotate_identity(
         )
     holder = _Holder(place, place.read())
     with ThalovantControlPlane() as api:
-        client, new = _rotated(api, holder, seconds)
+        made, new = _rotated(api, holder, seconds)
+        client = made.client if isinstance(made, BootstrapIdentityResult) else made
         with _undone_on_failure(api, client, holder):
+            if isinstance(made, BootstrapIdentityResult):
+                wait_until_admitted(made)
             _connect(api, client, new)
         holder.replace(new)
         if not seconds:
@@ -124,8 +129,10 @@ class _Holder:
         self.beside.unlink(missing_ok=True)
 
 
-def _rotated(api: ThalovantControlPlane, holder: _Holder, seconds: int) -> tuple[dict[str, Any], ThalovantIdentity]:
-    """The client and its new identity, which is in the file beside: made now, or by a try that was interrupted.
+def _rotated(
+    api: ThalovantControlPlane, holder: _Holder, seconds: int
+) -> tuple[dict[str, Any] | BootstrapIdentityResult, ThalovantIdentity]:
+    """What was made, and the new identity in the file beside; of a try that was interrupted, only the client.
 
     Where the old one is to end at once it has a grace all the same, until the new one has taken its place.
     """
@@ -141,7 +148,7 @@ def _rotated(api: ThalovantControlPlane, holder: _Holder, seconds: int) -> tuple
     with waiting("rotating"), rotation_advice(str(client.get("name"))):
         result = api.rotate_client_identity(client["id"], grace_seconds=seconds or MEANWHILE)
     try:
-        return result.client, holder.keep(result.identity)
+        return result, holder.keep(result.identity)
     except ThalovantError:
         _cancel(api, result.client)
         raise

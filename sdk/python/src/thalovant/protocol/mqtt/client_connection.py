@@ -305,8 +305,9 @@ class ClientConnection:
     # What goes out
 
     def subscribe(self, filters: Sequence[tuple[bytes, int]]) -> Sequence[Event]:
-        """Ask for these filters, each with its options; of those, 3.1.1 has the QoS alone. `Subscribed` answers it:
-        SUBSCRIBEs are answered in their order.
+        """Ask for these filters, each with its options; of those, 3.1.1 has the QoS alone.
+
+        `Subscribed` answers it: SUBSCRIBEs are answered in their order.
         """
         asked = tuple((each, options if self._is_5 else options & _QOS) for each, options in filters)
         return _NONE if self.over else self._send(Subscribe(self._next_request(), asked))
