@@ -11,6 +11,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from thalovant import (
+    AsyncThalovantControlPlane,
+    ThalovantAdmissionFailedError,
+    ThalovantAdmissionTimeoutError,
+    ThalovantAPIError,
+)
 from thalovant.operation import OperationResource
 from thalovant_server.control import operation_keeper
 from thalovant_server.control.operation_keeper import ALLOWED_MICROSECONDS, KEPT_MICROSECONDS
@@ -294,6 +300,51 @@ def test_what_nobody_told_of_is_seen_all_the_same(in_world: Run, monkeypatch: py
         async with asyncio.timeout(10):
             while await states(world, client) != ["ready"]:
                 pass
+
+    in_world(scenario)
+
+
+# -- through our SDK
+
+
+def sdk(world: World) -> AsyncThalovantControlPlane:
+    return AsyncThalovantControlPlane(ENDPOINTS.api_url, access_token=world.token, session=world.http)
+
+
+def test_the_sdk_waits_until_a_new_identity_is_let_in(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        admission = busy()
+        hub_id = await behind(world, admission)
+        async with sdk(world) as api:
+            result = await api.create_client_identity(hub_id, name="lamp")
+            assert result.operation is not None and result.operation.status == "requested"
+            assert result.identity.mqtt is not None and result.identity.mqtt.endpoint == BROKER_ENDPOINTS.broker_url
+            waiting = asyncio.ensure_future(api.wait_for_admission(result, poll_interval=0.001))
+            assert (await api.get_operation(result.operation.id)).status == "requested"
+            assert not waiting.done()
+            world.services.operations.told(credential(world, result.client).id, "ready")
+            await asyncio.wait_for(waiting, 10)
+            for reference in (result.operation, result.operation.id, result.operation.links["self"] or ""):
+                assert (await api.wait_for_operation(reference)).is_ready
+
+    in_world(scenario)
+
+
+def test_the_sdk_says_why_a_new_identity_is_not_let_in(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        hub_id = await behind(world, busy())
+        async with sdk(world) as api:
+            result = await api.create_client_identity(hub_id, name="lamp")
+            assert result.operation is not None
+            with pytest.raises(ThalovantAdmissionTimeoutError):
+                await api.wait_for_admission(result, timeout=0.01, poll_interval=0.001)
+            await refused(world, result.client)
+            with pytest.raises(ThalovantAdmissionFailedError, match="full") as failed:
+                await api.wait_for_admission(result, poll_interval=0.001)
+            assert failed.value.error_code == "broker_refused"
+            with pytest.raises(ThalovantAPIError) as unknown:
+                await api.get_operation("op-nothing")
+            assert (unknown.value.status_code, unknown.value.code) == (404, "operation_not_found")
 
     in_world(scenario)
 
