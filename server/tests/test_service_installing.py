@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from thalovant_server import service_installing
+from thalovant_server.brokers.mosquitto_installed import Installed
 from thalovant_server.errors import SettingsError
 from thalovant_server.service_installing import Wanted, default_data, install, make_unit, next_lines, unit_folder
 from thalovant_server.settings_sources import ReadSettings, read_settings
@@ -184,3 +185,56 @@ def test_units_belong_where_systemd_looks(monkeypatch: pytest.MonkeyPatch) -> No
     assert unit_folder(False) == Path("/etc/systemd/system")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/conf")
     assert unit_folder(True) == Path("/conf/systemd/user")
+
+
+BROKER = {
+    "broker_url": "mqtts://broker.example",
+    "broker_ca": "/root/broker/ca.pem",
+    "broker_password_file": "/root/broker/admin-password",
+    "broker_certificate": "/root/broker/mine.pem",
+    "broker_certificate_key": "/root/broker/mine.key",
+}
+
+
+def test_a_made_up_user_is_handed_what_it_needs_for_the_broker_by_root() -> None:
+    text = make_unit(read(**BROKER), SYSTEM)
+    handed = {
+        "broker-ca.pem": "ca.pem", "broker-password": "admin-password", "broker.pem": "mine.pem",
+        "broker.key": "mine.key",
+    }  # fmt: skip
+    command = line(text, "ExecStart")
+    for name, file in handed.items():
+        assert f"LoadCredential={name}:/root/broker/{file}\n" in text and f" %d/{name}" in command
+    assert "--broker-password-file %d/broker-password" in command and "/root/broker" not in command
+    assert "password for the broker" in next_lines(read(**BROKER), SYSTEM, is_new=True, path=Path("/x"))
+
+
+def test_a_user_who_is_named_reads_the_brokers_files_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Wanted(run_as=ANYBODY)
+    looked_at: list[Path] = []
+    monkeypatch.setattr(service_installing, "first_shut", lambda path, user: looked_at.append(path))
+    text = make_unit(read(wanted, **BROKER), wanted)
+    assert set(map(Path, list(BROKER.values())[1:])) <= set(looked_at)
+    assert "LoadCredential" not in text and "--broker-ca /root/broker/ca.pem" in text
+    assert line(text, "ProtectHome") == "read-only"
+
+
+def test_a_broker_of_its_own_keeps_to_the_services_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Installed(Path("/usr/sbin/mosquitto"), Path("/usr/lib/plugin.so"))
+    monkeypatch.setattr(service_installing, "find_installed", lambda: found)
+    text = make_unit(read(broker="mosquitto", broker_port="883"), SYSTEM)
+    assert "--broker mosquitto --broker-port 883" in line(text, "ExecStart")
+    assert "\nReadWritePaths=" not in text and line(text, "StateDirectory") == "thalovant"
+    assert line(text, "CapabilityBoundingSet") == "CAP_NET_BIND_SERVICE"
+    assert line(make_unit(read(broker="mosquitto"), SYSTEM), "CapabilityBoundingSet") == ""
+    with pytest.raises(SettingsError, match="name --broker-port, not 0"):
+        make_unit(read(broker="mosquitto", broker_port="0"), SYSTEM)
+
+
+def test_a_broker_that_is_not_installed_is_told_before_the_service_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise SettingsError("Mosquitto is not installed")
+
+    monkeypatch.setattr(service_installing, "find_installed", missing)
+    with pytest.raises(SettingsError, match="Mosquitto is not installed"):
+        make_unit(read(broker="mosquitto"), SYSTEM)

@@ -30,6 +30,7 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             f"  API, WSS, HTTPS  {ready['api_url']}",
             f"  MQTT             {ready['mqtt_endpoint']}",
             f"  MQTT in browsers {ready['mqtt_websocket_endpoint']}",
+            *_broker(settings, ready),
             f"  authority        {ready.get('ca_file', 'none of ours: clients trust the certificate anyway')}",
             f"  admin            {ready['admin_email']}, password in {ready['admin_password_file']}",
             "",
@@ -44,6 +45,15 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             "Ctrl-C stops it.",
         ]
     )
+
+
+def _broker(settings: Settings, ready: Mapping[str, str]) -> list[str]:
+    """Where hubs meet their clients that do so at an outside broker, and whose that is."""
+    if "broker_endpoint" not in ready:
+        return []
+    whose = f"its files in {ready['broker_folder']}" if "broker_folder" in ready else "joined"
+    root = f", topics below {settings.broker_root}" if settings.broker_root else ""
+    return [f"  broker           {ready['broker_endpoint']}, {whose}{root}"]
 
 
 def _from_another_machine(settings: Settings, ready: Mapping[str, str]) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from thalovant_server.brokers.mosquitto_installed import find_installed
 from thalovant_server.errors import SettingsError
 from thalovant_server.reachable import first_shut
 from thalovant_server.service_unit import MARK, Unit, unit_text
@@ -28,7 +29,14 @@ DATA = STATE_FOLDER / "thalovant"
 FIRST_OPEN_PORT = 1024
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
-_CREDENTIALS = {"certificate": "certificate.pem", "certificate_key": "certificate.key"}
+_CREDENTIALS = {
+    "certificate": "certificate.pem",
+    "certificate_key": "certificate.key",
+    "broker_ca": "broker-ca.pem",  # no secret, and beside one in the directory that `broker init` makes
+    "broker_certificate": "broker.pem",
+    "broker_certificate_key": "broker.key",
+    "broker_password_file": "broker-password",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +119,10 @@ def next_lines(read: ReadSettings, wanted: Wanted, *, is_new: bool, path: Path) 
         "",
         f"{ctl} reload {wanted.name} reads certificates again; restart after an upgrade.",
     ]
-    if read.settings.certificate is not None and not (wanted.is_users or wanted.run_as):
+    if _credentials(read.settings) and not (wanted.is_users or wanted.run_as):
         lines.append(
-            "A renewed certificate is taken at a restart; to have it taken at once, install with --run-as USER, who "
-            "may read it"
+            "A renewed certificate, or another password for the broker, is taken at a restart; to have a certificate "
+            "taken at once, install with --run-as USER, who may read it"
         )
     if wanted.is_users:
         lines.append("It runs while you are signed in; to let it run always: loginctl enable-linger")
@@ -162,11 +170,9 @@ def _is_of_file(origin: str, file: Path | None) -> bool:
 
 
 def _credentials(settings: Settings) -> dict[str, Path]:
-    """A user that systemd makes up may read nobody's key: root hands certificate and key over at the start."""
-    if settings.certificate is None or settings.certificate_key is None:
-        return {}
-    files = (settings.certificate, settings.certificate_key)
-    return {name: path.absolute() for name, path in zip(_CREDENTIALS.values(), files, strict=True)}
+    """A user that systemd makes up may read nobody's secrets: root hands them over at the start."""
+    given = {name: getattr(settings, setting) for setting, name in _CREDENTIALS.items()}
+    return {name: path.absolute() for name, path in given.items() if path is not None}
 
 
 def _check_wanted(read: ReadSettings, wanted: Wanted) -> None:
@@ -175,6 +181,8 @@ def _check_wanted(read: ReadSettings, wanted: Wanted) -> None:
         raise SettingsError(f"--name {wanted.name!r} is no name of a service: letters, digits and dashes")
     if settings.api_port == 0 or settings.mqtt_port == 0:
         raise SettingsError("A service keeps its ports: name --api-port and --mqtt-port, not 0")
+    if settings.broker is not None and settings.broker_port == 0:
+        raise SettingsError("A service keeps its ports: name --broker-port, not 0")
     if wanted.is_users:
         _check_users(settings, wanted)
         return
@@ -203,7 +211,9 @@ def _check_users(settings: Settings, wanted: Wanted) -> None:
 
 def has_low_port(settings: Settings) -> bool:
     """Whether it listens where only root may, or who has the capability for it."""
-    return any(0 < port < FIRST_OPEN_PORT for port in (settings.api_port, settings.mqtt_port))
+    ports = [settings.api_port, settings.mqtt_port]
+    ports += [settings.broker_port] if settings.broker is not None else []
+    return any(0 < port < FIRST_OPEN_PORT for port in ports)
 
 
 def _check_user(name: str) -> pwd.struct_passwd:
@@ -237,8 +247,11 @@ def _read_paths(read: ReadSettings, wanted: Wanted) -> list[Path]:
         paths.append(Path.cwd())
     if settings.certificate_authority is not None:
         paths.append(settings.certificate_authority.absolute())
+    if settings.broker is not None:
+        installed = find_installed()
+        paths += [installed.program, installed.plugin]
     if wanted.run_as is not None:
-        paths += [path.absolute() for path in (settings.certificate, settings.certificate_key) if path is not None]
+        paths += _credentials(settings).values()
     return paths
 
 
