@@ -46,6 +46,45 @@ def test_what_explains_a_refused_login(answer: dict[str, Any], failing: Any, cod
     assert notes == []
 
 
+def at_broker(admitted: bool | None, status: str = "", **more: Any) -> dict[str, Any]:
+    operation = {"id": "op-1", "status": status, "created_at": "2026-11-20T10:00:00Z", **more} if status else None
+    return {**LIVE, "broker": {"admitted": admitted, "operation": operation}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown", "code", "said"),
+    [
+        (at_broker(False, "requested"), REFUSED, "not_admitted_yet", "was made on 2026-11-20T10:00:00Z. Try again"),
+        (at_broker(False, "failed", error_message="No room."), REFUSED, "admission_failed", "up: No room. When"),
+        (at_broker(False, "timed_out"), REFUSED, "admission_failed", "did not say why"),
+        (at_broker(False, "ready"), REFUSED, "broker_lost_credential", "was set up anew"),
+        (at_broker(False), REFUSED, "broker_lost_credential", "tells it again by itself"),
+        (at_broker(True, "ready"), REFUSED, "broker_login_of_another", "clients rotate kitchen"),
+        ({**at_broker(True), "status": "grace"}, REFUSED, "broker_login_of_another", "clients rotate kitchen"),
+        (at_broker(None), REFUSED, "server_without_broker", "hubs set demo --mqtt embedded"),
+        (at_broker(None), diagnose("hub_away"), "server_without_broker", "--broker mosquitto"),
+        (at_broker(None), diagnose("hub_silent", seconds=1), "server_without_broker", "--broker mosquitto"),
+    ],
+)
+def test_what_explains_a_broker_that_does_not_let_in(answer: dict[str, Any], shown: Any, code: str, said: str) -> None:
+    known, _ = known_of(answer, [shown], ["mqtt"], has_mqtt=True)
+    assert [one.code for one in known] == [code]
+    assert said in str(known[0])
+
+
+@pytest.mark.parametrize("shown", [diagnose("hub_away"), diagnose("wrong_password", said="No."), None])
+@pytest.mark.parametrize("admitted", [True, False])
+def test_a_broker_that_does_let_in_explains_nothing_else(admitted: bool, shown: Any) -> None:
+    known, _ = known_of(at_broker(admitted, "ready"), [shown] if shown else [], ["mqtt"], has_mqtt=True)
+    assert [one.code for one in known] == (["wrong_password"] if shown and shown.code == "wrong_password" else [])
+
+
+def test_a_client_that_is_paused_is_not_at_the_broker_either() -> None:
+    answer = {**at_broker(False, "ready"), "client": {**CLIENT, "active": False}}
+    known, _ = known_of(answer, [REFUSED], ["mqtt"], has_mqtt=True)
+    assert [one.code for one in known] == ["client_paused"]
+
+
 def test_mqtt_that_was_enabled_later() -> None:
     asked = [diagnose("mqtt_not_enabled")]
     known, notes = known_of(LIVE, asked, ["mqtt"], has_mqtt=False)
@@ -99,6 +138,10 @@ def test_what_is_shown_of_it() -> None:
     assert shown["client"] == {"id": "client-1", "name": "kitchen", "active": True}
     assert "never shown" not in json.dumps(shown) and "topic_prefix" not in json.dumps(shown)
     assert sentence_of(LIVE) == "the credential is live; client kitchen; hub demo with wss, https, mqtt on"
+    assert sentence_of(at_broker(True, "ready")).endswith("; the hub's broker has it")
+    assert sentence_of(at_broker(False, "requested")).endswith("; the hub's broker does not have it")
+    assert shown_of(at_broker(False, "requested"))["broker"]["operation"]["status"] == "requested"
+    assert shown["broker"] is None
     paused = {**LIVE, "client": {**CLIENT, "active": False}, "hub": {**HUB, "active": False}}
     assert sentence_of(paused).endswith("client kitchen (paused); hub demo (off) with wss, https, mqtt on")
 
@@ -106,13 +149,16 @@ def test_what_is_shown_of_it() -> None:
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*LIVE, *CLIENT, *HUB, "x"]), inner, max_size=4)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*LIVE, *CLIENT, *HUB, "broker", "admitted", "operation", "x"]), inner, max_size=4
+        )
     ),
     max_leaves=12,
 )
 
 
-@given(st.dictionaries(st.sampled_from([*LIVE, "x"]), ANY), st.booleans())
+@given(st.dictionaries(st.sampled_from([*LIVE, "broker", "x"]), ANY), st.booleans())
 def test_no_answer_does_harm(answer: dict[str, Any], has_mqtt: bool) -> None:
     known, notes = known_of(answer, [REFUSED], ["mqtt"], has_mqtt=has_mqtt)
     assert all(str(one) for one in [*known, *notes])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thalovant_server.testing.control import World
+from thalovant_server.testing.control import BROKER_ENDPOINTS, ScriptedAdmission, World
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 DAY = 86400
@@ -42,6 +42,37 @@ def test_a_live_credential_is_told_with_its_client_and_hub(in_world: Run) -> Non
         protocols = ["https", "mqtt"]
         name = {"slug": "kitchen", "name": "kitchen"}
         assert found["hub"] == {"id": hub["id"], **name, "active": True, "protocols": protocols}
+
+    in_world(scenario)
+
+
+def test_how_far_the_outside_broker_is_is_told(in_world: Run) -> None:
+    async def scenario(world: World) -> None:
+        here = await world.make_client()
+        assert (await look_up(world, key_of(here))).json()["broker"] is None
+        world.services.endpoints = BROKER_ENDPOINTS
+        world.services.admission = admission = ScriptedAdmission(queued=1)
+        link = {"version": "1", "protocols": {"mqtt": {"enabled": True, "via": "link"}}}
+        hub = await world.make_hub("behind", spec=link)
+        client = await world.make_client(hub["id"])
+
+        async def told() -> Any:
+            return (await look_up(world, key_of(client))).json()["broker"]
+
+        requested = {"admitted": False, "operation": client["operation"]}
+        assert await told() == requested
+        assert admission.waits[-1] == 0.0, "nobody waits for a broker in a look-up"
+        admission.take(world.services.directory.credentials_of(client["id"])[-1].id)
+        await world.services.operations.look()
+        now = await told()
+        assert (now["admitted"], now["operation"]["status"]) == (True, "ready")
+        rotated = (await world.call("POST", f"/v1/clients/{client['id']}/rotate", {"grace_seconds": DAY})).json()
+        assert (await told())["operation"]["id"] == client["operation"]["id"], "of this credential"
+        assert (await look_up(world, key_of(rotated))).json()["broker"]["operation"]["status"] == "requested"
+        world.services.admission = None
+        assert (await told())["admitted"] is None
+        await world.call("DELETE", f"/v1/clients/{client['id']}", if_match=rotated["etag"])
+        assert await told() is None
 
     in_world(scenario)
 

@@ -15,6 +15,7 @@ __all__ = ["known_of", "names_of", "sentence_of", "shown_of"]
 _NO_MQTT = {"mqtt_not_enabled", "no_mqtt_block"}
 _DENIED = "policy_denied"
 _KEPT = ("status", "why", "ended_at")
+_FAILED = ("failed", "timed_out")
 _OF_CLIENT = ("id", "name", "active")
 _OF_HUB = ("id", "slug", "name", "active", "protocols")
 
@@ -35,6 +36,8 @@ def known_of(
     names = names_of(answer, site_id)
     status = answer.get("status")
     known = _ended(answer, names) if status == "ended" else _switched_off(answer, names, failing)
+    if not known and status in ("live", "grace"):
+        known += _of_broker(answer, shown, names)
     if not known and status == "live":
         known += _of_another_file(shown, names)
     known += [diagnose("policy_denied/known", said=one.happened, **names) for one in shown if one.code == _DENIED]
@@ -55,6 +58,26 @@ def names_of(answer: Mapping[str, Any], site_id: str = "") -> dict[str, str]:
     slug = _text(hub, "slug") or _text(hub, "id")
     typed = {"typed": shlex.quote(name) if name else "NAME", "hub": shlex.quote(slug) if slug else "HUB"}
     return {"client": name or "the client", **typed}
+
+
+def _of_broker(answer: Mapping[str, Any], shown: Sequence[Diagnosis], names: Mapping[str, str]) -> list[Diagnosis]:
+    """Why the outside broker at which the hub's MQTT is does not let the client in, or nobody is met there."""
+    broker, codes = _mapping(answer, "broker"), {one.code for one in shown}
+    if not broker or not codes & {"broker_login_refused", "hub_away", "hub_silent"}:
+        return []
+    if broker.get("admitted") is None:
+        return [diagnose("server_without_broker", **names)]
+    if "broker_login_refused" not in codes:
+        return []
+    if broker.get("admitted") is True:
+        return [diagnose("broker_login_of_another/link", **names)]
+    operation = _mapping(broker, "operation")
+    if operation.get("status") == "requested":
+        return [diagnose("not_admitted_yet", when=_text(operation, "created_at") or "this day", **names)]
+    if operation.get("status") in _FAILED:
+        said = _text(operation, "error_message") or "it did not say why."
+        return [diagnose("admission_failed", said=said, **names)]
+    return [diagnose("broker_lost_credential", **names)]
 
 
 def _of_another_file(shown: Sequence[Diagnosis], names: Mapping[str, str]) -> list[Diagnosis]:
@@ -84,9 +107,15 @@ def shown_of(answer: Mapping[str, Any]) -> dict[str, Any]:
         {name: _mapping(answer, "client").get(name) for name in _OF_CLIENT} if answer.get("client") else None
     )
     shown["hub"] = {name: _mapping(answer, "hub").get(name) for name in _OF_HUB} if answer.get("hub") else None
+    shown["broker"] = _broker_shown(answer)
     credential = _mapping(answer, "credential")
     shown["credential"] = {name: value for name, value in credential.items() if name != "topic_prefix"} or None
     return shown
+
+
+def _broker_shown(answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    broker = _mapping(answer, "broker")
+    return {"admitted": broker.get("admitted"), "operation": dict(_mapping(broker, "operation"))} if broker else None
 
 
 def sentence_of(answer: Mapping[str, Any]) -> str:
@@ -102,6 +131,8 @@ def sentence_of(answer: Mapping[str, Any]) -> str:
         parts.append(
             f"hub {_text(hub, 'slug') or _text(hub, 'id')}{'' if hub.get('active', True) else ' (off)'} with {on} on"
         )
+    if broker := _mapping(answer, "broker"):
+        parts.append(f"the hub's broker {'has' if broker.get('admitted') is True else 'does not have'} it")
     return "; ".join(parts)
 
 

@@ -193,9 +193,9 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     "broker_login_refused": (
         "credential",
         "{told}",
-        "MQTT may be turned off on the hub, or the client was paused or removed, or its credential replaced: signed in "
-        "(`thalovant login`), `thalovant doctor` says which. Check that this app uses the newest file, or create a "
-        "fresh identity.",
+        "MQTT may be turned off on the hub, or the client was paused or removed, or its credential replaced, or it is "
+        "so new that the hub's broker has not been told of it yet: signed in (`thalovant login`), `thalovant doctor` "
+        "says which. Check that this app uses the newest file, or create a fresh identity.",
     ),
     "credential_refused": (
         "credential",
@@ -368,6 +368,36 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "credential",
         "The server knows this credential, and its broker login is another one than in this file.",
         "Use the file as the server gave it; if that is lost: `thalovant clients rotate {typed}`.",
+    ),
+    "broker_login_of_another/link": (
+        "credential",
+        "The hub's broker has this credential, and its login is another one than in this file.",
+        "Use the file as the server gave it; if that is lost: `thalovant clients rotate {typed}`.",
+    ),
+    "not_admitted_yet": (
+        "credential",
+        "The hub's broker has not been told of this credential yet: it was made on {when}.",
+        "Try again in a moment: it is let in by itself. If it stays so, the hub's server does not reach its broker: "
+        "`thalovant-server health` says so.",
+    ),
+    "admission_failed": (
+        "credential",
+        "The hub's broker has not taken this credential up: {said}",
+        "When that is mended at the server, it tells the broker again by itself: `thalovant-server health` says how it "
+        "is.",
+    ),
+    "broker_lost_credential": (
+        "credential",
+        "The hub's broker does not have this credential, although the server does: it was set up anew, or somebody "
+        "changed its users.",
+        "The server tells it again by itself, within a minute or so. If it stays so, `thalovant-server health` says "
+        "why.",
+    ),
+    "server_without_broker": (
+        "credential",
+        "The hub's MQTT is at an outside broker, and its server was started without one.",
+        "Start it with --broker mosquitto or --broker-url mqtts://HOST:PORT as before, or type `thalovant hubs set "
+        "{hub} --mqtt embedded`, then `thalovant clients rotate {typed}`.",
     ),
     "credential_unknown": (
         "credential",

@@ -5,6 +5,8 @@ Name, sockets and TLS are looked at with connections of its own, on which nothin
 the ask are those of the SDK's own client, so that what is found is what a program would meet: with a session and an
 MQTT client id of their own, in the Noise state of the identity, which is where the client's key is. A device that uses
 the same identity meanwhile keeps its sessions at a server of ours, and its presence everywhere: none is published here.
+Where the hub's MQTT is at an outside broker that keeps one connection of each credential, the device is cut off by the
+look at it, and back some seconds later.
 """
 
 from __future__ import annotations

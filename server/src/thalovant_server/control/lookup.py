@@ -11,12 +11,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server import hub_spec
+from thalovant_server.control import operations
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.client_resource import credential_shown, read_whole
 from thalovant_server.control.services import Services
 from thalovant_server.errors import ApiError
 from thalovant_server.store import client_credentials, clients, former_credentials, hubs
+from thalovant_server.store import operations as rows
 from thalovant_server.store.client_credentials import CredentialRecord
 from thalovant_server.store.former_credentials import FormerCredential
 from thalovant_server.store.hubs import HubRecord
@@ -55,6 +57,20 @@ async def _of_row(
         "client": await read_whole(connection, services, client),
         "credential": None if over else credential_shown(live, services.uses),
         "hub": _hub_shown(hub),
+        "broker": None if over else await _at_broker(connection, services, live, hub),
+    }
+
+
+async def _at_broker(
+    connection: AsyncConnection, services: Services, live: CredentialRecord, hub: HubRecord
+) -> dict[str, Any] | None:
+    """How far the outside broker is with the credential; None where the hub has no MQTT there."""
+    if "mqtt" not in hub_spec.carriers(hub.spec) or hub_spec.mqtt_via(hub.spec) != "link":
+        return None
+    begun = await rows.latest_of(connection, live.id)
+    return {
+        "admitted": None if services.admission is None else await services.admission.has(live.id, 0.0),
+        "operation": None if begun is None else operations.shown(begun),
     }
 
 
@@ -71,6 +87,7 @@ async def _of_former(
         "client": None if client is None else await read_whole(connection, services, client),
         "credential": None,
         "hub": None if hub is None else _hub_shown(hub),
+        "broker": None,
     }
 
 

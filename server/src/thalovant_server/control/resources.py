@@ -362,6 +362,13 @@ class HubOfCredential(Resource):
     protocols: list[Literal["wss", "https", "mqtt"]]
 
 
+class BrokerOfCredential(Resource):
+    """How far the outside broker, at which the hub's MQTT is, is with a credential."""
+
+    admitted: Annotated[bool | None, Field(description="Whether it has it; null: this server has no broker now.")]
+    operation: Annotated[Operation | None, Field(description="The latest one; null: it ended long ago.")]
+
+
 class CredentialFate(Resource):
     """What became of a credential. `client` and `hub` as they are now; null: removed."""
 
@@ -371,6 +378,7 @@ class CredentialFate(Resource):
     client: Client | None
     credential: Annotated[Credential | None, Field(description="null: it ended.")]
     hub: HubOfCredential | None
+    broker: Annotated[BrokerOfCredential | None, Field(description="null: no outside broker, or it ended.")]
 
 
 class AuditKey(Resource):

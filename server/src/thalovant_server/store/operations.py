@@ -64,6 +64,13 @@ async def by_id(connection: AsyncConnection, operation_id: str) -> OperationReco
     return record_of(OperationRecord, (await connection.execute(query)).first())
 
 
+async def latest_of(connection: AsyncConnection, credential_id: int) -> OperationRecord | None:
+    """Return the newest operation of a credential; none is kept for ever."""
+    of_it = select(operations).where(operations.c.credential_id == credential_id)
+    query = of_it.order_by(operations.c.created_at.desc(), operations.c.id).limit(1)
+    return record_of(OperationRecord, (await connection.execute(query)).first())
+
+
 async def open_ones(connection: AsyncConnection) -> list[OperationRecord]:
     """Return the operations that go on, oldest first."""
     query = select(operations).where(operations.c.status == "requested").order_by(operations.c.created_at)
