@@ -60,6 +60,7 @@ from thalovant_server.shutdown import Drain, Shutdown
 from thalovant_server.store.database import Database
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.server_row import ServerIdentity
+from thalovant_server.unmet_wishes import warn_of_unmet_wishes
 from thalovant_server.usage_keeper import UsageKeeper
 from thalovant_server.wall_clock import Clock, now
 
@@ -147,8 +148,11 @@ class Server:
         hasher = PasswordHasher()
         database, identity = await self._open_database(data, hasher)
         directory = await open_directory(database, node_id=identity.node_id, stretch=self._stretch, clock=self._clock)
-        _warn_of_absent_agents(directory, catalog)
-        _warn_of_absent_broker(directory, self._settings)
+        warn_of_unmet_wishes(
+            directory,
+            has_agent=lambda name: catalog.get(name) is not None,
+            root=self._settings.broker_root if self._settings.has_broker else None,
+        )
         usage = DailyUsage(self._clock)
         await self._keep_written("usage keeper", UsageKeeper(usage, database))
         limits = self._limits
@@ -318,27 +322,6 @@ def _brought(settings: Settings) -> BroughtFiles | None:
     if settings.certificate is None or settings.certificate_key is None:
         return None
     return BroughtFiles(settings.certificate, settings.certificate_key, settings.certificate_authority)
-
-
-def _warn_of_absent_agents(directory: Directory, catalog: Catalog) -> None:
-    """A hub may name an agent that this start does not declare: its clients are refused until somebody mends that."""
-    for hub in directory.hubs():
-        if catalog.get(hub.agent) is None:
-            mend = (
-                f"start with --agent {hub.agent}=python:MODULE:FUNCTION, or: thalovant hubs set {hub.slug} --no-agent"
-            )
-            log.warning("hub_names_an_absent_agent", hub=hub.slug, agent=hub.agent, mend=mend)
-
-
-def _warn_of_absent_broker(directory: Directory, settings: Settings) -> None:
-    """A hub may want its MQTT at a broker that this start does not name: its clients find nobody there."""
-    for hub in directory.hubs():
-        if hub.serves_mqtt("link") and not settings.has_broker:
-            mend = (
-                "start with --broker mosquitto or --broker-url mqtts://HOST:PORT as before, or: "
-                f"thalovant hubs set {hub.slug} --mqtt embedded"
-            )
-            log.warning("hub_without_its_broker", hub=hub.slug, mend=mend)
 
 
 def _ready(settings: Settings, data: DataDirectory, directory: Directory, endpoints: Endpoints) -> dict[str, str]:

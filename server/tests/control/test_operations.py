@@ -21,6 +21,7 @@ from thalovant.operation import OperationResource
 from thalovant_server.control import operation_keeper
 from thalovant_server.control.operation_keeper import ALLOWED_MICROSECONDS, KEPT_MICROSECONDS
 from thalovant_server.directory import CredentialEntry
+from thalovant_server.errors import StorageError
 from thalovant_server.store import operations as rows
 from thalovant_server.testing.control import BROKER_ENDPOINTS, ENDPOINTS, ScriptedAdmission, World, open_world
 from thalovant_server.wall_clock import SECOND
@@ -300,6 +301,29 @@ def test_what_nobody_told_of_is_seen_all_the_same(in_world: Run, monkeypatch: py
         async with asyncio.timeout(10):
             while await states(world, client) != ["ready"]:
                 pass
+
+    in_world(scenario)
+
+
+def test_a_database_that_cannot_be_written_just_now_is_tried_again(
+    in_world: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation_keeper, "AGAIN_SECONDS", 0.01)
+    end, faults = rows.end, [StorageError("The disk is full."), StorageError("The disk is full.")]
+
+    async def full_at_first(*args: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await end(*args)
+
+    async def scenario(world: World) -> None:
+        client = await world.make_client(await behind(world, busy()))
+        monkeypatch.setattr(operation_keeper.operations, "end", full_at_first)
+        world.services.operations.told(credential(world, client).id, "ready")
+        async with asyncio.timeout(10):
+            while await states(world, client) != ["ready"]:
+                pass
+        assert not faults
 
     in_world(scenario)
 
