@@ -126,7 +126,11 @@ class PasswordChange(Body):
 
 
 class NewHub(Body):
-    """A hub to make; `spec.version` is required."""
+    """A hub to make; `spec.version` is required.
+
+    `spec.protocols.mqtt.via` says where its clients meet it over MQTT: `embedded`, at this server, or `link`, at the
+    outside broker that this server has. Without it: at the broker, where there is one.
+    """
 
     model_config = _example(name="kitchen", spec={"version": "1", "agent": "echo", "protocols": _CARRIERS})
 
@@ -143,7 +147,10 @@ class NewHub(Body):
 
 
 class HubChange(Body):
-    """What may change of a hub, and what may be sent along unchanged; null leaves it as it is."""
+    """What may change of a hub, and what may be sent along unchanged; null leaves it as it is.
+
+    When `spec.protocols.mqtt.via` changes, sessions over MQTT end, and clients need a rotation to follow.
+    """
 
     model_config = _example(spec={"protocols": {"mqtt": {"enabled": True}}})
 
