@@ -329,4 +329,5 @@ def rig(broker: MosquittoProcess) -> SimpleNamespace:
     return SimpleNamespace(
         run=run, opened=opened_here, target=lambda port=None: target_of(broker, port), hub=hub_entry,
         credential=credential, prefix=prefix, Device=Device, Rig=Rig, HELLO=HELLO, SECRET=SERVER_SECRET,
+        PASSWORD=PASSWORD, psk_of=psk_of,
     )  # fmt: skip
