@@ -12,7 +12,7 @@ export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages
 FOREIGN := $(foreach client,published paho gmqtt aiomqtt mqttjs,.cache/$(client)/.ready)
 PINS := requirements/dev.txt requirements/uv.txt sdk/python/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test check format bench bench-short soak openapi docs pins clean interop-env
+.PHONY: help install demo demo-broker test check format bench bench-short soak openapi docs pins clean interop-env
 
 help: ## list the doors
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,10 @@ install: $(READY) ## make .venv with the commands thalovant and thalovant-server
 
 demo: $(READY) ## from nothing to a printed reply over MQTT, WSS and HTTPS
 	@$(BIN)/python scripts/demo.py
+
+demo-broker: $(READY) ## the same through a Mosquitto of its own, and what nobody may hear there
+	@bash scripts/mosquitto.sh
+	@$(BIN)/python scripts/demo_broker.py
 
 check: $(READY) ## format, lint, types, import rules, the container file
 	$(BIN)/ruff format --check .

@@ -28,6 +28,7 @@ class Accounts:
     fault: str = ""
     wished: int = 0
     accounts: int = 0
+    refused: int = 0
     queued: int = 0
     repaired: int = 0
 
@@ -60,9 +61,9 @@ def test_our_own_broker_that_is_down_is_the_cause() -> None:
 
 
 def test_a_broker_that_takes_no_accounts_is_connected_and_says_so() -> None:
-    found = report(Link(), Accounts("does not accept the user or its password"))
+    found = report(Link(), Accounts("The broker does not accept the user."))
     assert found.state == "connected"
-    assert found.fault == "cannot be told of clients: it does not accept the user or its password"
+    assert found.fault == "cannot be told of clients: The broker does not accept the user."
 
 
 def test_a_server_without_a_broker_that_a_hub_needs_says_what_to_type() -> None:

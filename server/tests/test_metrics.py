@@ -77,7 +77,7 @@ def test_without_a_broker_nothing_is_told_of_one() -> None:
 @pytest.mark.parametrize("standing", ["connected", "away", "refused", "another_server"])
 def test_the_broker_is_told_in_numbers(standing: str) -> None:
     state = {"standing": standing, "since": 1, "fault": "", "reconnects": 5, "sessions": 6}
-    accounts = {"fault": "", "wished": 8, "accounts": 7, "queued": 1, "repaired": 2}
+    accounts = {"fault": "", "wished": 8, "accounts": 7, "refused": 3, "queued": 1, "repaired": 2}
     child = {"fault": "", "restarts": 9}
     said: Any = [lambda made=made: type("State", (), made)() for made in (state, accounts, child)]
     read = World(broker=BrokerReport(*said)).read()
@@ -86,8 +86,8 @@ def test_the_broker_is_told_in_numbers(standing: str) -> None:
         dict(labels)["state"] for (name, labels), on in read.items() if name == "thalovant_broker_state" and on
     ] == [standing]
     names = (
-        "reconnects_total", "sessions", "accounts_wished", "accounts", "changes_queued", "repairs_total",
-        "restarts_total",
+        "reconnects_total", "sessions", "accounts_wished", "accounts", "accounts_refused", "changes_queued",
+        "repairs_total", "restarts_total",
     )  # fmt: skip
-    assert [read[f"thalovant_broker_{name}", ()] for name in names] == [5, 6, 8, 7, 1, 2, 9]
+    assert [read[f"thalovant_broker_{name}", ()] for name in names] == [5, 6, 8, 7, 3, 1, 2, 9]
     assert ("thalovant_broker_restarts_total", ()) not in World(broker=BrokerReport(*said[:2])).read()

@@ -43,7 +43,7 @@ class AccountsState(Protocol):
 
     @property
     def fault(self) -> str:
-        """Why the broker cannot be told of accounts just now, as the rest of a sentence about it; "" when it can."""
+        """Why the broker cannot be told of accounts just now, a sentence; "" when it can."""
 
     @property
     def wished(self) -> int:
@@ -52,6 +52,10 @@ class AccountsState(Protocol):
     @property
     def accounts(self) -> int:
         """Accounts that it has."""
+
+    @property
+    def refused(self) -> int:
+        """Accounts that it would not take."""
 
     @property
     def queued(self) -> int:
@@ -102,7 +106,7 @@ class BrokerReport:
         link = self.link()
         if link.standing == "connected":
             fault = self.accounts().fault
-            told = f"cannot be told of clients: it {fault}" if fault else ""
+            told = f"cannot be told of clients: {fault}" if fault else ""
             return BrokerHealth("connected", link.since, told)
         own = self.child().fault if self.child is not None else ""
         return BrokerHealth(link.standing, link.since, own or link.fault)

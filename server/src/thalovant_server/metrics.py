@@ -106,6 +106,7 @@ def _of_broker(broker: BrokerReport) -> Iterator[Metric]:
     yield GaugeMetricFamily("thalovant_broker_sessions", "Sessions of clients behind the broker.", link.sessions)
     yield GaugeMetricFamily("thalovant_broker_accounts_wished", "Accounts it shall have.", accounts.wished)
     yield GaugeMetricFamily("thalovant_broker_accounts", "Accounts it has.", accounts.accounts)
+    yield GaugeMetricFamily("thalovant_broker_accounts_refused", "Accounts it would not take.", accounts.refused)
     yield GaugeMetricFamily("thalovant_broker_changes_queued", "Changes to be told to it.", accounts.queued)
     yield CounterMetricFamily("thalovant_broker_repairs", "Accounts put right again.", accounts.repaired)
     if broker.child is not None:

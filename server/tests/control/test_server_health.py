@@ -25,7 +25,9 @@ def broker(**state: Any) -> BrokerReport:
     """A report of a link in this state."""
     said: Any = [
         lambda: type("Link", (), {**AWAY, **state})(),
-        lambda: type("Accounts", (), {"fault": "", "wished": 0, "accounts": 0, "queued": 0, "repaired": 0})(),
+        lambda: type(
+            "Accounts", (), {"fault": "", "wished": 0, "accounts": 0, "refused": 0, "queued": 0, "repaired": 0}
+        )(),
     ]
     return BrokerReport(*said)
 

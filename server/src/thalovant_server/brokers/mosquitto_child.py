@@ -223,6 +223,7 @@ class MosquittoChild:
         if not self._is_running.is_set():
             raise self._fault()
         self.state = replace(self.state, is_up=True, since=now(), fault="")
+        log.info("broker_is_up", port=self._wanted.port, pid=self._process.pid)
 
     async def _read(self, process: Process) -> None:
         """Fold its log into ours, until it ends."""

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`thalovant-server up --broker mosquitto`: a real server with a Mosquitto of its own, from start to end."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from thalovant_server.testing import ServerProcess, mosquitto
+
+PATIENCE = 15.0
+OPTIONS = ("--broker", "mosquitto", "--broker-port", "0")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One that runs its own broker."""
+    data = tmp_path_factory.mktemp("own") / "data"
+    with ServerProcess(data, options=OPTIONS, environment=mosquitto.environment(), strict=True) as running:
+        yield running
+
+
+def test_it_says_where_the_broker_is_and_where_its_files_are(server: ServerProcess) -> None:
+    folder = server.data / "broker"
+    assert server.ready["broker_folder"] == str(folder) and (folder / "mosquitto.conf").exists()
+    assert re.fullmatch(r"mqtts://localhost:\d+", server.ready["broker_endpoint"])
+    line = server.wait_for_line("  broker           ")
+    assert server.ready["broker_endpoint"] in line and str(folder) in line
+
+
+def test_the_bundle_for_other_programs_has_the_brokers_authority(server: ServerProcess) -> None:
+    authority = (server.data / "broker/ca.pem").read_text().strip()
+    assert authority in Path(server.ready["ca_bundle"]).read_text()
+
+
+def test_its_log_is_in_ours_and_holds_no_secret(server: ServerProcess) -> None:
+    server.wait_for_line("running")
+    said = "".join(server.output)
+    assert re.search(r'level=info event=broker_said text="mosquitto version \S+ running"', said)
+    assert (server.data / "broker/admin-password").read_text().strip() not in said
+
+
+def test_a_broker_that_dies_comes_back_while_the_server_goes_on(server: ServerProcess) -> None:
+    before, pid = len(server.output), _broker_of(server)
+    os.kill(pid, signal.SIGKILL)
+    server.wait_for_line("broker_is_down", PATIENCE, after=before)
+    server.wait_for_line("broker_is_up", PATIENCE, after=before)
+    assert _broker_of(server) != pid
+
+
+def test_it_ends_with_the_server(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data", options=OPTIONS, environment=mosquitto.environment(), strict=True)
+    with server:
+        watch = os.pidfd_open(_broker_of(server))
+    gone, _, _ = select.select([watch], [], [], 0)  # not one moment later than the server
+    os.close(watch)
+    assert gone
+    said = "".join(server.output)
+    assert said.index("event=stopping") < said.index("terminating") < said.index("event=stopped")
+
+
+def test_its_files_that_are_damaged_keep_the_server_from_starting(tmp_path: Path) -> None:
+    folder = tmp_path / "data/broker"
+    folder.mkdir(parents=True)
+    (folder / "mosquitto.conf").write_text("listener 1883\n")
+    up = [sys.executable, "-m", "thalovant_server", "up", "--data", str(tmp_path / "data"), *OPTIONS]
+    run = subprocess.run(up, capture_output=True, text=True, env={**os.environ, **mosquitto.environment()}, timeout=60)
+    assert run.returncode == 1 and "holds something else already (mosquitto.conf)" in run.stderr
+
+
+def _broker_of(server: ServerProcess) -> int:
+    """The process id of the Mosquitto that a server runs."""
+    [found] = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if f"{server.data}/broker/mosquitto.conf" in path.read_text("utf-8", "replace")
+    ]
+    return found
