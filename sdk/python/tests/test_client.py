@@ -551,7 +551,7 @@ def test_a_credential_that_was_removed_is_a_refusal_and_no_question_of_keys(
 @every_carrier
 @pytest.mark.parametrize("offers_kk", [True, False])
 def test_another_client_key_is_refused(hub: Any, make: Any, carrier: Any, offers_kk: bool) -> None:
-    hub.script.hangs_up = True
+    hub.script.hangs_up, hub.script.mqtt_levels = True, (4,)
 
     async def scene() -> None:
         async with make(carrier):
@@ -576,7 +576,7 @@ def test_another_client_key_is_refused(hub: Any, make: Any, carrier: Any, offers
 def test_a_first_ask_that_is_too_much_is_no_rejected_key(hub: Any, make: Any, closes: int) -> None:
     """The hub hangs up on what was asked, not on the key; without KK each session begins with XX."""
     hub.script.offers_kk = False
-    hub.script.hangs_up = True
+    hub.script.hangs_up, hub.script.mqtt_levels = True, (4,)
     hub.script.answer = lambda turn: turn.session.end(1009)
 
     async def scene() -> None:
@@ -586,6 +586,23 @@ def test_a_first_ask_that_is_too_much_is_no_rejected_key(hub: Any, make: Any, cl
                 await client.ask("too big", timeout=5)
             assert not isinstance(caught.value, ThalovantClientKeyRejectedError)
         hub.script.answer = lambda turn: turn.answer(turn.text)
+        assert (await client.ask("hello")).text == "hello"
+        await client.close()
+
+    play(scene)
+
+
+def test_who_could_say_why_and_hangs_up_has_not_refused_the_key(hub: Any, make: Any) -> None:
+    """MQTT 5 has a word for it. A broker hangs up without one when another program takes this one's place."""
+    hub.script.offers_kk = False
+    hub.script.hangs_up = True
+
+    async def scene() -> None:
+        client = make("mqtt", auto_reconnect=False)
+        for _ in range(2):
+            await client.connect()
+            hub.soon(hub.sessions[-1].end, 1000)
+            await client.wait_closed(5)
         assert (await client.ask("hello")).text == "hello"
         await client.close()
 

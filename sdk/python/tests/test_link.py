@@ -15,6 +15,7 @@ from thalovant.errors import ThalovantConnectionError, ThalovantHubRefusedError
 from thalovant.link import HandshakeTimeoutError, Link
 from thalovant.protocol.noise import generate_private_key
 from thalovant.protocol.session import ClientSession
+from thalovant.rivals import HungUpError
 from thalovant.transports.base import Loss
 
 CLOSES = json.loads((Path(__file__).parents[3] / "contract/vectors/link-keeping.json").read_text())["closes"]
@@ -68,6 +69,29 @@ def test_which_close_is_a_refusal(close: Any, monkeypatch: pytest.MonkeyPatch) -
         link.ready_at = None if after is None else 1000.0
         error = link._error_of(Loss("The hub closed the connection.", close["code"]))
         assert isinstance(error, ThalovantHubRefusedError) is close["refused"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("loss", "asked", "up", "rival"),
+    [
+        ({"hung_up": True, "has_words": True}, True, True, True),
+        ({"hung_up": True}, False, True, True),
+        ({"hung_up": True}, True, True, False),  # MQTT 3.1.1: it may be about what was asked
+        ({"hung_up": True, "has_words": True}, False, False, False),  # in the handshake
+        ({"taken_over": True, "has_words": True}, True, True, True),
+        ({"has_words": True}, False, True, False),
+        ({}, False, True, False),
+    ],
+)
+def test_when_another_program_may_have_come(loss: Any, asked: bool, up: bool, rival: bool) -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        link.heard, link.ready_at = up, 1000.0 if up else None
+        if asked:
+            link.hold()
+        assert isinstance(link._error_of(Loss("gone", **loss)), HungUpError) is rival
 
     asyncio.run(main())
 

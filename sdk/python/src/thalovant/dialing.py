@@ -217,8 +217,8 @@ class Dialer:
     async def _loss_meaning(self, link: Link, error: ThalovantConnectionError) -> ThalovantConnectionError:
         """A refusal right after an XX handshake means that the hub knows this client by another key (contract 10.1).
 
-        Over MQTT it can only hang up: once may be an accident; twice, with nothing sent but the HELLO and with XX again
-        although the first handshake would have made this client's key known, is not.
+        Over MQTT 3.1.1 it can only hang up: once may be an accident; twice, with nothing sent but the HELLO and with XX
+        again although the first handshake would have made this client's key known, is not.
         """
         refused = link.refused_at_once and link.session.pattern == "XXpsk2"
         if not refused and not (link.hung_up_idle and self._hang_ups > 1):

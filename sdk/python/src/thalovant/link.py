@@ -99,7 +99,7 @@ class Link:
         self.stretched: bytes | None = None
         self._sent = False  # anything but the HELLO
         self._told = asyncio.Event()  # the hub has been heard, or the link is over
-        self.hung_up_on = False  # right after the handshake, without a word
+        self.hung_up_on = False  # right after the handshake, by who has no word for a refusal
         self.hung_up_idle = False  # the same, and nothing but the HELLO was sent: it can only be about the handshake
         self.refused_at_once = False  # right after the handshake, before anything of the hub authenticated
         self.dropped = False  # ended by itself, not by `close`
@@ -272,7 +272,7 @@ class Link:
 
     def _error_of(self, loss: Loss) -> ThalovantConnectionError:
         young = self._is_young(polled=loss.refused)
-        self.hung_up_on = loss.hung_up and young and self.ready_at is not None
+        self.hung_up_on = loss.hung_up and not loss.has_words and young and self.ready_at is not None
         self.hung_up_idle = self.hung_up_on and not self._sent
         if loss.error is not None:
             return loss.error
@@ -281,8 +281,7 @@ class Link:
             if loss.close_code in BUSY_CODES:
                 code = of_refusal(loss.text) or "server_busy"
                 return diagnosed(ThalovantConnectionError, diagnose(code, told=loss.text))
-            wordless = self.ready_at is not None and (loss.hung_up or loss.taken_over)
-            return HungUpError(loss.text) if wordless else ThalovantConnectionError(loss.text)
+            return HungUpError(loss.text) if self._may_be_a_rivals(loss) else ThalovantConnectionError(loss.text)
         self.refused_at_once = young and self.ready_at is not None and loss.refusal in ("", OTHER_KEY)
         said = of_refusal(loss.text)
         later = said if said in STANDING else "credential_withdrawn"
@@ -290,6 +289,14 @@ class Link:
         told = f"{loss.text} It does not accept this identity." if young else loss.text
         protocol = self.transport.protocol.upper()
         return diagnosed(ThalovantHubRefusedError, diagnose(code, told=told, said=told, protocol=protocol))
+
+    def _may_be_a_rivals(self, loss: Loss) -> bool:
+        """Whether a broker may have done that because another program came; a hub may have, for what was asked of it.
+
+        A hub that has words for that uses them; in MQTT 3.1.1 it has none.
+        """
+        about_us = loss.hung_up and not loss.has_words and self._users
+        return self.ready_at is not None and (loss.taken_over or (loss.hung_up and not about_us))
 
     def _is_young(self, *, polled: bool) -> bool:
         """Whether the hub may still be judging the handshake: nothing of it has authenticated, and little time passed.

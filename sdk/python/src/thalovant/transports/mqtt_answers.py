@@ -156,7 +156,7 @@ class Answers:
             return Loss(f"{text} {self._elsewhere(ending.instead)}")
         advice = "Try again in a moment." if code in _PASSING else _BY_CODE.get(ReasonCode(code), "")
         hung_up, taken_over = code == ReasonCode.NORMAL_DISCONNECTION, code == ReasonCode.SESSION_TAKEN_OVER
-        return Loss(f"{text} {advice}".rstrip(), hung_up=hung_up, taken_over=taken_over)
+        return Loss(f"{text} {advice}".rstrip(), hung_up=hung_up, has_words=True, taken_over=taken_over)
 
     def _violation(self, ending: Violated) -> str:
         if ending.code == ReasonCode.MALFORMED_PACKET:
