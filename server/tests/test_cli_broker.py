@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def test_the_printed_lines_start_it_and_join_it(tmp_path: Path) -> None:
     start = _line(said, CONFIGURATION)
     with subprocess.Popen(shlex.split(start), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as broker:
         assert broker.stderr is not None
-        assert any(" running" in line for line in broker.stderr)
+        while not _accepts(port):
+            assert broker.poll() is None, broker.stderr.read()
         broker.terminate()
     up = shlex.split(_line(said, "thalovant-server up"))
     settings = typed("config", *up[2:])
@@ -110,6 +112,14 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_broker_that_is_not_known_is_no_choice(tmp_path: Path) -> None:
     run = CliRunner().invoke(app, ["broker", "init", "rabbit", "--dir", str(tmp_path / "broker")])
     assert run.exit_code == 2 and "mosquitto" in run.output and not (tmp_path / "broker").exists()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def _line(said: str, part: str) -> str:

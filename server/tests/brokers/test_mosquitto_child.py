@@ -33,6 +33,7 @@ from thalovant_server.settings import Settings
 from thalovant_server.testing.mosquitto import free_port, installed
 
 PATIENCE = 10.0
+ACCESS_KEY = "nW3-PqZ_0aT7kLs9bXc2vYd4"
 PARENT = """
 import asyncio, pathlib, sys, uvloop
 from thalovant_server.brokers.mosquitto_child import MosquittoChild
@@ -219,6 +220,8 @@ def test_a_program_that_says_nothing_is_not_waited_for_for_ever(
 def test_its_log_is_ours_with_its_levels_and_what_repeats_is_counted(tmp_path: Path) -> None:
     said = ["x: Error: bad", "2026-01-01T00:00:00: Error: bad", "2026-01-01T00:00:00: Warning: odd", RUNNING]
     said += ["2026-01-01T00:00:00: OpenSSL Error[0]: alert"] * 5 + ["x" * 200_000]
+    said += [f"2026-01-01T00:00:00: dynsec: admin/admin | createClient | username={ACCESS_KEY} | password=*****"]
+    said += [f"2026-01-01T00:00:00: Outgoing messages are being dropped for client {ACCESS_KEY}."]
     lines = tmp_path / "lines"
     lines.write_text("\n".join(said) + "\n")
     program = _script(tmp_path, f"cat {lines} >&2; exit 0")
@@ -241,7 +244,8 @@ def test_its_log_is_ours_with_its_levels_and_what_repeats_is_counted(tmp_path: P
     ]
     more = [each for each in logs if each["event"] == "broker_said_more" and "alert" in each["text"]]
     assert more and more[0]["times"] >= 4
-    assert not any("x" * 100 in str(each) for each in logs)
+    assert not any("x" * 100 in str(each) or ACCESS_KEY in str(each) or "dynsec" in str(each) for each in logs)
+    assert ("info", "Outgoing messages are being dropped for client ….") in first
 
 
 def test_a_new_certificate_is_shown_when_it_is_looked_at_and_nobody_is_cut_off(tmp_path: Path) -> None:

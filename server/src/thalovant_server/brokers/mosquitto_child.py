@@ -45,6 +45,8 @@ LOOK_SECONDS = 3600.0  # between two looks whether its certificate is due
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - to dial, not to listen
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")
 _LINE = re.compile(r"(?:\d{4}-\d\d-\d\dT[\d:]{8}: )?(?:(Error|Warning): )?(.*)")
+_COMMAND = "dynsec: "  # of an administrator, with the access key that it is about
+_NAME = re.compile(r"(?<![\w./-])[\w-]{16,}(?![\w/-]|\.\w)")  # of a client, which at this broker is its access key
 _IN_USE = "Address already in use"
 # Ends it when the pipe is shut, which is when the server has gone, however it went. A stopped one has to wake first.
 _WATCH = 'read -r _; kill -TERM "$1"; kill -CONT "$1"'
@@ -69,7 +71,7 @@ class MosquittoChild:
     """
 
     def __init__(self, wanted: Wanted, installed: Installed) -> None:
-        self._wanted = wanted
+        self._wanted = replace(wanted, says_all=True)  # "running" is among it
         self._installed = installed
         self._written: Written | None = None
         self._process: Process | None = None
@@ -240,6 +242,9 @@ class MosquittoChild:
     def _take(self, line: str) -> None:
         found = _LINE.fullmatch(line)
         level, text = (found[1] or "Info", found[2]) if found else ("Info", line)
+        if text.startswith(_COMMAND):
+            return  # the provisioner says what it does, without secrets
+        text = _NAME.sub("…", text)
         self._last_words.append(text)
         # Whoever dials it can make it write: the same words are told once a minute, and how often.
         self._said.note((level, text), "", (level.lower(), text))

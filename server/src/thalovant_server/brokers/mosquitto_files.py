@@ -41,12 +41,16 @@ _OTHERS = 0o077
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where it listens, and by which names it is dialled; the first of them is the one that clients are given."""
+    """Where it listens, and by which names it is dialled; the first of them is the one that clients are given.
+
+    `says_all`: see `mosquitto_texts.configuration`.
+    """
 
     directory: Path
     listen_host: str
     port: int
     public_hosts: tuple[str, ...] = ()
+    says_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def write(wanted: Wanted, plugin: Path, *, renew: bool = False, at: datetime.dat
     _write_secrets(folder)
     leaf, names, renewed = _certificate(folder, wanted.public_hosts, renew, at or _now(), is_new=is_new)
     files = Files(folder / AUTHORITY, leaf.certificate, leaf.key, plugin, folder / SECURITY, folder / DATA)
-    text = mosquitto_texts.configuration(files, wanted.listen_host, wanted.port)
+    text = mosquitto_texts.configuration(files, wanted.listen_host, wanted.port, says_all=wanted.says_all)
     data_files.write_private_text(folder / CONFIGURATION, text)  # the last one: it says that all others are there
     shown, authority = data_files.read_text(leaf.certificate), data_files.read_text(folder / AUTHORITY)
     due = min(map(certificates.due, (shown, authority)))

@@ -41,8 +41,16 @@ class Files:
     data: Path
 
 
-def configuration(files: Files, listen_host: str, port: int) -> str:
-    """Return the text of `mosquitto.conf`."""
+def configuration(files: Files, listen_host: str, port: int, *, says_all: bool = False) -> str:
+    """Return the text of `mosquitto.conf`.
+
+    Args:
+        files: where they are.
+        listen_host: the address to listen on.
+        port: to listen on.
+        says_all: log every command of an administrator, too, with the access keys in it, for whoever reads the log
+            and keeps those to itself.
+    """
     return f"""\
 {MARK}
 # A line of your own would be lost: put it into another file, with this one's lines, and start Mosquitto with that.
@@ -77,7 +85,7 @@ log_timestamp_format %Y-%m-%dT%H:%M:%S
 log_type error
 log_type warning
 log_type notice
-log_type information
+{"log_type information" if says_all else "# No `information`: it names the access key of each credential."}
 connection_messages false
 """
 

@@ -65,7 +65,9 @@ class MosquittoProcess:
 
     def write(self) -> None:
         """Write its configuration; the certificate is new each time, the authority and the secrets stay."""
-        mosquitto_files.write(Wanted(self.folder, "127.0.0.1", self.port), self._installed.plugin, renew=True)
+        mosquitto_files.write(
+            Wanted(self.folder, "127.0.0.1", self.port, says_all=True), self._installed.plugin, renew=True
+        )
         with (self.folder / mosquitto_files.CONFIGURATION).open("a") as file:
             file.write(self._adjust + "\n")
 
