@@ -36,7 +36,7 @@ from thalovant.protocol.mqtt.packets import Codec, Connect
 from thalovant.protocol.mqtt.v5 import V5
 from thalovant.protocol.mqtt.v311 import V311
 from thalovant_server.brokers.names import BrokerAddress
-from thalovant_server.errors import BrokerAwayError, BrokerError, BrokerRefusedError
+from thalovant_server.errors import BrokerAwayError, BrokerError, BrokerLoginError, BrokerRefusedError
 
 CONNECT_SECONDS = 10.0
 PATIENCE = Patience(publish=10.0, before_ping=5.0, ping=5.0)
@@ -360,7 +360,7 @@ def refusal(where: str, ending: Ending, level: int) -> BrokerError:
     if isinstance(ending, LoginRefused):
         told = f"CONNACK {ending.code:#04x}" if level == V5.level else f"CONNACK {ending.code}"
         if ending.code in ((0x86, 0x87, 0x8C) if level == V5.level else (4, 5)):
-            return BrokerRefusedError(where, f"does not accept the user or its password ({told})")
+            return BrokerLoginError(where, f"does not accept the user or its password ({told})")
         return BrokerAwayError(where, f"refused the connection ({told})")
     if isinstance(ending, BrokerLeft):
         return BrokerAwayError(where, f"ended the connection (reason {ending.code:#04x})")

@@ -8,6 +8,8 @@
     ├── BrokerError                 an outside broker cannot be used (`.where`, `.fault`)
     │   ├── BrokerAwayError         it cannot be reached, or does not answer; it may later
     │   ├── BrokerRefusedError      it does not let us in, or lacks what we need
+    │   │   ├── BrokerLoginError    it does not accept the user or its password
+    │   │   └── AccountRefusedError it does not take one account, and may well take others
     │   └── BrokerTakenError        another server serves the same topics there
     ├── ProofError                  the isolation could not be proven, nor was it found broken
     ├── DataDirectoryError          the data directory cannot be used (`.path`)
@@ -33,10 +35,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = [
+    "AccountRefusedError",
     "ApiError",
     "AuditExportError",
     "BrokerAwayError",
     "BrokerError",
+    "BrokerLoginError",
     "BrokerRefusedError",
     "BrokerTakenError",
     "CertificateError",
@@ -131,6 +135,18 @@ class BrokerRefusedError(BrokerError):
     """The broker does not let us in, or lacks what we need: trying again helps only once somebody has mended that."""
 
     code = "broker_refused"
+
+
+class BrokerLoginError(BrokerRefusedError):
+    """The broker does not accept the user or its password."""
+
+    code = "broker_login_refused"
+
+
+class AccountRefusedError(BrokerRefusedError):
+    """The broker does not take one account, and may well take others."""
+
+    code = "broker_account_refused"
 
 
 class BrokerTakenError(BrokerError):

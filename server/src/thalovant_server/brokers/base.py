@@ -2,20 +2,24 @@
 """What can be asked of an outside broker, whichever it is: who may connect there, and to which topics.
 
 One account is one user with one role; what a role does not grant is denied, of all four kinds (publish, receive,
-subscribe, unsubscribe).
+subscribe, unsubscribe). Everything here may be asked twice: of a command that was interrupted nobody knows whether it
+was carried out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
+
+Ensured = Literal["made", "mended", "there"]
+"""What `Broker.ensure` had to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
     """Topics and topic filters. `publish`: it may publish to; `receive`: it may hear; `subscribe`: filters it may
-    subscribe to, literally. With `patterns` they hold wildcards and stand for all that they match.
+    subscribe to and unsubscribe from, literally. With `patterns` they hold wildcards and stand for all that they match.
     """
 
     publish: frozenset[str]
@@ -34,13 +38,28 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """An account as the broker has it. `grants` None: it has its role, and the role is not as we write them."""
+class ListedUser:
+    """A user that has to do with us, as the broker has it.
 
-    user: str | None  # None: a role of ours that nobody has
-    role: str | None  # None: the user has no role of ours
-    grants: Grants | None
+    Args:
+        name: it logs in with.
+        mark: the role that we made it for; None: we did not make it, somebody gave it a role of ours.
+        role: its only role; None: it has none, or several, or is in a group.
+        enabled: whether it may log in.
+    """
+
+    name: str
+    mark: str | None
+    role: str | None
     enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Everything of ours at a broker. `roles`: each with its grants, None where it is not as we write them."""
+
+    users: Sequence[ListedUser] = ()
+    roles: Mapping[str, Grants | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +68,12 @@ class Capabilities:
 
     Args:
         kicks: whether it can end a connection without ending the account.
-        one_connection_per_user: whether a user's second connection ends only its own first one.
-        batches: how many accounts it writes in about the time of one.
+        one_connection_per_user: whether a user's second connection ends only its own first one; None: that is set
+            where we cannot look.
     """
 
     kicks: bool
-    one_connection_per_user: bool
-    batches: int = 1
+    one_connection_per_user: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +85,46 @@ class Secret:
 
 class Broker(Protocol):
     """One outside broker. Every method raises `BrokerAwayError` when it cannot be asked just now, and
-    `BrokerRefusedError` when it will not do it.
+    `BrokerRefusedError` when it does not let us in or lacks what we need.
     """
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    @property
+    def findings(self) -> Sequence[str]:
+        """What `check` found open that we do not close: each the rest of a sentence about the broker."""
+        ...
 
     async def check(self) -> None:
-        """See that we may tell it what we need to; changes nothing."""
+        """See that we may tell it what we need to, and what it allows to everybody."""
 
-    async def ensure(self, account: Account, password: Secret) -> None:
-        """Have exactly this account: made, or made right, enabled. A password that is the same ends no connection."""
+    async def ensure(self, account: Account, password: Secret, *, resets_password: bool = False) -> Ensured:
+        """Have exactly this account: made, or made right, enabled. One that is as it should be keeps its connection,
+        and its password: `resets_password` sets that, too.
+
+        Raises:
+            AccountRefusedError: not this one; there is a user of that name that is not ours, for example.
+        """
+        ...
 
     async def remove(self, user: str | None, role: str | None) -> None:
-        """Have this user, and this role, no longer; connections of the user end. No error when they are gone."""
+        """Have this user, and this role, no longer; connections of the user end. No error when they are gone. A user
+        that is not ours stays.
+        """
 
     async def kick(self, user: str) -> None:
         """End the user's connection; it may come back."""
 
-    async def list(self) -> Sequence[Listed]:
-        """All accounts and roles of ours."""
+    async def list(self) -> Listing:
+        """Return all accounts and roles of ours."""
         ...
 
     async def read_retained(self, topic: str, seconds: float) -> bytes | None:
-        """The retained message of a topic, None when there is none within that time."""
+        """Return the retained message of a topic, None when there is none within that time."""
+        ...
 
     async def close(self) -> None:
         """Let go of the connection."""
