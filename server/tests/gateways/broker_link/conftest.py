@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import uvloop
@@ -144,6 +144,8 @@ class OnlyEcho:
 class Device:
     """A client of a hub, at the broker: its Noise session on a bare connection."""
 
+    opened: ClassVar[list[BrokerSocket]] = []
+
     def __init__(self, name: str, hub_id: str = "h1", spelling: str = "in", root: str = "") -> None:
         self.name = name
         own = prefix(name, hub_id, root)
@@ -171,6 +173,7 @@ class Device:
             opened = await broker_socket._opened(target, V311, opening)
             assert opened is not None
             self.socket = opened
+        self.opened.append(self.socket)
         self.socket.subscribe([(self.out, 1)])
         await self.heard.get()  # SUBACK
         return self
@@ -202,6 +205,7 @@ class Device:
         while self.session.state != "ready":
             for output in await self.next():
                 assert not isinstance(output, session.Failed), output
+        assert await self.ask("ready?") == "ready?"  # the hub is, too
         return self
 
     def request(self, text: str) -> list[bytes]:
@@ -245,6 +249,7 @@ class Rig:
         self, target: BrokerTarget, *, root: str = "", limits: Limits | None = None, agent: Any = None, **keeper: Any
     ) -> None:
         self.target = target
+        self.hub_entry = hub_entry
         names = [(name, hub_id) for hub_id in HUBS for name in CLIENTS]
         self.directory = directory_of(
             [hub_entry(each) for each in HUBS], [credential(*each, root=root) for each in names], node_id=NODE
@@ -319,7 +324,12 @@ def rig(broker: MosquittoProcess) -> SimpleNamespace:
 
     def run(main: Any) -> None:
         async def bounded() -> None:
-            await asyncio.wait_for(main, 40)
+            try:
+                await asyncio.wait_for(main, 40)
+            finally:
+                while Device.opened:
+                    Device.opened.pop().abort()
+                await asyncio.sleep(0)
 
         uvloop.run(bounded())
 
@@ -329,5 +339,5 @@ def rig(broker: MosquittoProcess) -> SimpleNamespace:
     return SimpleNamespace(
         run=run, opened=opened_here, target=lambda port=None: target_of(broker, port), hub=hub_entry,
         credential=credential, prefix=prefix, Device=Device, Rig=Rig, HELLO=HELLO, SECRET=SERVER_SECRET,
-        PASSWORD=PASSWORD, psk_of=psk_of,
+        PASSWORD=PASSWORD, psk_of=psk_of, admin=broker.admin,
     )  # fmt: skip

@@ -1,9 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The link at a real Mosquitto, with a real hub: sessions, changes, and what becomes of them when a link is lost."""
 
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from thalovant.protocol.clear import clear_kind
+from thalovant.protocol.mqtt.client_connection import NOTHING_RETAINED
+from thalovant.protocol.mqtt.packets import Connect
+from thalovant_server.broker_socket import open_socket
+from thalovant_server.gateways.broker_link import keeper
+from thalovant_server.testing.mosquitto import MosquittoProcess
+from thalovant_server.testing.proxy import Proxy
 
 
 @pytest.mark.parametrize("level", [5, 4], ids=["mqtt5", "mqtt311"])
@@ -19,3 +34,288 @@ def test_an_ask_gets_its_answer(rig: SimpleNamespace, spelling: str, level: int)
             await device.close()
 
     rig.run(main())
+
+
+def test_clients_of_two_hubs_are_apart(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            one, other = await ours.device("a", "h1"), await ours.device("a", "h2")
+            await one.ready()
+            await other.ready()
+            assert await other.ask("for the other") == "for the other"
+            assert await one.ask("for the one") == "for the one"
+            assert one.heard.empty() and other.heard.empty()
+            await one.close()
+            await other.close()
+
+    rig.run(main())
+
+
+def test_a_frame_of_a_lost_session_brings_hello_and_offer(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            device = await ours.device()
+            device.say(b"\x01a frame of a session that nobody has")
+            assert [clear_kind(await device.heard.get()) for _ in range(2)] == ["hello", "shake"]
+            await device.ready()
+            assert await device.ask("again") == "again"
+            await device.close()
+
+    rig.run(main())
+
+
+def test_offline_ends_the_session_whose_online_was_seen(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            device = await (await ours.device()).ready()
+            device.say(b"online", device.status)
+            device.say(b"offline", device.status)
+            await ours.until(lambda: ours.hub.connections == 0)
+            assert ours.hub.presence.of("h1-a").why == "disconnected"
+            await device.close()
+
+    rig.run(main())
+
+
+def test_what_is_retained_is_no_frame(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        device = await rig.Device("a").connect(rig.target())
+        device.say(rig.HELLO, retain=True)
+        device.say(rig.HELLO, device.into.replace(b"/in", b"/c2s"), retain=True)
+        await device.socket.settle(5)
+        async with rig.opened() as ours:
+            await device.ready()
+            assert await device.ask("live") == "live"
+            assert ours.hub.connections == 1
+        device.say(b"", retain=True)
+        device.say(b"", device.into.replace(b"/in", b"/c2s"), retain=True)
+        await device.close()
+
+    rig.run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda ours: ours.directory.remove_credential(1), "revoked"),
+        (lambda ours: ours.directory.remove_client("h1-a"), "revoked"),
+        (lambda ours: ours.directory.put_hub(ours.hub_entry(active=False)), "hub_off"),
+        (lambda ours: ours.directory.put_hub(ours.hub_entry(mqtt_via="embedded")), "mqtt_elsewhere"),
+        (lambda ours: ours.directory.put_hub(ours.hub_entry(protocols=frozenset({"wss"}))), "protocol_off"),
+        (lambda ours: ours.directory.remove_hub("h1"), "revoked"),
+    ],
+    ids=["credential", "client", "hub off", "embedded", "mqtt off", "hub gone"],
+)
+def test_who_may_no_longer_be_here_is_told_at_once(rig: SimpleNamespace, change: Any, code: str) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            device, neighbour = await ours.device("a"), await ours.device("a", "h2")
+            await device.ready()
+            await neighbour.ready()
+            change(ours)
+            assert await device.last_word() == code
+            assert len(ours.hub.connections_of("h1-a")) == 0
+            device.say(rig.HELLO)  # nobody hears it
+            assert await neighbour.ask("still") == "still"
+            assert device.heard.empty() and ours.hub.connections == 1
+            await device.close()
+            await neighbour.close()
+
+    rig.run(main())
+
+
+def test_a_paused_client_is_told_and_not_let_in_again(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            device = await (await ours.device()).ready()
+            paused = rig.credential("a", active=False)
+            ours.directory.put_credential(paused)
+            assert await device.last_word() == "paused"
+            device.say(rig.HELLO)
+            assert await device.last_word() == "paused"
+            ours.directory.put_credential(rig.credential("a"))
+            await device.ready()
+            await device.close()
+
+    rig.run(main())
+
+
+def test_hubs_come_while_the_link_is_up(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            ours.directory.put_hub(ours.hub_entry("h2", mqtt_via="embedded"))
+            device = await ours.device("b", "h2")
+            device.say(rig.HELLO)
+            await device.socket.settle(5)
+            assert [each.code for each in device.lost] == [0x10]  # the broker has nobody who hears it
+            ours.directory.put_hub(ours.hub_entry("h2"))
+            await ours.until(lambda: ours.link._subscriptions.complete)
+            await device.ready()
+            await device.close()
+
+    rig.run(main())
+
+
+def test_a_client_that_is_gone_has_no_session(rig: SimpleNamespace) -> None:
+    """The broker says that nobody hears the answer."""
+
+    async def main() -> None:
+        gate = Gated()
+        async with rig.opened(agent=gate) as ours:
+            device = await (await ours.device()).ready()
+            gate.asked.clear()
+            gate.open.clear()
+            for frame in device.request("x"):
+                device.say(frame)
+            await gate.asked.wait()
+            await device.close()
+            gate.open.set()
+            await ours.until(lambda: ours.hub.connections == 0)
+            assert ours.link._clients == {}
+
+    rig.run(main())
+
+
+def test_the_server_says_that_it_is_there_and_that_it_goes(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with watching(rig) as said:
+            async with rig.opened() as ours:
+                assert (await said.get()).payload == b"online this"
+                device = await (await ours.device()).ready()
+            assert (await said.get()).payload == b"offline this"
+            assert await device.last_word() == "restart"
+            await device.close()
+
+    rig.run(main())
+
+
+def test_a_server_that_dies_has_a_last_will(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with watching(rig) as said, rig.opened() as ours:
+            assert (await said.get()).payload == b"online this"
+            ours.keeper._socket.abort()
+            assert (await said.get()).payload == b"offline this"
+            assert (await said.get()).payload == b"online this"
+            assert ours.keeper.state.reconnects == 1
+
+    rig.run(main())
+
+
+def test_a_session_of_an_earlier_server_is_over_and_its_client_told(rig: SimpleNamespace) -> None:
+    """The client said `online` before this server was there, and is connected to the broker all the time."""
+
+    async def main() -> None:
+        device = await rig.Device("b", spelling="c2s").connect(rig.target())
+        device.say(b"online", device.status, retain=True)
+        await device.socket.settle(5)
+        async with rig.opened() as ours:
+            assert await device.last_word() == "session_lost"
+            await device.ready()
+            assert ours.link.connections == 1
+        device.say(b"", device.status, retain=True)
+        await device.close()
+
+    rig.run(main())
+
+
+def test_a_link_that_is_cut_goes_on_where_it_was(rig: SimpleNamespace, broker: MosquittoProcess) -> None:
+    """Asks are under way in both directions; each is answered once, in the session that it was asked in."""
+
+    async def main() -> None:
+        with Proxy("localhost", broker.port) as proxy:
+            async with rig.opened(port=proxy.port) as ours:
+                devices = [await rig.Device(name).connect(rig.target()) for name in "abc"]
+                for device in devices:
+                    await device.ready()
+                connections = {each for device in devices for each in ours.hub.connections_of(f"h1-{device.name}")}
+                for round_ in range(6):
+                    for device in devices:
+                        for number in range(5):
+                            for frame in device.request(f"{round_}.{number}"):
+                                device.say(frame)
+                    await asyncio.to_thread(proxy.cut_after, 700 * (round_ + 1))
+                    for device in devices:
+                        answers = [await device.answer() for _ in range(5)]
+                        assert sorted(answers) == [f"{round_}.{number}" for number in range(5)]
+                await asyncio.to_thread(proxy.cut_after, None)
+                left = {each for device in devices for each in ours.hub.connections_of(f"h1-{device.name}")}
+                assert left == connections and ours.keeper.state.reconnects > 0
+                for device in devices:
+                    assert device.heard.empty()
+                    await device.close()
+
+    rig.run(main())
+
+
+def test_a_broker_that_forgets_ends_every_session(rig: SimpleNamespace, broker: MosquittoProcess) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            device = await (await ours.device()).ready()
+            await asyncio.to_thread(broker.kill)
+            shutil.rmtree(broker.folder / "data")
+            (broker.folder / "data").mkdir()
+            await ours.until(lambda: ours.keeper.state.standing == "away")
+            assert ours.hub.connections == 1  # it may go on yet
+            await asyncio.to_thread(broker.start)
+            await ours.until(lambda: ours.hub.connections == 0)
+            await ours.until(lambda: ours.keeper.state.standing == "connected")
+            assert ours.hub.presence.of("h1-a").why == "connection_lost"
+            await device.socket.closed
+            await device.connect(rig.target())
+            await device.ready()
+            await device.close()
+
+    rig.run(main())
+
+
+def test_a_session_that_nobody_comes_back_to_in_time_is_over(
+    rig: SimpleNamespace, broker: MosquittoProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "SESSION_SECONDS", 1)
+
+    async def main() -> None:
+        with Proxy("localhost", broker.port) as proxy:
+            async with rig.opened(port=proxy.port) as ours:
+                device = await (await rig.Device("a").connect(rig.target())).ready()
+                await asyncio.to_thread(proxy.refuse)
+                await ours.until(lambda: ours.hub.connections == 0)
+                assert ours.keeper.state.standing == "away" and "cannot be reached" in ours.keeper.state.fault
+                await asyncio.to_thread(proxy.accept)
+                assert await device.last_word() == "session_lost"
+                await device.ready()
+                await device.close()
+
+    rig.run(main())
+
+
+class Gated:
+    """Answers once it is let."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+        self.open.set()
+
+    async def answer(self, request: Any) -> AsyncGenerator[str, None]:
+        self.asked.set()
+        await self.open.wait()
+        yield request.text
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+@contextlib.asynccontextmanager
+async def watching(rig: SimpleNamespace) -> AsyncIterator[Any]:
+    """What the server says of itself, as the broker's administrator hears it."""
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    user, password = rig.admin
+    login = Connect("watcher", username=user, password=password.encode())
+    socket = await open_socket(rig.target(), login, said.put_nowait)
+    socket.subscribe([(b"server/status", 1 | NOTHING_RETAINED)])
+    await said.get()
+    try:
+        yield said
+    finally:
+        await socket.close()
