@@ -22,6 +22,7 @@ from thalovant.protocol.noise import stretch
 from thalovant_server import __version__, announcement, certificates, data_directory, logs
 from thalovant_server.agents.catalog import Catalog
 from thalovant_server.bootstrap import ADMIN_EMAIL, ensure_first_start
+from thalovant_server.broker_report import BrokerReport
 from thalovant_server.brokers.mosquitto_child import MosquittoChild, site_of, wanted_of
 from thalovant_server.brokers.mosquitto_installed import find_installed
 from thalovant_server.brokers.site import BrokerSite, joined
@@ -51,12 +52,14 @@ from thalovant_server.hub.limits import Limits
 from thalovant_server.hub.presence_watch import PresenceWatch
 from thalovant_server.memory import MemoryKeeper
 from thalovant_server.metrics import Metrics
+from thalovant_server.outside_broker import OutsideBroker
 from thalovant_server.presence_keeper import PresenceKeeper
 from thalovant_server.ready_file import ReadyFile
 from thalovant_server.server_tls import ServerTls
 from thalovant_server.service_manager import ServiceManager
 from thalovant_server.settings import Settings
 from thalovant_server.shutdown import Drain, Shutdown
+from thalovant_server.store.credentials import CredentialKeeper
 from thalovant_server.store.database import Database
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.store.server_row import ServerIdentity
@@ -191,8 +194,9 @@ class Server:
             hub.proven(access_key, address)
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
+        outside = None if site is None else await self._join_broker(site, hub, directory, services)
         tls = ServerTls(served.table)
-        await self._open_ports(hub, directory, services, tls)
+        await self._open_ports(hub, directory, services, tls, outside)
         data.finish_first_start()
 
         def use(served: Served) -> None:
@@ -261,6 +265,21 @@ class Server:
         self._child = child
         return site_of(settings, wanted, child.port)
 
+    async def _join_broker(self, site: BrokerSite, hub: Hub, directory: Directory, services: Services) -> OutsideBroker:
+        """Meet clients at the broker, and tell it who may connect there."""
+        child, passwords = self._child, CredentialKeeper(services.database).mqtt_password
+        outside = await OutsideBroker.open(
+            site, hub, directory, passwords, services.operations.told,
+            check_seconds=self._settings.broker_check_seconds, is_ours=child is not None,
+        )  # fmt: skip
+        self._shutdown.at_end("outside broker", lambda _: outside.stop())
+        await outside.start()
+        services.admission = outside.accounts
+        services.broker = BrokerReport(
+            lambda: outside.link.state, lambda: outside.accounts.state, None if child is None else lambda: child.state
+        )
+        return outside
+
     async def _open_database(self, data: DataDirectory, hasher: PasswordHasher) -> tuple[Database, ServerIdentity]:
         seal_key, password = data.seal_key(), data.admin_password()
         sealer = Sealer(seal_key, data.file(data_directory.SEAL_KEY))
@@ -274,7 +293,9 @@ class Server:
         )
         return database, first.server
 
-    async def _open_ports(self, hub: Hub, directory: Directory, services: Services, tls: ServerTls) -> None:
+    async def _open_ports(
+        self, hub: Hub, directory: Directory, services: Services, tls: ServerTls, outside: OutsideBroker | None
+    ) -> None:
         """Bind both ports, learn their numbers, and only then let clients in."""
         settings, mqtt = self._settings, MqttGateway(hub, directory)
         https, wss = HttpsGateway(hub), WssGateway(hub)
@@ -282,7 +303,7 @@ class Server:
         with _PortFault("--mqtt-port", settings.listen_host, settings.mqtt_port):
             mqtt_sockets = await bind(settings.listen_host, settings.mqtt_port)
         mqtt_port = Listener(mqtt_sockets, mqtt.protocol, tls.context_for, handshake_seconds=hub.limits.tls_seconds)
-        self._shutdown.at_end("connections", lambda drain: _end_connections(drain, hub, mqtt, mqtt_port, api))
+        self._shutdown.at_end("connections", lambda drain: _end_connections(drain, hub, mqtt, mqtt_port, api, outside))
         with _PortFault("--api-port", settings.listen_host, settings.api_port):
             await api.start(settings.listen_host, settings.api_port, tls.context_for)
         # The API accepts by now, but nobody is through a TLS handshake yet: the loop has not turned since.
@@ -290,13 +311,18 @@ class Server:
         mqtt_port.start()
 
 
-async def _end_connections(drain: Drain, hub: Hub, mqtt: MqttGateway, mqtt_port: Listener, api: ApiPort) -> None:
+async def _end_connections(
+    drain: Drain, hub: Hub, mqtt: MqttGateway, mqtt_port: Listener, api: ApiPort, outside: OutsideBroker | None
+) -> None:
     """Stop accepting, let asks under way end, then close what is open."""
     mqtt_port.close()
     api.stop_accepting()
     await mqtt_port.wait_closed()
     await hub.stop(drain.seconds, drain.hurry)
-    await asyncio.gather(mqtt.close(CLOSE_SECONDS), api.close(CLOSE_SECONDS))
+    ends = [mqtt.close(CLOSE_SECONDS), api.close(CLOSE_SECONDS)]
+    if outside is not None:
+        ends.append(outside.link.stop(CLOSE_SECONDS))
+    await asyncio.gather(*ends)
     hub.denials.close()  # the last ones come while connections close
 
 

@@ -282,7 +282,7 @@ class Rig:
         if self.fault is not None:
             raise self.fault
 
-    async def _provision(self, secret: Secret) -> None:
+    async def _provision(self) -> None:
         self.prepared.append("provision")
 
     async def _withdraw(self) -> None:

@@ -50,12 +50,12 @@ class Preparation:
 
     Args:
         look_out: no other server is there.
-        provision: the broker knows our account, with this password.
+        provision: the broker knows our account.
         withdraw: it does not know it any longer.
     """
 
     look_out: Callable[[], Awaitable[None]]
-    provision: Callable[[Secret], Awaitable[None]]
+    provision: Callable[[], Awaitable[None]]
     withdraw: Callable[[], Awaitable[None]]
 
 
@@ -197,7 +197,7 @@ class LinkKeeper:
         """
         await self._preparation.look_out()
         if not self._provisioned:
-            await self._preparation.provision(self._secret)
+            await self._preparation.provision()
             self._provisioned = True
         socket = await self._dial()
         self._complete = self._loop.create_future()
