@@ -44,13 +44,15 @@ class ListedUser:
     Args:
         name: it logs in with.
         mark: the role that we made it for; None: we did not make it, somebody gave it a role of ours.
-        role: its only role; None: it has none, or several, or is in a group.
+        roles: those of ours that it has.
+        plain: whether it has no others, and is in no group.
         enabled: whether it may log in.
     """
 
     name: str
     mark: str | None
-    role: str | None
+    roles: frozenset[str]
+    plain: bool = True
     enabled: bool = True
 
 
@@ -110,10 +112,14 @@ class Broker(Protocol):
         """
         ...
 
-    async def remove(self, user: str | None, role: str | None) -> None:
-        """Have this user, and this role, no longer; connections of the user end. No error when they are gone. A user
-        that is not ours stays.
+    async def remove(self, user: str, role: str) -> None:
+        """Have this user no longer; its connections end. No error when it is gone.
+
+        A user that we did not make stays, unless it has this role. The role itself stays, too.
         """
+
+    async def remove_role(self, role: str) -> None:
+        """Have a role of ours no longer, which no user has. No error when it is gone."""
 
     async def kick(self, user: str) -> None:
         """End the user's connection; it may come back."""

@@ -108,15 +108,15 @@ class Mosquitto:
         is_new = any(each.error is None for each in responses)
         return "mended" if wanting or is_new else "there"
 
-    async def remove(self, user: str | None, role: str | None) -> None:
-        """Have this user, and this role, no longer."""
-        commands = []
-        if user is not None and await self._may_remove(user, role):
-            commands.append(Command("deleteClient", {"username": user}))
-        if role is not None and self._namespace.owns(role):
-            commands.append(Command("deleteRole", {"rolename": role}))
-        if commands:
-            self._refuse(*await self._ask(*commands), but=GONE)
+    async def remove(self, user: str, role: str) -> None:
+        """Have this user no longer."""
+        if await self._may_remove(user, role):
+            self._refuse(*await self._ask(Command("deleteClient", {"username": user})), but=GONE)
+
+    async def remove_role(self, role: str) -> None:
+        """Have a role of ours no longer. Mosquitto 2.0.11 dies, sooner or later, of one that a user still had."""
+        if self._namespace.owns(role):
+            self._refuse(*await self._ask(Command("deleteRole", {"rolename": role})), but=GONE)
 
     async def kick(self, user: str) -> None:
         """End the user's connection: it is kept out for a moment."""
@@ -193,12 +193,12 @@ class Mosquitto:
         if responses[0].error is None:
             await self._ask(Command("deleteRole", {"rolename": account.role}))
 
-    async def _may_remove(self, user: str, role: str | None) -> bool:
+    async def _may_remove(self, user: str, role: str) -> bool:
         (response,) = await self._ask(Command("getClient", {"username": user}))
         self._refuse(response, but=GONE)
         return response.error is None and self._is_ours_for(self._read(_user_of, response), role)
 
-    def _is_ours_for(self, user: User, role: str | None) -> bool:
+    def _is_ours_for(self, user: User, role: str) -> bool:
         return self._namespace.owns(user.text_name) or role in user.roles
 
     # -- all accounts
@@ -223,10 +223,10 @@ class Mosquitto:
     def _listed_user(self, said: Any) -> ListedUser | None:
         user = read_user(said)
         mark = user.text_name if self._namespace.owns(user.text_name) else None
-        if mark is None and not any(map(self._namespace.owns, user.roles)):
+        roles = frozenset(filter(self._namespace.owns, user.roles))
+        if mark is None and not roles:
             return None
-        is_alone = len(user.roles) == 1 and not user.in_groups
-        return ListedUser(user.name, mark, user.roles[0] if is_alone else None, user.enabled)
+        return ListedUser(user.name, mark, roles, len(roles) == len(user.roles) and not user.in_groups, user.enabled)
 
     # -- the connection
 

@@ -23,7 +23,6 @@ PACKET_BYTES = 262_144  # as the embedded endpoint has it (architecture decision
 QUEUED_MESSAGES = 1000  # for one client that does not read; newer ones are dropped
 QUEUED_BYTES = 4 * 1024 * 1024
 CONNECTIONS = 20_000  # as one port of the server has it
-MEMORY_BYTES = 1024 * 1024 * 1024  # of the whole broker; past it, it refuses and does not swap
 
 ADMINISTRATIVE = "$CONTROL/dynamic-security/#"
 KINDS = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
@@ -74,7 +73,6 @@ max_packet_size {PACKET_BYTES}
 max_inflight_messages 0
 max_queued_messages {QUEUED_MESSAGES}
 max_queued_bytes {QUEUED_BYTES}
-memory_limit {MEMORY_BYTES}
 persistent_client_expiration 1d
 
 persistence true

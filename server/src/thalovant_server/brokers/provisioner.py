@@ -188,6 +188,7 @@ class Provisioner:
         wish = server_wish(self._namespace)
         self._there.discard(wish.role)
         await self._broker.remove(wish.user, wish.role)
+        await self._broker.remove_role(wish.role)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -306,10 +307,15 @@ class Provisioner:
             self._under_way = None
 
     async def _tell(self, job: Job) -> None:
-        if job.kind in ("remove", "orphan"):
+        if job.user is None:
+            await self._broker.remove_role(job.role)
+        elif job.kind == "remove":
             await self._broker.remove(job.user, job.role)
-            self._count("removed" if job.kind == "remove" else "repaired")
-            return
+            self._count("removed")
+        else:
+            await self._ensure(job)
+
+    async def _ensure(self, job: Job) -> None:
         wish = self._wishes.by_role(job.role)
         password = None if wish is None else await self._password(wish)
         if wish is None or password is None:
@@ -340,7 +346,7 @@ class Provisioner:
     def _was_refused(self, job: Job, why: str) -> None:
         self._count("refused")
         wish = self._wishes.by_role(job.role)
-        if job.role is None or self._refused.get(job.role) == why:
+        if self._refused.get(job.role) == why:
             return
         self._refused[job.role] = why
         log.warning("broker_account_refused", role=job.role, kind=job.kind, why=why)
@@ -427,9 +433,9 @@ class Provisioner:
             self._there.discard(wish.role)
             self._queue.repair(wish.user, wish.role)
         elif step.kind == "remove" and step.user is not None and self._wishes.by_user(step.user) is None:
-            self._queue.remove(step.user, None if wish else step.role)
+            self._queue.remove(step.user, step.role)
             self._hurry.set()
-        elif step.kind == "orphan" and step.role is not None and wish is None:
+        elif step.kind == "orphan" and wish is None:
             self._queue.orphan(step.role)
         else:
             return ""

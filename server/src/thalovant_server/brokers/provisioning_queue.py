@@ -18,14 +18,14 @@ class Job:
 
     kind: Kind
     user: str | None
-    role: str | None
+    role: str
 
 
 @dataclass(slots=True)
 class ProvisioningQueue:
     """The jobs, at most one a user, and one a role that nobody has."""
 
-    _removals: dict[tuple[str | None, str | None], Job] = field(default_factory=dict)
+    _removals: dict[tuple[str, str], Job] = field(default_factory=dict)
     _makings: dict[str, Job] = field(default_factory=dict)
     _repairs: dict[str, Job] = field(default_factory=dict)
     _orphans: dict[str, Job] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class ProvisioningQueue:
             self._forget(user, role)
             self._repairs[role] = Job("repair", user, role)
 
-    def remove(self, user: str, role: str | None) -> None:
-        """Have a user removed, and the role with it."""
+    def remove(self, user: str, role: str) -> None:
+        """Have a user removed that was made for this role."""
         self._forget(user, role)
         self._removals[user, role] = Job("remove", user, role)
 
@@ -60,12 +60,10 @@ class ProvisioningQueue:
 
     def put_back(self, job: Job) -> None:
         """Take in again what was taken and not done."""
-        if job.kind == "remove" and job.user is not None:
-            self.remove(job.user, job.role)
-        elif job.kind == "orphan" and job.role is not None:
+        if job.user is None:
             self.orphan(job.role)
-        elif job.user is not None and job.role is not None:
-            (self.make if job.kind == "make" else self.repair)(job.user, job.role)
+        else:
+            {"remove": self.remove, "make": self.make, "repair": self.repair}[job.kind](job.user, job.role)
 
     def take(self) -> Job | None:
         """Return the next one, which is then no longer here."""
@@ -76,9 +74,7 @@ class ProvisioningQueue:
                 return kind.pop(next(iter(kind)))
         return None
 
-    def _forget(self, user: str, role: str | None) -> None:
-        for key in [(user, role), (user, None)]:
-            self._removals.pop(key, None)
+    def _forget(self, user: str, role: str) -> None:
+        self._removals.pop((user, role), None)
         for kind in (self._makings, self._repairs, self._orphans):
-            if role is not None:
-                kind.pop(role, None)
+            kind.pop(role, None)

@@ -30,13 +30,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. ``make`` and ``mend``: the account of `role`; ``remove``: this user, with its role where there
-    is one that nobody else needs; ``orphan``: this role, which nobody of ours has.
+    """One thing to do. ``make`` and ``mend``: the account of `role`; ``remove``: this user, who was made for that role;
+    ``orphan``: this role, which nobody has.
     """
 
     kind: Literal["make", "mend", "remove", "orphan"]
     user: str | None
-    role: str | None
+    role: str
 
 
 def server_wish(namespace: Namespace) -> Wish:
@@ -101,17 +101,19 @@ class Wishes:
         if wish.credential_id is not None:
             del self._by_credential[wish.credential_id]
 
-    def by_role(self, role: str | None) -> Wish | None:
+    def by_role(self, role: str) -> Wish | None:
         """Return the wish with this role."""
-        return None if role is None else self._by_role.get(role)
+        return self._by_role.get(role)
 
-    def by_user(self, user: str | None) -> Wish | None:
+    def by_user(self, user: str) -> Wish | None:
         """Return the wish with this user."""
-        return None if user is None else self.by_role(self._by_user.get(user))
+        role = self._by_user.get(user)
+        return None if role is None else self._by_role[role]
 
     def by_credential(self, credential_id: int) -> Wish | None:
         """Return the wish of this credential."""
-        return self.by_role(self._by_credential.get(credential_id))
+        role = self._by_credential.get(credential_id)
+        return None if role is None else self._by_role[role]
 
     def all(self) -> list[Wish]:
         """Return every wish, oldest first."""
@@ -121,19 +123,18 @@ class Wishes:
 def compare(wishes: Wishes, namespace: Namespace, listing: Listing) -> Iterator[Step | Wish]:
     """Return, one by one, what makes a broker's accounts the wished ones; for each account that is right, its wish.
 
-    Removals come first. May be iterated while wishes change: what comes out is then for the caller to look at again.
+    Removals come first. A role that somebody still has is left for the next time. May be iterated while wishes change:
+    what comes out is then for the caller to look at again.
     """
     users = {each.name: each for each in listing.users}
-    going: set[str] = set()  # roles that go with their user
     for user in listing.users:
         if user.mark is not None and wishes.by_user(user.name) is None:
-            role = user.mark if wishes.by_role(user.mark) is None else None
-            going |= {user.mark}
-            yield Step("remove", user.name, role)
+            yield Step("remove", user.name, user.mark)
     for wish in wishes.all():
         yield _step_for(wish, account_of(wish, namespace).grants, users.get(wish.user), listing)
+    had = frozenset[str]().union(*(each.roles for each in listing.users))
     for role in listing.roles:
-        if wishes.by_role(role) is None and role not in going:
+        if wishes.by_role(role) is None and role not in had:
             yield Step("orphan", None, role)
 
 
@@ -145,5 +146,6 @@ def strangers(wishes: Wishes, listing: Listing) -> list[str]:
 def _step_for(wish: Wish, grants: Grants, user: ListedUser | None, listing: Listing) -> Step | Wish:
     if user is None:
         return Step("make", wish.user, wish.role)
-    is_right = user == ListedUser(wish.user, wish.role, wish.role) and listing.roles.get(wish.role) == grants
+    is_plain = user == ListedUser(wish.user, wish.role, frozenset({wish.role}))
+    is_right = is_plain and listing.roles.get(wish.role) == grants
     return wish if is_right else Step("mend", wish.user, wish.role)
