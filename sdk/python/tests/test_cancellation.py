@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,6 @@ CARRIERS: Any = ("mqtt", "wss", "https")
 WAYS: Any = [{"protocol": name} for name in CARRIERS] + [{"protocols": CARRIERS}]
 TURNS = [*range(8), *range(8, 40, 6), 60, 100]
 """After so many turns of the loop a call is cancelled: each of the first, then further apart."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _only_what_these_tests_make_is_looked_through() -> Iterator[None]:
-    """Other tests of the process leave much behind, and each look for what stays open would go through all of it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def sockets() -> list[str]:

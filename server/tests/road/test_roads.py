@@ -40,15 +40,6 @@ ROADS: tuple[HubProtocol, ...] = ("mqtt", "wss", "https")
 AGENTS = Path(__file__).parent / "agents"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _only_what_these_tests_make_is_looked_through() -> Iterator[None]:
-    """Other tests of the process leave much behind, and each look for what stays open would go through all of it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 class Map:
     """Three roads to one hub, each with a proxy, and the identity that uses them."""
 
