@@ -15,7 +15,6 @@ Later, each of these is only a state (`link.state`), for whoever asks; sessions 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -28,6 +27,7 @@ from thalovant_server.errors import SettingsError
 from thalovant_server.gateways.broker_link.gateway import BrokerLinkGateway
 from thalovant_server.gateways.broker_link.keeper import GONE_SECONDS, LinkKeeper, Preparation
 from thalovant_server.gateways.broker_link.lookout import look_out
+from thalovant_server.gateways.broker_link.presence import instance_of
 from thalovant_server.identifiers import new_secret
 
 if TYPE_CHECKING:
@@ -51,11 +51,13 @@ class OutsideBroker:
         passwords: Passwords,
         told: Told,
         check_seconds: float,
+        *,
+        is_ours: bool,
     ) -> None:
         namespace, where = site.namespace, site.address.where
-        instance, secret = secrets.token_hex(8).encode(), Secret(new_secret())
+        instance, secret = instance_of(hub.node_id), Secret(new_secret())
         read = partial(broker.read_retained, namespace.presence, PRESENCE_SECONDS)
-        look = partial(look_out, where, read, instance, GONE_SECONDS)
+        look = partial(look_out, where, read, instance, GONE_SECONDS, is_ours=is_ours)
         self.accounts = Provisioner(
             broker, directory, passwords, namespace,
             server_password=secret, check_seconds=check_seconds, told=told, look_out=look,
@@ -101,7 +103,7 @@ class OutsideBroker:
         password = await asyncio.to_thread(site.password)
         target = BrokerTarget(site.address, await asyncio.to_thread(_context, site))
         broker = Mosquitto(target, site.user, Secret(password), site.namespace, is_ours=is_ours)
-        return cls(site, target, broker, hub, directory, passwords, told, check_seconds)
+        return cls(site, target, broker, hub, directory, passwords, told, check_seconds, is_ours=is_ours)
 
     async def start(self) -> None:
         """Connect, and begin to keep the accounts; a broker that is away is waited for in the background.

@@ -67,6 +67,22 @@ def test_it_ends_with_the_server(tmp_path: Path) -> None:
     assert said.index("event=stopping") < said.index("terminating") < said.index("event=stopped")
 
 
+def test_it_starts_again_after_a_power_cut(tmp_path: Path) -> None:
+    """Mosquitto has on its disk that a server was there, and nobody will ever tell it that this one has gone."""
+    server = ServerProcess(tmp_path / "data", options=OPTIONS, environment=mosquitto.environment(), strict=True)
+    server.start()
+    pid, database = _broker_of(server), server.data / "broker/data/mosquitto.db"
+    watch = os.pidfd_open(pid)
+    while not (database.exists() and b"server/status" in database.read_bytes()):
+        os.kill(pid, signal.SIGUSR1)  # it writes what it knows, as it does every few minutes
+    os.kill(pid, signal.SIGKILL)
+    server.kill()
+    select.select([watch], [], [], PATIENCE)
+    os.close(watch)
+    with server:
+        server.wait_for_line("broker_link_up")
+
+
 def test_its_files_that_are_damaged_keep_the_server_from_starting(tmp_path: Path) -> None:
     folder = tmp_path / "data/broker"
     folder.mkdir(parents=True)

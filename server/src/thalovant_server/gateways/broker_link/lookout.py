@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from thalovant_server.errors import BrokerTakenError
-from thalovant_server.gateways.broker_link.presence import is_another
+from thalovant_server.gateways.broker_link.presence import is_another, is_past
 
 LOOK_SECONDS = 1.0  # between two looks
 
@@ -22,6 +22,7 @@ async def look_out(
     instance: bytes,
     patience: float,
     *,
+    is_ours: bool = False,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Return once no other server is there.
@@ -31,6 +32,7 @@ async def look_out(
         read: returns what is retained as the server's presence.
         instance: ours.
         patience: seconds that the last will of a dead server may take.
+        is_ours: whether the broker is this server's own child, and so has heard no will since it was started.
         pause: waits so many seconds.
 
     Raises:
@@ -38,12 +40,16 @@ async def look_out(
         BrokerAwayError, BrokerRefusedError: the broker cannot be asked.
     """
     waited = 0.0
-    while is_another(await read(), instance):
+    while is_another(said := await read(), instance):
+        # After a power cut the broker still has what the server said before, and will never have its last will.
+        if is_past(said, instance) and (is_ours or waited >= patience):
+            return
         if waited >= patience:
             raise BrokerTakenError(
                 where,
                 "is served by another thalovant-server, which has the same topics: stop that one, or give this one "
-                "topics of its own with --broker-root NAME",
+                "topics of its own with --broker-root NAME. (Where that one is gone for good, remove its retained message "
+                "from the topic server/status below the root)",
             )
         await pause(LOOK_SECONDS)
         waited += LOOK_SECONDS
