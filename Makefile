@@ -53,7 +53,7 @@ check: $(READY) ## format, lint, types, import rules, the container file
 	$(BIN)/hadolint Containerfile
 
 test: check interop-env bench-short ## everything that CI runs
-	$(BIN)/python -X dev -m pytest -q -n $(JOBS) --dist loadfile
+	$(BIN)/python -X dev -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 format: $(READY) ## format and mend what can be mended
 	$(BIN)/ruff format .
