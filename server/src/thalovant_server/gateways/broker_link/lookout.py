@@ -48,8 +48,8 @@ async def look_out(
             raise BrokerTakenError(
                 where,
                 "is served by another thalovant-server, which has the same topics: stop that one, or give this one "
-                "topics of its own with --broker-root NAME. (Where that one is gone for good, remove its retained message "
-                "from the topic server/status below the root)",
+                "topics of its own with --broker-root NAME. (Where that one is gone for good, remove its retained "
+                "message from the topic server/status below the root)",
             )
         await pause(LOOK_SECONDS)
         waited += LOOK_SECONDS
