@@ -128,6 +128,22 @@ def test_a_wrong_password_fails_at_once(
 
 
 @published_one
+def test_what_only_the_hubs_last_word_can_tell_it_fails_at_once(
+    published: Published, make_identity: Make, tmp_path: Path
+) -> None:
+    """The hub knows its key, so the handshake fails at the hub, which has no connection to close."""
+    file = make_identity("known")
+    connect(published, file, tmp_path)
+    published("close", key="c")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "password": "w" * 43}))
+    began = monotonic()
+    with pytest.raises(PublishedError) as caught:
+        connect(published, file, tmp_path)
+    assert "ThalovantConnectionError" in caught.value.kinds
+    assert monotonic() - began < 10
+
+
+@published_one
 def test_it_is_cut_while_its_client_is_paused_and_when_it_is_removed(
     published: Published, make_identity: Make, api: ThalovantControlPlane, tmp_path: Path
 ) -> None:
