@@ -102,6 +102,7 @@ def test_it_is_one_of_them_and_none_is_earlier(steps: list[diagnoses.Step]) -> N
         ("This client is paused. Its owner can resume it.", "client_paused/told"),
         ("1008: this credential was replaced: use the client's newest identity", "credential_rotated/told"),
         ("HTTP 403: this client was removed", "client_removed/told"),
+        ("this hub meets its clients at another broker", "mqtt_elsewhere"),
         ("invalid api key", None),
         ("", None),
     ],

@@ -452,7 +452,7 @@ _REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("this hub is turned off", "hub_off"),
     ("this protocol is turned off", "protocol_off"),
     ("MQTT for this hub, is turned off", "protocol_off"),
-    ("This hub meets its clients at another broker", "mqtt_elsewhere"),
+    ("hub meets its clients at another broker", "mqtt_elsewhere"),
     ("wrong password or altered offer", "wrong_password"),
     ("too many failed attempts", "throttled"),
     ("Too many attempts from this address have failed", "throttled"),

@@ -31,13 +31,13 @@ OTHER_KEY: Final = "key_mismatch"
 
 _OF_CREDENTIAL: Final = frozenset(
     {
-        *("unknown_key", "wrong_hub", "rotated_out", "removed", "revoked", "paused"),
+        *("unknown_key", "wrong_hub", "rotated_out", "removed", "revoked", "paused", "mqtt_elsewhere"),
         *("invalid_authorization", "handshake_failed", OTHER_KEY),
     }
 )
 _CLOSE_CODES: Final = {
     **dict.fromkeys(("protocol_off", "hub_off"), 1008),
-    "restart": 1012,
+    **dict.fromkeys(("restart", "session_lost"), 1012),
     **dict.fromkeys(("busy", "throttled", "too_many_connections", "slow_reader", "replaced"), 1013),
 }
 

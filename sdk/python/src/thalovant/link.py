@@ -38,7 +38,7 @@ __all__ = ["HandshakeFailedError", "HandshakeTimeoutError", "Incoming", "Link"]
 
 REFUSING_CODES = (1000, 1005, 1008)
 BUSY_CODES = (1012, 1013)
-STANDING = ("client_paused/told",)  # what a hub says of a session that was up, too
+STANDING = ("client_paused/told", "mqtt_elsewhere")  # what a hub says of a session that was up, too
 REFUSAL_WINDOW = 0.75  # seconds after the handshake (contract 10.1)
 KK_PATIENCE = 5.0  # seconds for message 2 where a hub refuses by silence
 MAX_SESSIONS = 256
