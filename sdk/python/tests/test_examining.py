@@ -30,12 +30,12 @@ LIVE = {
 def examined(
     hub: Any, api_server: Any, certificates: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ThalovantDoctorReport]:
-    """Examine the WSS road of an identity, signed in to a scripted control plane."""
+    """Examine one road of an identity, WSS if nothing is said, signed in to a scripted control plane."""
     monkeypatch.setenv("THALOVANT_API_URL", api_server.url)
     monkeypatch.setenv("THALOVANT_API_TOKEN", "tvpat_not-to-be-printed")
     monkeypatch.setenv("THALOVANT_CA_FILE", str(certificates.ca_file))
     state = str(tmp_path / "noise")
-    return lambda: asyncio.run(examine(hub.identity(), ["wss"], noise_state_dir=state))
+    return lambda road="wss": asyncio.run(examine(hub.identity(), [road], noise_state_dir=state, connect_timeout=20))
 
 
 def test_it_is_asked_for_this_credential_once(hub: Any, api_server: Any, examined: Any) -> None:
@@ -102,6 +102,26 @@ def test_a_port_where_nobody_listens(
     report = examined()
     assert report.finding is not None and report.finding.code == code
     assert report.summary.startswith(f"Nothing listens at {host}:{free}. ") and said in report.summary
+
+
+@pytest.mark.parametrize(
+    ("stands", "code", "said"),
+    [(True, "hub_away", "Its server is up"), (False, "server_down", "`thalovant-server up`")],
+    ids=["the-server-is-up", "the-server-is-down"],
+)
+def test_a_hub_that_is_not_at_its_broker(
+    stands: bool, code: str, said: str, hub: Any, api_server: Any, examined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.script.puback = 0x10
+    if stands:
+        api_server.will(200, {**LIVE, "broker": {"admitted": True, "operation": None}})
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            monkeypatch.setenv("THALOVANT_API_URL", f"https://localhost:{taken.getsockname()[1]}")
+    report = examined("mqtt")
+    assert report.finding is not None and report.finding.code == code
+    assert report.summary.startswith("The broker is there, and the hub is not connected to it. ")
+    assert said in report.summary
 
 
 def test_nobody_is_asked_without_a_login(api_server: Any, examined: Any, monkeypatch: pytest.MonkeyPatch) -> None:

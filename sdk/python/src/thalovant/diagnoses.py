@@ -275,6 +275,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "Is the hub's server running, and does it reach the broker? Its log and `thalovant-server health` say so. Once "
         "it is back, connecting again is enough.",
     ),
+    "hub_away/known": (
+        "handshake",
+        "{said} Its server is up: the control plane at {api} answers.",
+        "The server does not reach the broker, or the broker does not let it in: `thalovant-server health` says which. "
+        "Once that is mended it is back by itself.",
+    ),
     "handshake_slow": (
         "handshake",
         "The handshake with the hub took longer than {seconds} s.",
@@ -371,8 +377,9 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     ),
     "broker_login_of_another/link": (
         "credential",
-        "The hub's broker has this credential, and its login is another one than in this file.",
-        "Use the file as the server gave it; if that is lost: `thalovant clients rotate {typed}`.",
+        "The hub's broker was told of this credential, and does not accept this login.",
+        "The login in this file is another one: use the file as the server gave it, or type `thalovant clients rotate "
+        "{typed}`. Or the broker lost what it was told: the server looks for that now and then, and tells it again.",
     ),
     "not_admitted_yet": (
         "credential",

@@ -187,6 +187,10 @@ def _of_server(asked: _Asked, shown: Sequence[Diagnosis], names: dict[str, str])
     host = urlsplit(asked.api).hostname
     if asked.answers is None or host is None:
         return []
+    away = [one for one in shown if one.code == "hub_away"]
+    if away:
+        code = "hub_away/known" if asked.answers else "server_down"
+        return [diagnose(code, said=one.happened, api=asked.api) for one in away]
     code = "port_wrong" if asked.answers else "server_down"
     # The sentence names host and port: "Nothing listens at localhost:1234."
     there = [one for one in shown if one.code in _UNREACHED and f"{host}:" in one.happened]
