@@ -97,3 +97,22 @@ def test_a_removed_clients_connection_is_cut_and_in_the_end_nothing_of_it_is_lef
         assert [each.name for each in listing.users] == list(listing.roles) == [world.namespace.server]
 
     run(scenario, mosquitto, clients=1)
+
+
+def test_a_broker_that_forgot_the_hubs_is_looked_at_at_once(mosquitto: MosquittoProcess) -> None:
+    """It was installed anew; the next look is an hour away."""
+
+    async def scenario(world: World) -> None:
+        assert await world.provisioner.has(1, PATIENT)
+        await world.provisioner.reconcile()
+        key = broker_credential(1, world.namespace).access_key
+        for user in (key, world.namespace.server):
+            [role] = [each.mark for each in (await world.broker.list()).users if each.name == user]
+            await world.broker.remove(user, role)
+        assert await world.users() == set()
+        await world.provisioner.ensure_server_account()
+        while key not in await world.users():
+            pass
+        await (await world.connected(1)).close()
+
+    run(scenario, mosquitto, clients=1)

@@ -178,6 +178,8 @@ class Provisioner:
         account = account_of(server_wish(self._namespace), self._namespace)
         await self._broker.ensure(account, self._server_password, resets_password=True)
         self._there.add(account.role)
+        if self._task is not None:
+            self._asked.set()  # the link was refused: a broker that forgot this account has forgotten the others, too
 
     async def withdraw_server_account(self) -> None:
         """Have the hubs' own account no longer: what was begun at a broker that will not do.
