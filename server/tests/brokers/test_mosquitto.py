@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
@@ -19,15 +19,14 @@ from thalovant.protocol.mqtt.client_events import Arrived, Event, NotTaken, Subs
 from thalovant.protocol.mqtt.packets import Connect
 from thalovant_server.broker_socket import BrokerSocket, BrokerTarget, client_context, open_socket
 from thalovant_server.brokers.base import Account, ListedUser, Listing, Secret
-from thalovant_server.brokers.dynamic_security import ANSWERS, REQUESTS
+from thalovant_server.brokers.dynamic_security import ANSWERS, KINDS, REQUESTS
 from thalovant_server.brokers.mosquitto import Mosquitto
 from thalovant_server.brokers.names import BrokerAddress, Namespace
 from thalovant_server.brokers.wished import client_grants, server_grants
-from thalovant_server.errors import (
-    AccountRefusedError,
-    BrokerLoginError,
-)
+from thalovant_server.errors import AccountRefusedError, BrokerAwayError, BrokerLoginError, BrokerRefusedError
 from thalovant_server.testing.mosquitto import MosquittoProcess
+
+E = TypeVar("E")
 
 PASSWORD = Secret("the-password-of-a-client-0123456789abcdef")
 ROOTS = (f"root{number}" for number in itertools.count())
@@ -61,9 +60,7 @@ class Client:
 
     async def subscribed(self, topic: str) -> int:
         self.socket.subscribe([(topic.encode(), 1)])
-        while not isinstance(event := await self.events.get(), Subscribed):
-            pass
-        return event.codes[0]
+        return (await self.next(Subscribed)).codes[0]
 
     async def published(self, topic: str) -> int:
         """The reason code of a publish: 0 when it was taken. Asked of MQTT 5 alone."""
@@ -78,8 +75,13 @@ class Client:
         return 0
 
     async def heard(self) -> Arrived:
-        while not isinstance(event := await self.events.get(), Arrived):
-            pass
+        return await self.next(Arrived)
+
+    async def next(self, kind: type[E]) -> E:
+        """The next event of a kind."""
+        async with asyncio.timeout(10):
+            while not isinstance(event := await self.events.get(), kind):
+                pass
         return event
 
 
@@ -265,4 +267,175 @@ def test_many_pages_are_listed(mosquitto: MosquittoProcess, monkeypatch: pytest.
         assert listing.roles == {each.role: each.grants for each in accounts}
 
     monkeypatch.setattr("thalovant_server.brokers.mosquitto.PAGE", 3)
+    run(scenario, mosquitto)
+
+
+def altered(folder: Path, alter: Callable[[str], str]) -> MosquittoProcess:
+    """A Mosquitto with another configuration than ours."""
+    process = MosquittoProcess(folder / "mosquitto")
+    path = process.folder / "mosquitto.conf"
+    path.write_text(alter(path.read_text()))
+    return process
+
+
+def refusal(broker: Mosquitto) -> str:
+    """What `check` says of a broker that will not do."""
+
+    async def main() -> str:
+        try:
+            with pytest.raises(BrokerRefusedError) as caught:
+                await broker.check()
+        finally:
+            await broker.close()
+        return caught.value.sentence
+
+    return uvloop.run(main())
+
+
+def test_a_wrong_password_is_told_with_the_options_to_look_at(mosquitto: MosquittoProcess) -> None:
+    broker = Mosquitto(target_of(mosquitto), mosquitto.admin[0], Secret("wrong"), Namespace("x"))
+    said = refusal(broker)
+    assert "--broker-user (thalovant-admin)" in said and "--broker-password-file" in said
+    assert "wrong" not in said
+
+
+def test_a_user_who_may_not_administer_is_told_what_it_lacks(mosquitto: MosquittoProcess) -> None:
+    uvloop.run(told(mosquitto, {"command": "createClient", "username": "powerless", "password": "p" * 20}))
+    said = refusal(Mosquitto(target_of(mosquitto), "powerless", Secret("p" * 20), Namespace("x")))
+    assert "lets powerless log in, and not administer it" in said and "$CONTROL/dynamic-security/#" in said
+
+
+def test_a_user_who_may_listen_and_not_command_is_told_the_same(mosquitto: MosquittoProcess) -> None:
+    acls = [
+        {"acltype": kind, "topic": "$CONTROL/dynamic-security/#", "allow": True}
+        for kind in ("subscribePattern", "publishClientReceive")
+    ]
+    commands: list[dict[str, Any]] = [
+        {"command": "createRole", "rolename": "listener", "acls": acls},
+        {"command": "createClient", "username": "mute", "password": "p" * 20, "roles": [{"rolename": "listener"}]},
+    ]
+    uvloop.run(told(mosquitto, *commands))
+    said = refusal(Mosquitto(target_of(mosquitto), "mute", Secret("p" * 20), Namespace("x")))
+    assert "lets mute log in, and not administer it" in said
+
+
+def test_an_authority_that_did_not_sign_its_certificate_is_told(mosquitto: MosquittoProcess, tmp_path: Path) -> None:
+    other = MosquittoProcess(tmp_path / "other")
+    target = target_of(mosquitto, other.ca_file)
+    assert "--broker-ca" in refusal(Mosquitto(target, "x", Secret("x"), Namespace("x")))
+
+
+def test_a_broker_without_the_plugin_is_told_within_seconds(tmp_path: Path) -> None:
+    def alter(text: str) -> str:
+        lines = [line for line in text.splitlines() if not line.startswith(("plugin", "allow_anonymous"))]
+        return "\n".join([*lines, "allow_anonymous true", ""])
+
+    with altered(tmp_path, alter) as process:
+        assert "dynamic-security plugin" in refusal(broker_of(process, Namespace("x")))
+
+
+def test_a_broker_that_hangs_is_away_and_not_refused(tmp_path: Path) -> None:
+    async def main(process: MosquittoProcess) -> None:
+        broker = broker_of(process, Namespace("x"))
+        await broker.check()
+        process.freeze()
+        with pytest.raises(BrokerAwayError, match="did not answer"):
+            await broker.check()
+        process.thaw()
+        await broker.check()
+        await broker.close()
+
+    with MosquittoProcess(tmp_path / "mosquitto") as process, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thalovant_server.brokers.admin_connection.ANSWER_SECONDS", 0.3)
+        uvloop.run(main(process))
+
+
+OPEN = {"command": "setDefaultACLAccess", "acls": [{"acltype": kind, "allow": True} for kind in KINDS]}
+
+
+def test_what_our_own_broker_allows_to_everybody_is_denied(tmp_path: Path) -> None:
+    async def main(process: MosquittoProcess) -> None:
+        await told(process, OPEN)
+        broker = broker_of(process, Namespace("x"), is_ours=True)
+        await broker.check()
+        assert broker.findings == ()
+        (response,) = await told(process, {"command": "getDefaultACLAccess"})
+        assert [each["allow"] for each in response["data"]["acls"]] == [False] * 4
+        await broker.close()
+
+    with MosquittoProcess(tmp_path / "mosquitto") as process:
+        uvloop.run(main(process))
+
+
+def test_on_a_broker_that_allows_everything_ours_may_do_their_own_alone(tmp_path: Path) -> None:
+    async def main(process: MosquittoProcess) -> None:
+        namespace = Namespace("x")
+        broker, anna = broker_of(process, namespace), account(namespace)
+        await broker.check()
+        await broker.ensure(anna, PASSWORD)
+        await told(process, OPEN)
+        await broker.check()
+        assert (await broker.list()).roles == {anna.role: None}  # by now it has to deny more
+        assert await broker.ensure(anna, PASSWORD) == "mended"
+        assert await broker.list() == right(anna)
+        assert "allows everybody by default to publish, receive, subscribe, unsubscribe" in broker.findings[0]
+        async with client_of(process, anna.user, PASSWORD.text) as client:
+            await refused_all_that_is_not_its_own(client, namespace)
+            assert await client.subscribed("$other/topic") == 0x87
+            assert await client.published("$other/topic") == 0x10  # what the finding says stays open
+        (response,) = await told(process, {"command": "getDefaultACLAccess"})
+        assert [each["allow"] for each in response["data"]["acls"]] == [True] * 4  # not ours to change
+        await broker.close()
+
+    with MosquittoProcess(tmp_path / "mosquitto") as process:
+        uvloop.run(main(process))
+
+
+async def refused_all_that_is_not_its_own(client: Client, namespace: Namespace) -> None:
+    own = namespace.topic("hubs/hub-1/clients/anna")
+    neighbour = namespace.topic("hubs/hub-1/clients/ben")
+    filters = ("#", "+/#", "/#", f"{own}/in", f"{own}/+", f"{neighbour}/out", "$SYS/#", "$CONTROL/#", "home/light")
+    assert [await client.subscribed(each) for each in filters] == [0x87] * len(filters)
+    shared = (f"$share/g/{neighbour}/out", f"$share/g/{own}/out", "$share/g/#")
+    assert [await client.subscribed(each) for each in shared] == [0x87] * 3
+    topics = (f"{own}/out", f"{neighbour}/in", "home/light", REQUESTS, "$SYS/broker/uptime")
+    assert [await client.published(each) for each in topics] == [0x87] * len(topics)
+    assert await client.subscribed(f"{own}/out") == 1
+    assert await client.published(f"{own}/in") in (0, 0x10)
+
+
+def test_a_retained_message_is_read_and_none_is_none(mosquitto: MosquittoProcess) -> None:
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
+        hubs = Account(namespace.server, namespace.server, server_grants(namespace))
+        await broker.ensure(hubs, PASSWORD)
+        assert await broker.read_retained(namespace.presence, 10) is None
+        async with client_of(mosquitto, hubs.user, PASSWORD.text) as client:
+            client.socket.publish(namespace.presence.encode(), b"online 1", retain=True)
+            assert await broker.read_retained(namespace.presence, 10) == b"online 1"
+        assert await broker.list() is not None  # the connection goes on
+
+    run(scenario, mosquitto)
+
+
+def test_the_connection_is_let_go_when_nothing_is_said_and_opened_again(mosquitto: MosquittoProcess) -> None:
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
+        first = broker._connection
+        assert first is not None and first._socket is not None
+        await asyncio.wait_for(asyncio.shield(first._socket.closed), 5)
+        await broker.check()
+        assert broker._connection is not None and broker._connection is not first
+
+    run(scenario, mosquitto, idle_seconds=0.05)
+
+
+def test_whoever_else_administers_it_does_not_disturb(mosquitto: MosquittoProcess) -> None:
+    """The administrator's second connection ends the first one here: what is interrupted is asked again."""
+
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
+        anna = account(namespace)
+        for _ in range(3):
+            await told(mosquitto, {"command": "listClients", "correlationData": "not ours"})
+            await broker.ensure(anna, PASSWORD)
+        assert await broker.list() == right(anna)
+
     run(scenario, mosquitto)

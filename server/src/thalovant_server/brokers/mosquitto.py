@@ -312,7 +312,9 @@ _IN_WORDS: Mapping[Kind, str] = {
 
 def _finding(kinds: frozenset[Kind]) -> str:
     words = ", ".join(_IN_WORDS[kind] for kind in KINDS if kind in kinds)
+    left = ", but for publishing to topics that begin with $ and are not the broker's own"
     return (
-        f"allows everybody by default to {words}, which we deny our clients one by one, but for topics that begin with "
-        "$ and are not the broker's own: deny it by default there (setDefaultACLAccess), if nobody needs it"
+        f"allows everybody by default to {words}, which we deny our clients one by one"
+        f"{left if 'publishClientSend' in kinds else ''}: deny it by default there, if nobody needs it "
+        "(mosquitto_ctrl dynsec setDefaultACLAccess)"
     )

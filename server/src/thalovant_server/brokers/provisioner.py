@@ -143,6 +143,7 @@ class Provisioner:
         self._asked = asyncio.Event()  # for a comparison
         self._reachable = asyncio.Event()
         self._turns: list[asyncio.Future[None]] = []  # who asked for a comparison
+        self._delay = patience.first
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -290,14 +291,14 @@ class Provisioner:
         began = loop.time()
         await self._tell_noting(job)
         if job.kind != "remove":
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), min(loop.time() - began, LONGEST_PAUSE))
+            await _within(self._hurry.wait(), min(loop.time() - began, LONGEST_PAUSE))
 
     async def _tell_noting(self, job: Job) -> None:
         self._under_way = job
         self._touched |= {job.user, job.role}
         try:
             await self._tell(job)
+            self._delay = self._patience.first
         except AccountRefusedError as error:
             self._was_refused(job, error.sentence)
         except BrokerError as error:
@@ -305,6 +306,8 @@ class Provisioner:
             self._went_away(error)
         except ThalovantServerError as error:  # of the store; the next comparison finds the account missing
             log.warning("broker_password_unread", role=job.role, why=error.sentence)
+        except Exception:  # a fault of ours must not keep the others out
+            log.exception("broker_account_failed", role=job.role)
         finally:
             self._under_way = None
 
@@ -374,25 +377,24 @@ class Provisioner:
     # -- comparing
 
     async def _compare_for_ever(self) -> None:
-        delay = self._patience.first
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._check_seconds)
-            self._asked.clear()
+            await self._until_due()
             try:
                 await self._compare()
-                delay = self._patience.first
             except BrokerError as error:
                 self._went_away(error)
-                await self._sleep(delay * random.uniform(0.5, 1.0))
-                delay = min(delay * 2, self._patience.longest)
+            except Exception:  # a fault of ours must not end what keeps revoked clients out
+                log.exception("broker_comparison_failed")
 
-    async def _sleep(self, seconds: float) -> None:
-        """Wait, or until somebody asks."""
+    async def _until_due(self) -> None:
+        """Wait for the next comparison: the period, or a while when the broker is away; less when somebody asks."""
+        if not self._state.is_away:
+            await _within(self._asked.wait(), self._check_seconds)
         self._asked.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), seconds)
-        self._asked.set()
+        if self._state.is_away:
+            await _within(self._asked.wait(), self._delay * random.uniform(0.5, 1.0))
+            self._asked.clear()
+            self._delay = min(self._delay * 2, self._patience.longest)
 
     async def _compare(self) -> None:
         turns, self._turns = self._turns, []
@@ -410,6 +412,8 @@ class Provisioner:
             raise
         for turn in turns:
             _settle(turn, None)
+        if not self._queue:
+            self._delay = self._patience.first
 
     async def _queue_steps(self, steps: Iterator[Step | Wish]) -> None:
         found: dict[str, int] = {}
@@ -433,7 +437,8 @@ class Provisioner:
             return ""
         if step.kind in ("make", "mend") and wish is not None:
             self._there.discard(wish.role)
-            self._queue.repair(wish.user, wish.role)
+            if not self._queue.repair(wish.user, wish.role):
+                return ""
         elif step.kind == "remove" and step.user is not None and self._wishes.by_user(step.user) is None:
             self._queue.remove(step.user, step.role)
             self._hurry.set()
@@ -472,6 +477,12 @@ class Provisioner:
 
     def _count(self, name: str) -> None:
         self._state = replace(self._state, **{name: getattr(self._state, name) + 1})
+
+
+async def _within(something: Awaitable[object], seconds: float) -> None:
+    """Wait for something, but no longer than that."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(something, seconds)
 
 
 def _settle(future: asyncio.Future[_T], value: _T) -> None:

@@ -43,11 +43,13 @@ class ProvisioningQueue:
         self._forget(user, role)
         self._makings[role] = Job("make", user, role)
 
-    def repair(self, user: str, role: str) -> None:
-        """Have an account made or mended that should have been right; one that waits to be made keeps its place."""
-        if role not in self._makings:
-            self._forget(user, role)
-            self._repairs[role] = Job("repair", user, role)
+    def repair(self, user: str, role: str) -> bool:
+        """Have an account made or mended that should have been right; False: it waits to be made, and does so still."""
+        if role in self._makings:
+            return False
+        self._forget(user, role)
+        self._repairs[role] = Job("repair", user, role)
+        return True
 
     def remove(self, user: str, role: str) -> None:
         """Have a user removed that was made for this role."""

@@ -31,7 +31,8 @@ class ScriptedBroker:
         namespace: what is ours there.
         gate: every command waits for it.
         fault: raised by every command while it is set; the command may have been carried out (`interrupts`).
-        refuses: users that it does not take.
+        slowness: seconds that every command takes.
+        holds_listing: a listing is made, and given back only when this is set.
     """
 
     namespace: Namespace
@@ -41,7 +42,8 @@ class ScriptedBroker:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fault: BrokerError | None = None
     interrupts: bool = False
-    refuses: set[str] = field(default_factory=set)
+    slowness: float = 0.0
+    holds_listing: asyncio.Event | None = None
     capabilities: Capabilities = field(default_factory=lambda: Capabilities(kicks=True, one_connection_per_user=True))
     findings: tuple[str, ...] = ()
     is_closed: bool = False
@@ -67,7 +69,7 @@ class ScriptedBroker:
             self._put(account, password)
         await self._called("ensure", account.user)
         found = self.users.get(account.user)
-        if account.user in self.refuses or (found is not None and not self._is_ours(found, account.role)):
+        if found is not None and not self._is_ours(found, account.role):
             raise AccountRefusedError("broker:8883", "has a user of the same name already")
         if found is not None and self._is_right(account, found) and not resets_password:
             return "there"
@@ -99,7 +101,10 @@ class ScriptedBroker:
             for name, each in self.users.items()
             if (ours := frozenset(filter(self.namespace.owns, each.roles))) or each.mark is not None
         ]
-        return Listing(users, {name: each for name, each in self.roles.items() if self.namespace.owns(name)})
+        listing = Listing(users, {name: each for name, each in self.roles.items() if self.namespace.owns(name)})
+        if self.holds_listing is not None:
+            await self.holds_listing.wait()
+        return listing
 
     async def read_retained(self, topic: str, seconds: float) -> bytes | None:
         """There is nothing."""
@@ -113,7 +118,7 @@ class ScriptedBroker:
     async def _called(self, name: str, what: str) -> None:
         self.calls.append((name, what))
         await self.gate.wait()
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.slowness)
         if self.fault is not None:
             raise self.fault
 
@@ -140,11 +145,13 @@ def link_hub(hub_id: str = "hub-1", **fields: object) -> HubEntry:
     return replace(hub, **fields)  # type: ignore[arg-type]
 
 
-def broker_credential(number: int, namespace: Namespace, hub_id: str = "hub-1", **fields: object) -> CredentialEntry:
-    """Return the first credential of a client; `number` is its id, and names the client."""
-    client_id = f"client-{number}"
+def broker_credential(
+    credential_id: int, namespace: Namespace, hub_id: str = "hub-1", **fields: object
+) -> CredentialEntry:
+    """Return the first credential of a client that is named after it."""
+    client_id, access_key = f"client-{credential_id}", f"key-{namespace.root}-{credential_id}".ljust(32, "x")
     credential = CredentialEntry(
-        id=number, client_id=client_id, hub_id=hub_id, access_key=f"key-{namespace.root}-{number}".ljust(32, "0"),
+        id=credential_id, client_id=client_id, hub_id=hub_id, access_key=access_key,
         client_name=client_id, site_id=client_id, topic_prefix=namespace.topic(f"hubs/{hub_id}/clients/{client_id}"),
         psk=bytes(32), has_broker_password=True,
     )  # fmt: skip
@@ -153,7 +160,7 @@ def broker_credential(number: int, namespace: Namespace, hub_id: str = "hub-1", 
 
 def broker_password(credential_id: int) -> str:
     """Return the broker password of a credential in such a directory."""
-    return f"broker-password-of-{credential_id}".ljust(43, "0")
+    return f"broker-password-of-{credential_id}".ljust(43, "x")
 
 
 async def stored_broker_password(credential_id: int) -> str | None:
