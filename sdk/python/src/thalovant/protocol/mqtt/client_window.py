@@ -32,6 +32,7 @@ class _Waiting(NamedTuple):
 
 class ClientWindow:
     """`most` is how many may be under way; identifiers begin behind `last_id`, and again at `first` once all were used.
+
     Times are the caller's own.
     """
 
