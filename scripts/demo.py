@@ -44,15 +44,15 @@ def main() -> None:
         print(LINES)
 
 
-def create_identity(server: Any) -> Any:
+def create_identity(server: Any, name: str = "demo-device") -> Any:
     """Sign in and create one identity; it is good for all three carriers."""
     from thalovant import ThalovantControlPlane
 
     began = time.perf_counter()
     with ThalovantControlPlane(server.ready["api_url"]) as api:
         api.login(*server.admin)
-        identity = api.create_client_identity(server.ready["hub_id"], name="demo-device").identity
-    print(f"Signed in and created the identity demo-device ({since(began)})")
+        identity = api.create_client_identity(server.ready["hub_id"], name=name).identity
+    print(f"Signed in and created the identity {name} ({since(began)})")
     print(f"  its private topics: {identity.mqtt.topic_prefix}/c2s | s2c | status\n")
     return identity
 

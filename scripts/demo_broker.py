@@ -37,24 +37,27 @@ def main() -> None:
             os.environ.update(server.environment, XDG_CONFIG_HOME=folder)
             identity = create_identity(server)
             ask(identity, "mqtt")
-            show_isolation(server, identity, create_identity(server))
+            show_isolation(server, identity, create_identity(server, "a-neighbour"), Path(folder))
         print("\nServer and broker have stopped and their directory is gone.\n")
         print(LINES)
 
 
-def show_isolation(server: Any, identity: Any, other: Any) -> None:
+def show_isolation(server: Any, identity: Any, other: Any, folder: Path) -> None:
     """Have one identity subscribe to another one's topics, with a client that is not ours; print what it was told."""
     address, port = server.ready["broker_endpoint"].removeprefix("mqtts://").rsplit(":", 1)
     topic = f"{identity.mqtt.topic_prefix}/#"
+    secrets = folder / "mosquitto_sub"  # where that program looks for options below XDG_CONFIG_HOME: none on its line
+    secrets.touch(0o600)
+    secrets.write_text(f"-u {other.mqtt.username}\n-P {other.mqtt.password}\n")
     run = subprocess.run(
         [
             "mosquitto_sub", "-V", "5", "-h", address, "-p", port, "--cafile", os.environ["SSL_CERT_FILE"],
-            "-u", other.mqtt.username, "-P", other.mqtt.password, "-t", topic, "-t", "#", "-W", str(PATIENCE_SECONDS),
+            "-t", topic, "-t", "#", "-W", str(PATIENCE_SECONDS),
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     said = (run.stderr or run.stdout).strip().replace("\n", " ")
-    print(f"\nAnother identity listens to {topic} with mosquitto_sub\n  and is told: {said}")
+    print(f"a-neighbour listens to {topic} with mosquitto_sub\n  and is told: {said}")
 
 
 if __name__ == "__main__":
