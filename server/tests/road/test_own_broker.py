@@ -12,8 +12,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from thalovant import ThalovantClient, ThalovantControlPlane
+from thalovant.transports.tls import client_context
+from thalovant_server.health import check_health
+from thalovant_server.settings import Settings
 from thalovant_server.testing import ServerProcess, mosquitto
 
 PATIENCE = 15.0
@@ -46,6 +52,39 @@ def test_its_log_is_in_ours_and_holds_no_secret(server: ServerProcess) -> None:
     said = "".join(server.output)
     assert re.search(r'level=info event=broker_said text="mosquitto version \S+ running"', said)
     assert (server.data / "broker/admin-password").read_text().strip() not in said
+
+
+@pytest.fixture(scope="module")
+def api(server: ServerProcess) -> Iterator[ThalovantControlPlane]:
+    """Signed in as the admin."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        with ThalovantControlPlane(server.ready["api_url"]) as plane:
+            plane.login(*server.admin)
+            yield plane
+
+
+def test_nothing_of_a_client_is_in_the_log_nor_in_the_numbers(
+    server: ServerProcess, api: ThalovantControlPlane
+) -> None:
+    """Mosquitto's own log names the access key with each command about it."""
+    identity = api.create_client_identity(server.ready["hub_id"], name="lamp").identity
+    with ThalovantClient(identity, protocol="mqtt") as client:
+        assert client.ask("Is anybody there?").text == "Is anybody there?"
+    numbers = _numbers(server)
+    assert identity.mqtt is not None
+    for secret in (identity.access_key, identity.password, identity.mqtt.username, identity.mqtt.password):
+        assert secret and secret not in "".join(server.output) and secret not in numbers
+    samples = {sample.name: sample for family in text_string_to_metric_families(numbers) for sample in family.samples}
+    assert samples["thalovant_broker_up"].value == 1
+    assert samples["thalovant_broker_accounts"].value == samples["thalovant_broker_accounts_wished"].value == 2
+    assert samples["thalovant_asks_total"].value == 1
+
+
+def test_health_says_how_the_broker_is(server: ServerProcess) -> None:
+    settings = Settings(data=server.data, api_port=int(server.ready["api_url"].rpartition(":")[2]))
+    assert check_health(settings).broker == "connected"
 
 
 def test_a_broker_that_dies_comes_back_while_the_server_goes_on(server: ServerProcess) -> None:
@@ -90,6 +129,14 @@ def test_its_files_that_are_damaged_keep_the_server_from_starting(tmp_path: Path
     up = [sys.executable, "-m", "thalovant_server", "up", "--data", str(tmp_path / "data"), *OPTIONS]
     run = subprocess.run(up, capture_output=True, text=True, env={**os.environ, **mosquitto.environment()}, timeout=60)
     assert run.returncode == 1 and "holds something else already (mosquitto.conf)" in run.stderr
+
+
+def _numbers(server: ServerProcess) -> str:
+    """What Prometheus is told."""
+    email, password = server.admin
+    with httpx2.Client(base_url=server.ready["api_url"], verify=client_context()) as http:
+        token = http.post("/v1/auth/token", json={"email": email, "password": password}).json()["access_token"]
+        return http.get("/v1/metrics", headers={"authorization": f"Bearer {token}"}).text
 
 
 def _broker_of(server: ServerProcess) -> int:
