@@ -12,7 +12,7 @@ from thalovant_server.errors import BrokerTakenError
 from thalovant_server.gateways.broker_link.lookout import look_out
 from thalovant_server.gateways.broker_link.presence import instance_of, is_another, is_past, offline, online
 
-MINE, PAST, OTHER = instance_of("me"), instance_of("me"), instance_of("another")
+MINE, PAST, OTHER = b"me.2", b"me.1", b"another.1"
 
 
 def look(said: Iterable[bytes | None], *, patience: float = 3.0, is_ours: bool = False) -> float:
@@ -48,6 +48,12 @@ def test_another_server_that_stays_is_an_error_that_says_what_to_do(is_ours: boo
 def test_what_this_server_said_before_a_power_cut_keeps_it_out_only_as_long_as_a_will_takes() -> None:
     assert look([online(PAST)]) == 3
     assert look([online(PAST)], is_ours=True) == 0
+
+
+def test_what_a_process_calls_itself_names_its_server_and_no_other_process() -> None:
+    first, second, other = instance_of("node"), instance_of("node"), instance_of("another node")
+    assert is_past(online(first), second) and is_past(online(second), first)
+    assert is_another(online(other), first) and not is_past(online(other), first)
 
 
 def test_a_process_is_told_from_another_of_the_same_server_and_that_from_another_servers() -> None:
