@@ -43,8 +43,8 @@ class Rivals:
 
     @property
     def pause(self) -> float:
-        """Seconds to wait before the next dial, give or take half; 0 when there is no reason to."""
-        return min(FIRST_PAUSE * 2.0 ** (min(self._cuts, 10) - 1), LONGEST_PAUSE) if self._cuts else 0.0
+        """Seconds to wait before the next dial, give or take half; 0 when there is no reason to wait longer."""
+        return min(FIRST_PAUSE * 2.0 ** (min(self._cuts, 10) - 1), LONGEST_PAUSE) if self._cuts > 1 else 0.0
 
     def error(self, said: object) -> ThalovantConnectionError:
         """The error for whoever suffers from it; `said` is what the carrier told."""

@@ -79,6 +79,9 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         ),
         "internal": _both(Code.UNSPECIFIED_ERROR, "The server failed. Its log says why."),
         "restart": Reason(Code.SERVER_UNAVAILABLE, Code.SERVER_SHUTTING_DOWN, f"The server is going down. {_LATER}"),
+        "session_lost": Reason(
+            Code.SERVER_UNAVAILABLE, Code.SERVER_SHUTTING_DOWN, "The session is lost: connect again."
+        ),
         "busy": _both(Code.SERVER_BUSY, f"The server is busy. {_LATER}"),
         "throttled": _both(
             Code.CONNECTION_RATE_EXCEEDED,
