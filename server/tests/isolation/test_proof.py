@@ -21,6 +21,7 @@ NOTHING_TO_GET = {
     "subscribe to own/s2c that is not in normal form C", "subscribe to own/s2c in overlong UTF-8",
     "connect with a client id of 64 KiB", "connect with a will of 64 KiB",
     "connect with a will at neighbour/c2s",  # the payload of a will is no hello
+    "publish to own/c2s, retained", "publish to own/in, retained",  # nor does a hub take what was retained
 }  # fmt: skip
 # MQTT 3.1.1 says the same of a message that was taken and of one that was thrown away.
 SAYS_NOTHING_IN_3_1_1 = {

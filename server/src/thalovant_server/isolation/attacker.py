@@ -14,14 +14,15 @@ from typing import Protocol, Self, TypeAlias
 
 from thalovant.protocol.errors import MqttError
 from thalovant.protocol.mqtt.framing import PacketReader
-from thalovant.protocol.mqtt.packets import Codec, Connack, Packet, Pingresp
+from thalovant.protocol.mqtt.packets import Codec, Connack, Packet, Pingresp, Pubrec
 from thalovant.protocol.mqtt.versions import CODECS
 from thalovant_server.errors import ProofError
 from thalovant_server.isolation.moves import Move, Scene
-from thalovant_server.isolation.packets import PINGREQ, SECOND_CONNECT, Wire
+from thalovant_server.isolation.packets import NO_PACKET, PINGREQ, PUBREL, Wire
 
 PATIENCE_SECONDS = 20.0
 LARGEST_PACKET = 1 << 20
+FAILURE = 0x80  # reason codes and return codes from here on say no, but for CONNACK
 
 
 class Stream(Protocol):
@@ -136,6 +137,9 @@ class Attack:
         if self.seen.let_in and (then := self._move.then(self._scene, self._wire)):
             await connection.say(then)
             await self.listen()
+            if any(isinstance(packet, Pubrec) and packet.code < FAILURE for packet in self.seen.packets):
+                await connection.say(PUBREL)  # only now a broker may pass the message on
+                await self.listen()
 
     async def listen(self) -> None:
         """Take what came since, if the connection stands."""
@@ -151,7 +155,7 @@ class Attack:
             return
         try:
             if self.seen.let_in and not connection.closed:
-                await connection.say(SECOND_CONNECT)
+                await connection.say(NO_PACKET)
                 while await connection.next() is not None:
                     pass
         finally:

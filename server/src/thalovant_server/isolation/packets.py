@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PINGREQ = b"\xc0\x00"
-SECOND_CONNECT = b"\x10\x00"
-"""What no broker may bear with: it ends the connection without a DISCONNECT of the client's, so a will is due."""
+PUBREL = b"\x62\x02\x00\x01"
+"""Lets a message of QoS 2 go that `Wire.publish` began with."""
+NO_PACKET = b"\x00\x00"
+"""What no broker may bear with: it ends the connection without a DISCONNECT of the client's, so a will is due. (Of a
+second CONNECT Mosquitto 2.0 forgets the will, and a proof with that would prove nothing.)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from thalovant_server.errors import ProofError
 from thalovant_server.isolation.attacker import Attack, Dial
 from thalovant_server.isolation.moves import Move, Scene, stale
 from thalovant_server.isolation.packets import Wire
-from thalovant_server.isolation.verdicts import Outcome, judge, judge_cut
+from thalovant_server.isolation.verdicts import Outcome, Verdict, judge, judge_cut
 from thalovant_server.isolation.witness import Witness
 
 LEVELS = (4, 5)
@@ -29,6 +29,8 @@ class Proof:
         self._dial = dial
         self._staying: dict[str, Witness] = {}
         self._is_welcome = True  # the attacker's credential is good
+        self._is_lone = False  # the broker lets a credential have one connection at a time
+        self._left: set[bytes] = set()
 
     async def __aenter__(self) -> Self:
         """Bring both in.
@@ -41,13 +43,17 @@ class Proof:
             for witness in self._staying.values():
                 if faults := await witness.talk():
                     raise ProofError(f"before anything was tried, {faults[0]}")
+            self._is_lone = await self._find_lone()
         except BaseException:
             await self._leave()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._leave()
+        try:
+            await self._tidy()
+        finally:
+            await self._leave()
 
     async def attempt(self, move: Move, level: int | None = None) -> Outcome:
         """Make one move, at another protocol level if one is named, and see what came of it.
@@ -60,14 +66,19 @@ class Proof:
         attack = Attack(move, self._scene, wire)
         try:
             await attack.begin(self._dial)
-            noticed = await self._notices()
-            for witness in self._staying.values():
-                noticed += await witness.talk()  # what of this the attacker hears, it overhears
+            if attack.seen.let_in and (self._is_lone or move.is_private):
+                await self._part()
+            noticed = [*await self._notices(), *await self._talk()]  # what of this the attacker hears, it overhears
             await attack.listen()
         finally:
             await attack.end()
+        if move.will and attack.seen.let_in:
+            noticed += await self._talk()  # by then a hub that heard it has said what it thinks of it
         noticed += await self._notices()
-        return judge(move, wire.level, attack.seen, noticed, own=self._scene.heard_rightly())
+        outcome = judge(move, wire.level, attack.seen, noticed, own=self._scene.heard_rightly())
+        if outcome.verdict is not Verdict.DENIED:
+            self._left |= move.leaves(self._scene)
+        return outcome
 
     async def is_cut(self, credential: str) -> Outcome:
         """The attacker's credential was taken away: see that its other connection ends, and nobody else's."""
@@ -91,9 +102,34 @@ class Proof:
                 if present is not None:
                     await present.close()
 
+    async def _find_lone(self) -> bool:
+        """Whether another connection of the attacker's takes the place of the one that stays. If so, it comes back."""
+        attacker, scene = self._scene.attacker, self._scene
+        other = await Witness.arrive("attacker", attacker, f"{scene.attacker_id}-too", self._wire, self._dial)
+        try:
+            await self._staying["attacker"].notices()
+            return self._staying["attacker"].gone
+        finally:
+            await other.close()
+            await self._arrive()
+
+    async def _part(self) -> None:
+        """What the attacker's own move does to its connection that stays is no news to anybody else."""
+        await self._staying.pop("attacker").close()
+
+    async def _tidy(self) -> None:
+        """Have the broker keep nothing of what was tried, and the hub be done with it."""
+        if self._left and self._is_welcome:
+            await self._arrive()
+            await self._staying["attacker"].clear(self._left)
+            await self._staying["neighbour"].talk()
+
     async def _leave(self) -> None:
         for witness in self._staying.values():
             await witness.close()
+
+    async def _talk(self) -> list[str]:
+        return [noticed for witness in self._staying.values() for noticed in await witness.talk()]
 
     async def _notices(self) -> list[str]:
         return [noticed for witness in self._staying.values() for noticed in await witness.notices()]

@@ -19,8 +19,8 @@ from thalovant_server.errors import ProofError
 from thalovant_server.health import api_port
 from thalovant_server.isolation.moves import moves
 from thalovant_server.isolation.proof import prove, prove_taken_away
-from thalovant_server.isolation.throwaway import Throwaway, choose_hub, scene_of, two_clients
-from thalovant_server.isolation.verdicts import Outcome
+from thalovant_server.isolation.throwaway import Throwaway, choose_hub, is_behind_broker, scene_of, two_clients
+from thalovant_server.isolation.verdicts import BROKER, Outcome
 from thalovant_server.settings import Settings
 
 API_SECONDS = 20.0
@@ -122,8 +122,14 @@ async def _run(target: Target, hub: str | None, websocket: str | None) -> list[O
     ) as plane:
         if who.token is None:
             await _log_in(plane, who)
-        async with two_clients(plane, await choose_hub(plane, hub)) as (attacker, neighbour):
-            return await _prove(plane, attacker, neighbour, websocket)
+        chosen = await choose_hub(plane, hub)
+        if websocket and is_behind_broker(chosen):
+            raise ProofError(
+                "a hub behind an outside broker is not reached over MQTT in a WebSocket: leave --websocket out"
+            )
+        async with two_clients(plane, chosen) as (attacker, neighbour):
+            outcomes = await _prove(plane, attacker, neighbour, websocket)
+        return [replace(each, road=BROKER) for each in outcomes] if is_behind_broker(chosen) else outcomes
 
 
 async def _log_in(plane: AsyncThalovantControlPlane, who: SignIn) -> None:

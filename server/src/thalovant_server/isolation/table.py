@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from thalovant_server.isolation.findings import findings
 from thalovant_server.isolation.packets import Wire
 from thalovant_server.isolation.verdicts import Outcome, Verdict
 
@@ -25,7 +26,8 @@ def as_text(outcomes: Sequence[Outcome]) -> str:
     lines = [_line(HEAD, widths)]
     for row, outcome in zip(rows, outcomes, strict=True):
         lines += [_line(row, widths), *(f"    {noticed}" for noticed in outcome.noticed)]
-    return "\n".join([*lines, "", summary(outcomes)])
+    open_ends = [f"- {each}" for each in findings(outcomes)]
+    return "\n".join([*lines, "", *open_ends, *([""] if open_ends else []), summary(outcomes)])
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -37,7 +39,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
     """The same, as one JSON object."""
-    return json.dumps({"isolated": proven(outcomes), "moves": [_row(each) for each in outcomes]}, indent=2)
+    return json.dumps(
+        {"isolated": proven(outcomes), "findings": findings(outcomes), "moves": [_row(each) for each in outcomes]},
+        indent=2,
+    )
 
 
 def _version(outcome: Outcome) -> str:

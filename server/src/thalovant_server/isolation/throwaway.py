@@ -90,6 +90,11 @@ async def choose_hub(plane: AsyncThalovantControlPlane, wanted: str | None) -> d
             raise ProofError(f"there is no hub {wanted!r}" if wanted else "no hub has MQTT on")
 
 
+def is_behind_broker(hub: Mapping[str, Any]) -> bool:
+    """Whether its clients reach it through an outside broker."""
+    return bool(hub.get("spec", {}).get("protocols", {}).get("mqtt", {}).get("via") == "link")
+
+
 def _has_mqtt(hub: Mapping[str, Any]) -> bool:
     protocols = hub.get("spec", {}).get("protocols", {})
     return bool(hub.get("active")) and bool(protocols.get("mqtt", {}).get("enabled"))

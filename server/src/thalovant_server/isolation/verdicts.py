@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from thalovant.protocol.mqtt.packets import Connack, Disconnect, Packet, Puback, Publish, Pubrec, Suback
-from thalovant_server.isolation.attacker import Seen
-from thalovant_server.isolation.moves import Kind, Move
+from thalovant_server.isolation.attacker import FAILURE, Seen
+from thalovant_server.isolation.moves import Gap, Kind, Move
 
-FAILURE = 0x80  # reason codes and return codes from here on say no, but for CONNACK
+BROKER = "outside broker"
 
 
 class Verdict(Enum):
@@ -29,7 +29,8 @@ class Verdict(Enum):
 class Outcome:
     """One row of the table. `answer` is what came back, in the standard's words; `noticed` what others had of it.
 
-    `level` is the protocol level: 4 is MQTT 3.1.1, 5 is MQTT 5.
+    `level` is the protocol level: 4 is MQTT 3.1.1, 5 is MQTT 5. `road` is how it was reached: TLS, WebSocket or
+    `BROKER`. `gap` is what is open if it worked.
     """
 
     move: str
@@ -39,6 +40,7 @@ class Outcome:
     noticed: tuple[str, ...]
     verdict: Verdict
     road: str = "TLS"
+    gap: Gap = Gap.TOPICS
 
 
 def judge(
@@ -46,14 +48,16 @@ def judge(
 ) -> Outcome:
     """Judge a move by all that is known of it. `own` are topics that the attacker may hear."""
     answer = answer_of(move, seen)
-    return Outcome(move.name, move.gain, level, answer, tuple(noticed), _verdict(move, level, seen, noticed, own))
+    verdict = _verdict(move, level, seen, noticed, own)
+    return Outcome(move.name, move.gain, level, answer, tuple(noticed), verdict, gap=move.gap)
 
 
 def judge_cut(credential: str, level: int, was_cut: bool, noticed: Sequence[str] = ()) -> Outcome:
     """Judge whether a connection ended with its credential, and whether anybody else noticed."""
     verdict = Verdict.DENIED if was_cut and not noticed else Verdict.WORKED
     answer = "closed" if was_cut else "nothing"
-    return Outcome(f"stay connected with {credential}", "go on", level, answer, tuple(noticed), verdict)
+    name = f"stay connected with {credential}"
+    return Outcome(name, "go on", level, answer, tuple(noticed), verdict, gap=Gap.ENDED)
 
 
 def answer_of(move: Move, seen: Seen) -> str:

@@ -6,6 +6,7 @@ It hears its own topics, and now and then has its hub answer it, so that there i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 from thalovant.protocol.clear import clear_kind
@@ -102,6 +103,12 @@ class Witness:
         except ProofError:
             return False
         return True
+
+    async def clear(self, topics: Iterable[bytes]) -> None:
+        """Have the broker forget what it keeps for these topics, where it lets this client do so."""
+        for topic in topics:
+            await self._connection.say(self._wire.publish(topic, b"", qos=0, retain=True))
+        await self._connection.until_quiet()
 
     async def close(self) -> None:
         """Hang up."""
