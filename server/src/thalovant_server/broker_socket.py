@@ -202,7 +202,7 @@ class BrokerSocket(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
         if not self._accepted.done():
-            self._fail(BrokerAwayError(self._where, "closed the connection before it answered the login"))
+            self._fail(_hung_up(self._where, error))
         if not self.closed.done():
             self.closed.set_result(self._ending)
 
@@ -298,6 +298,8 @@ async def open_socket(
         opened = await _opened(target, codec, BrokerSocket(connection, on_event, target.address.where, on_settled))
         if opened is not None:
             return opened
+    if resumption is not None:  # it spoke that version before
+        raise _hung_up(target.address.where, None)
     raise BrokerRefusedError(target.address.where, "speaks neither MQTT 5 nor MQTT 3.1.1. Is it a broker?")
 
 
@@ -326,12 +328,16 @@ async def _opened(target: BrokerTarget, codec: Codec, opening: BrokerSocket) -> 
             f"shows a certificate that is not trusted ({error.verify_message}): give the authority that signed it with "
             "--broker-ca, and dial a name that is in it",
         ) from error
+    except ssl.SSLError as error:
+        opening.abort()
+        raise _no_tls(where, error) from error
     except TimeoutError as error:
         opening.abort()
         raise BrokerAwayError(where, f"did not answer within {CONNECT_SECONDS:g} s") from error
-    except OSError as error:  # ssl.SSLError among them
+    except OSError as error:
         opening.abort()
-        raise BrokerAwayError(where, f"cannot be reached: {_in_words(error)}") from error
+        why = error.strerror or str(error) or type(error).__name__
+        raise BrokerAwayError(where, f"cannot be reached: {why}") from error
     except BaseException:
         opening.abort()
         raise
@@ -367,7 +373,22 @@ def refusal(where: str, ending: Ending, level: int) -> BrokerError:
     return BrokerAwayError(where, f"did not answer as a broker does ({type(ending).__name__})")
 
 
-def _in_words(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"it does not speak TLS ({(error.reason or 'no reason').lower().replace('_', ' ')})"
-    return error.strerror or str(error) or type(error).__name__
+def _hung_up(where: str, error: Exception | None) -> BrokerError:
+    """The error for a broker that closed the connection instead of answering CONNECT."""
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
+        return _no_tls(where, error)
+    return BrokerAwayError(where, "closed the connection before it answered the login")
+
+
+def _no_tls(where: str, error: ssl.SSLError) -> BrokerError:
+    """The error for a TLS handshake that failed: of one who hung up, or of one who will never do."""
+    reason = (error.reason or "no reason").lower().replace("_", " ")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return BrokerAwayError(where, "hung up during the TLS handshake")
+    if "certificate" in reason:
+        return BrokerRefusedError(
+            where,
+            f"wants a certificate that it trusts ({reason}): give one with --broker-certificate and "
+            "--broker-certificate-key",
+        )
+    return BrokerRefusedError(where, f"does not speak TLS there ({reason}): name the port on which it does")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 FIRST_SECONDS = 0.5
 MOST_SECONDS = 30.0
+EASED_SECONDS = 2.0
 
 
 class Backoff:
@@ -35,6 +36,10 @@ class Backoff:
         """Seconds to wait now: from half of what is due to one and a half of it."""
         due, self._next = self._next, min(self._next * 2, self._most)
         return due * (0.5 + self._chance())
+
+    def ease(self) -> None:
+        """The link is up: should it be lost at once, the broker is not away for all that."""
+        self._next = min(self._next, EASED_SECONDS)
 
     def reset(self) -> None:
         """Begin anew: the link was up for a while."""

@@ -20,7 +20,7 @@ from thalovant.protocol.mqtt.packets import Connect, Will
 from thalovant.protocol.mqtt.v5 import V5
 from thalovant_server.broker_socket import PATIENCE as SOCKET_PATIENCE
 from thalovant_server.broker_socket import BrokerSocket, Resumption, in_words, open_socket
-from thalovant_server.errors import BrokerAwayError, BrokerError, BrokerRefusedError, BrokerTakenError
+from thalovant_server.errors import BrokerAwayError, BrokerError, BrokerLoginError, BrokerRefusedError, BrokerTakenError
 from thalovant_server.gateways.broker_link.backoff import Backoff
 from thalovant_server.gateways.broker_link.gateway import RECEIVE_MAXIMUM
 from thalovant_server.gateways.broker_link.presence import offline, online
@@ -39,7 +39,7 @@ log = structlog.get_logger("thalovant.link")
 KEEPALIVE = 10  # seconds: a dead server is noticed within one and a half of it
 GONE_SECONDS = 1.5 * KEEPALIVE + 2  # until its will is there
 SESSION_SECONDS = 60  # for which the broker keeps what is under way while the link is lost
-STEADY_SECONDS = 10.0  # a link that was up for so long is dialled again at once
+STEADY_SECONDS = 2.0  # a link that was up for so long is dialled again soon
 COMPLETE_SECONDS = 10.0  # for the answer to our subscriptions
 LIMITS = Limits(packet_bytes=1024 * 1024, receive_maximum=RECEIVE_MAXIMUM, under_way=1024)
 
@@ -196,10 +196,7 @@ class LinkKeeper:
             BrokerError: it came to nothing.
         """
         await self._preparation.look_out()
-        if not self._provisioned:
-            await self._preparation.provision()
-            self._provisioned = True
-        socket = await self._dial()
+        socket = await self._logged_in()
         self._complete = self._loop.create_future()
         self._socket = socket
         if self._expiry is not None:
@@ -209,6 +206,17 @@ class LinkKeeper:
         self._link.connected(socket, session_present=socket.session_present)
         await self._until_complete(socket, self._complete)
         self._is_up(socket)
+
+    async def _logged_in(self) -> BrokerSocket:
+        """Dial with our account; a broker that has forgotten it is told once more."""
+        if self._provisioned:
+            try:
+                return await self._dial()
+            except BrokerLoginError:
+                self._forget_session()
+        await self._preparation.provision()
+        self._provisioned = True
+        return await self._dial()
 
     async def _dial(self) -> BrokerSocket:
         login = Connect(
@@ -246,6 +254,7 @@ class LinkKeeper:
     def _is_up(self, socket: BrokerSocket) -> None:
         socket.publish(self._presence, online(self._instance), retain=True)
         self._links += 1
+        self._backoff.ease()
         self._state = LinkState("connected", self._clock(), "", self._links - 1, 0, self._state.where)
         log.info("broker_link_up", broker=self._state.where, mqtt=socket.level, session_present=socket.session_present)
 
