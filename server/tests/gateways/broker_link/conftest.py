@@ -199,13 +199,14 @@ class Device:
                 self.say(output.frame)
         return outputs
 
-    async def ready(self) -> Device:
+    async def ready(self, *, ask: bool = True) -> Device:
         self.begin()
         self.say(HELLO)
         while self.session.state != "ready":
             for output in await self.next():
                 assert not isinstance(output, session.Failed), output
-        assert await self.ask("ready?") == "ready?"  # the hub is, too
+        if ask:
+            assert await self.ask("ready?") == "ready?"  # the hub is, too
         return self
 
     def request(self, text: str) -> list[bytes]:

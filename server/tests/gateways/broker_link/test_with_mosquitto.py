@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from thalovant.protocol.clear import clear_kind
-from thalovant.protocol.mqtt.client_connection import NOTHING_RETAINED
+from thalovant.protocol.mqtt.client_connection import NOTHING_RETAINED, Patience
 from thalovant.protocol.mqtt.packets import Connect
 from thalovant_server.broker_socket import open_socket
 from thalovant_server.gateways.broker_link import keeper
@@ -288,19 +288,77 @@ def test_a_session_that_nobody_comes_back_to_in_time_is_over(
     rig.run(main())
 
 
+def test_a_broker_that_hangs_is_dropped_costs_a_bounded_memory_and_is_met_again(
+    rig: SimpleNamespace, broker: MosquittoProcess
+) -> None:
+    async def main() -> None:
+        gate = Gated(b"x" * 1_000_000)
+        patience = Patience(publish=1.0, before_ping=0.5, ping=0.5)
+        async with rig.opened(agent=gate, patience=patience) as ours:
+            device = await (await ours.device()).ready(ask=False)
+            gate.open.clear()
+            for number in range(8):
+                for frame in device.request(f"{number}"):
+                    device.say(frame)
+                await gate.asked.wait()
+                gate.asked.clear()
+            broker.freeze()
+            try:
+                gate.open.set()
+                await ours.until(lambda: ours.keeper.state.standing == "away")
+                assert ours.keeper.state.fault.startswith("did not answer")
+                assert ours.hub.budget.held("h1-a") < 20_000_000  # what waits, and what is remembered
+                assert ours.hub.connections == 1
+            finally:
+                broker.thaw()
+            await ours.until(lambda: ours.keeper.state.standing == "connected")
+            for _ in range(8):
+                assert len(await device.answer()) == 1_000_000
+            assert ours.keeper.state.reconnects == 1
+            await device.close()
+
+    rig.run(main())
+
+
+def test_a_flood_of_one_client_costs_its_neighbour_next_to_nothing(rig: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with rig.opened() as ours:
+            loud, modest = await ours.device("a"), await ours.device("b")
+            await modest.ready()
+            flooding = True
+
+            async def flood() -> None:
+                while flooding:
+                    for _ in range(200):
+                        loud.say(b"rubbish" * 20, qos=0)
+                    await asyncio.sleep(0)
+
+            flood_task = asyncio.create_task(flood())
+            for number in range(20):
+                async with asyncio.timeout(5):
+                    assert await modest.ask(f"{number}") == f"{number}"
+            flooding = False
+            await flood_task
+            assert len(ours.hub.connections_of("h1-b")) == 1
+            await modest.close()
+
+    rig.run(main())
+
+
 class Gated:
     """Answers once it is let."""
 
     name = "gated"
 
-    def __init__(self) -> None:
+    def __init__(self, said: bytes = b"") -> None:
+        self.said = said.decode()
         self.asked, self.open = asyncio.Event(), asyncio.Event()
         self.open.set()
 
     async def answer(self, request: Any) -> AsyncGenerator[str, None]:
         self.asked.set()
         await self.open.wait()
-        yield request.text
+        yield self.said or request.text
 
     async def close(self) -> None:
         """Nothing to free."""

@@ -50,6 +50,7 @@ class LinkClient:
         "_inbox",
         "_inbox_bytes",
         "_inward",
+        "_is_due",
         "_lane",
         "_limits",
         "_outbound",
@@ -84,6 +85,7 @@ class LinkClient:
         self._inbox: deque[tuple[str, bytes]] = deque()
         self._inbox_bytes = 0
         self._waiting = False
+        self._is_due = False
 
     @property
     def live(self) -> bool:
@@ -98,13 +100,15 @@ class LinkClient:
     # -- what came --------------------------------------------------------------------------------------------
 
     def put(self, segment: str, payload: bytes) -> bool:
-        """A message of the client came; whether it is the first one that waits."""
+        """A message of the client came; whether `work` is due now, which it was not before."""
         self._inbox.append((segment, payload))
         self._inbox_bytes += len(payload) + FRAME_COST
-        return len(self._inbox) == 1
+        was_due, self._is_due = self._is_due, True
+        return not was_due
 
     def work(self) -> None:
         """All that one read brought is there: deal with a slice of it, unless earlier ones wait their turn."""
+        self._is_due = False
         if not self._waiting:
             self._slice()
         elif not self._count():

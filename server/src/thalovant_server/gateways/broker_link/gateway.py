@@ -150,6 +150,7 @@ class BrokerLinkGateway:
         """Hear no more changes, end what is left."""
         self._unsubscribe()
         self.session_over()
+        self._outbound.clear()
         self._clients.clear()
 
     # -- messages in ------------------------------------------------------------------------------------------

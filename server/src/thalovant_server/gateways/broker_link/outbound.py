@@ -85,3 +85,10 @@ class Outbound:
                 self._turns.append(queue)
             else:
                 self._waiting.discard(id(queue))
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        for queue in self._turns:
+            queue.clear()
+        self._turns.clear()
+        self._waiting.clear()
