@@ -18,8 +18,9 @@ import uvloop
 from thalovant.protocol.mqtt.client_events import Arrived, Event, NotTaken, Subscribed
 from thalovant.protocol.mqtt.packets import Connect
 from thalovant_server.broker_socket import BrokerSocket, BrokerTarget, client_context, open_socket
+from thalovant_server.brokers.admin_connection import AdminConnection
 from thalovant_server.brokers.base import Account, ListedUser, Listing, Secret
-from thalovant_server.brokers.dynamic_security import ANSWERS, KINDS, REQUESTS
+from thalovant_server.brokers.dynamic_security import ANSWERS, KINDS, REQUESTS, Command
 from thalovant_server.brokers.mosquitto import Mosquitto
 from thalovant_server.brokers.names import BrokerAddress, Namespace
 from thalovant_server.brokers.wished import client_grants, server_grants
@@ -334,44 +335,62 @@ def test_a_broker_without_the_plugin_is_told_within_seconds(tmp_path: Path) -> N
         assert "dynamic-security plugin" in refusal(broker_of(process, Namespace("x")))
 
 
-def test_a_broker_that_hangs_is_away_and_not_refused(tmp_path: Path) -> None:
-    async def main(process: MosquittoProcess) -> None:
-        broker = broker_of(process, Namespace("x"))
-        await broker.check()
+def test_a_broker_that_hangs_is_away_and_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
         process.freeze()
-        with pytest.raises(BrokerAwayError, match="did not answer"):
-            await broker.check()
-        process.thaw()
+        try:
+            with pytest.raises(BrokerAwayError, match="did not answer"):
+                await broker.check()
+        finally:
+            process.thaw()
         await broker.check()
-        await broker.close()
 
-    with MosquittoProcess(tmp_path / "mosquitto") as process, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thalovant_server.brokers.admin_connection.ANSWER_SECONDS", 0.3)
-        uvloop.run(main(process))
+    monkeypatch.setattr("thalovant_server.brokers.admin_connection.ANSWER_SECONDS", 0.3)
+    with MosquittoProcess(tmp_path / "mosquitto") as process:
+        run(scenario, process)
+
+
+def test_a_broker_that_hangs_before_its_first_answer_is_not_taken_for_one_without_the_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        user, password = process.admin
+        connection = await AdminConnection.open(target_of(process), user, Secret(password))
+        process.freeze()
+        try:
+            with pytest.raises(BrokerAwayError, match="did not answer"):
+                await connection.ask([Command("getDefaultACLAccess")])
+        finally:
+            process.thaw()
+
+    with MosquittoProcess(tmp_path / "mosquitto") as process:
+        monkeypatch.setattr("thalovant_server.brokers.admin_connection.FIRST_ANSWER_SECONDS", 0.5)
+        uvloop.run(main())
 
 
 OPEN = {"command": "setDefaultACLAccess", "acls": [{"acltype": kind, "allow": True} for kind in KINDS]}
 
 
+async def defaults(process: MosquittoProcess) -> list[bool]:
+    """What the broker allows to everybody, of each kind."""
+    (response,) = await told(process, {"command": "getDefaultACLAccess"})
+    return [each["allow"] for each in response["data"]["acls"]]
+
+
 def test_what_our_own_broker_allows_to_everybody_is_denied(tmp_path: Path) -> None:
-    async def main(process: MosquittoProcess) -> None:
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
         await told(process, OPEN)
-        broker = broker_of(process, Namespace("x"), is_ours=True)
         await broker.check()
         assert broker.findings == ()
-        (response,) = await told(process, {"command": "getDefaultACLAccess"})
-        assert [each["allow"] for each in response["data"]["acls"]] == [False] * 4
-        await broker.close()
+        assert await defaults(process) == [False] * 4
 
     with MosquittoProcess(tmp_path / "mosquitto") as process:
-        uvloop.run(main(process))
+        run(scenario, process, is_ours=True)
 
 
 def test_on_a_broker_that_allows_everything_ours_may_do_their_own_alone(tmp_path: Path) -> None:
-    async def main(process: MosquittoProcess) -> None:
-        namespace = Namespace("x")
-        broker, anna = broker_of(process, namespace), account(namespace)
-        await broker.check()
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
+        anna = account(namespace)
         await broker.ensure(anna, PASSWORD)
         await told(process, OPEN)
         await broker.check()
@@ -381,20 +400,28 @@ def test_on_a_broker_that_allows_everything_ours_may_do_their_own_alone(tmp_path
         assert "allows everybody by default to publish, receive, subscribe, unsubscribe" in broker.findings[0]
         async with client_of(process, anna.user, PASSWORD.text) as client:
             await refused_all_that_is_not_its_own(client, namespace)
-            assert await client.subscribed("$other/topic") == 0x87
             assert await client.published("$other/topic") == 0x10  # what the finding says stays open
-        (response,) = await told(process, {"command": "getDefaultACLAccess"})
-        assert [each["allow"] for each in response["data"]["acls"]] == [True] * 4  # not ours to change
-        await broker.close()
+        assert await defaults(process) == [True] * 4  # not ours to change
 
     with MosquittoProcess(tmp_path / "mosquitto") as process:
-        uvloop.run(main(process))
+        run(scenario, process)
 
 
 async def refused_all_that_is_not_its_own(client: Client, namespace: Namespace) -> None:
     own = namespace.topic("hubs/hub-1/clients/anna")
     neighbour = namespace.topic("hubs/hub-1/clients/ben")
-    filters = ("#", "+/#", "/#", f"{own}/in", f"{own}/+", f"{neighbour}/out", "$SYS/#", "$CONTROL/#", "home/light")
+    filters = (
+        "#",
+        "+/#",
+        "/#",
+        f"{own}/in",
+        f"{own}/+",
+        f"{neighbour}/out",
+        "$SYS/#",
+        "$CONTROL/#",
+        "$other/topic",
+        "home/light",
+    )
     assert [await client.subscribed(each) for each in filters] == [0x87] * len(filters)
     shared = (f"$share/g/{neighbour}/out", f"$share/g/{own}/out", "$share/g/#")
     assert [await client.subscribed(each) for each in shared] == [0x87] * 3

@@ -34,7 +34,7 @@ from thalovant_server.brokers.names import Namespace
 from thalovant_server.errors import AccountRefusedError, BrokerAwayError, BrokerRefusedError
 
 IDLE_SECONDS = 90.0  # longer than the usual period of checks
-PAGE = 200  # users or roles: the broker does nothing else while it writes a page, and so do we while we read it
+PAGE = 50  # users or roles: the broker does nothing else while it writes a page, and we nothing while we read it
 
 _DEFAULTS = Command("getDefaultACLAccess")
 _T = TypeVar("_T")

@@ -439,7 +439,7 @@ class Provisioner:
             self._there.discard(wish.role)
             if not self._queue.repair(wish.user, wish.role):
                 return ""
-        elif step.kind == "remove" and step.user is not None and self._wishes.by_user(step.user) is None:
+        elif step.kind == "remove" and step.user is not None:
             self._queue.remove(step.user, step.role)
             self._hurry.set()
         elif step.kind == "orphan" and wish is None:
