@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import asks, decode, identities, memory, polls, revoke
+from bench import asks, broker, decode, identities, memory, polls, revoke
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="as CI runs it")
     short = parser.parse_args().short
-    for benchmark in (decode, asks, memory, polls, revoke, identities):
+    for benchmark in (decode, asks, broker, memory, polls, revoke, identities):
         for line in benchmark.run(short):
             print(line, flush=True)
 
