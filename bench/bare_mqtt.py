@@ -7,6 +7,7 @@ On our codec and socket, without a hub and without a thought; the one that sends
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ class Asker:
     def __init__(self, number: int) -> None:
         self._number = number
         self._back: asyncio.Future[None] | None = None
+        self._said = b""
         self._socket: BrokerSocket | None = None
 
     async def connect(self, target: BrokerTarget) -> None:
@@ -65,8 +67,9 @@ class Asker:
         """Seconds of one round trip."""
         assert self._socket is not None
         self._back = asyncio.get_running_loop().create_future()
+        self._said = os.urandom(SIZE)
         began = time.perf_counter()
-        self._socket.publish(f"bench/{self._number}/in".encode(), b"x" * SIZE)
+        self._socket.publish(f"bench/{self._number}/in".encode(), self._said)
         await self._back
         return time.perf_counter() - began
 
@@ -76,8 +79,8 @@ class Asker:
         await self._socket.close()
 
     def _heard(self, event: Event) -> None:
-        if isinstance(event, Arrived) and self._back is not None and not self._back.done():
-            self._back.set_result(None)
+        assert isinstance(event, Arrived) and event.payload == self._said and self._back is not None
+        self._back.set_result(None)
 
 
 async def _open(target: BrokerTarget, name: str, topic: str, heard: object) -> BrokerSocket:

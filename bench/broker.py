@@ -23,12 +23,13 @@ from thalovant_server.testing import ServerProcess
 from thalovant_server.testing.mosquitto import MosquittoProcess
 
 PATIENCE = 60.0
+VIA = ("link", "embedded")  # through the broker; to the server's own endpoint
 
 
 def run(short: bool) -> list[str]:
     """Measure, and return the lines to print."""
-    at_once, rounds, victims = (4, 10, 1) if short else (50, 60, 20)
-    crowds = (4,) if short else (1, 100)
+    at_once, rounds, victims = (2, 10, 1) if short else (50, 60, 20)
+    crowds = (2,) if short else (1, 100)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
@@ -41,25 +42,28 @@ def run(short: bool) -> list[str]:
             lines = []
             for clients, count in ((1, rounds * 20), (at_once, rounds)):
                 ruler = bare_mqtt.measure(broker, clients, count)
-                lines += _compared(clients, ruler, uvloop.run(_ask(server, clients, count)))
+                lines += _compared(clients, ruler, *(uvloop.run(_ask(server, via, clients, count)) for via in VIA))
             return lines + uvloop.run(_end(server, crowds, victims))
 
 
-def _compared(clients: int, ruler: list[float], took: list[float]) -> list[str]:
-    ratio = statistics.median(took) / statistics.median(ruler)
+def _compared(clients: int, ruler: list[float], took: list[float], direct: list[float]) -> list[str]:
+    base, mine, without = map(statistics.median, (ruler, took, direct))
     who = f"{clients} client{'s at once' if clients > 1 else ''}"
     return [
         f"bare echo through Mosquitto, TLS, QoS 1, {bare_mqtt.SIZE} B, {who}: {times(ruler)}  n={len(ruler)}",
-        f"ask through Mosquitto, TLS, async client, echo agent, {who}: {times(took)}  {ratio:.1f}x bare echo  "
-        f"n={len(took)}",
+        f"ask over mqtt at the same server itself, TLS, async client, echo agent, {who}: {times(direct)}",
+        f"ask through Mosquitto, TLS, async client, echo agent, {who}: {times(took)}  {mine / base:.1f}x bare echo, "
+        f"{mine / without:.1f}x without a broker  n={len(took)}",
     ]
 
 
-async def _ask(server: ServerProcess, clients: int, rounds: int) -> list[float]:
+async def _ask(server: ServerProcess, via: str, clients: int, rounds: int) -> list[float]:
     """Seconds of each ask, all clients at once in each round."""
     async with AsyncThalovantControlPlane(server.ready["api_url"]) as api:
         await api.login(*server.admin)
-        made = [await _identity(api, server, f"asks-{clients}-{number}") for number in range(clients)]
+        spec = {"version": "1", "agent": "echo", "protocols": {"mqtt": {"enabled": True, "via": via}}}
+        hub = await api.create_hub({"name": f"{via} {clients}", "spec": spec})
+        made = [await _identity(api, hub["id"], f"asks-{number}") for number in range(clients)]
     connected = await _connected([identity for _, identity in made])
     took: list[float] = []
     for _ in range(rounds):
@@ -74,8 +78,8 @@ async def _timed(client: AsyncThalovantClient) -> float:
     return time.perf_counter() - began
 
 
-async def _identity(api: AsyncThalovantControlPlane, server: ServerProcess, name: str) -> tuple[str, Any]:
-    made = await api.create_client_identity(server.ready["hub_id"], name=name)
+async def _identity(api: AsyncThalovantControlPlane, hub: str, name: str) -> tuple[str, Any]:
+    made = await api.create_client_identity(hub, name=name)
     assert made.client_id and made.identity.mqtt
     return made.client_id, made.identity
 
@@ -100,7 +104,9 @@ async def _end(server: ServerProcess, crowds: tuple[int, ...], victims: int) -> 
         await api.login(*server.admin)
         for crowd in crowds:
             wanted = range(len(bystanders) + 1, crowd)  # the victim is one of the crowd
-            bystanders += await _connected([(await _identity(api, server, f"stays-{n}"))[1] for n in wanted])
+            bystanders += await _connected(
+                [(await _identity(api, server.ready["hub_id"], f"stays-{n}"))[1] for n in wanted]
+            )
             for how, end in (("revoke", _revoke), ("rotate without a grace", _rotate)):
                 cut = [1000 * await _noticed(api, server, end) for _ in range(victims)]
                 lines.append(
@@ -113,7 +119,7 @@ async def _end(server: ServerProcess, crowds: tuple[int, ...], victims: int) -> 
 
 async def _noticed(api: AsyncThalovantControlPlane, server: ServerProcess, end: Any) -> float:
     """Seconds from the request to the client's noticing."""
-    client_id, identity = await _identity(api, server, "victim")
+    client_id, identity = await _identity(api, server.ready["hub_id"], "victim")
     (client,) = await _connected([identity])
     await client.ask("connected?")
     etag = str((await api.get_client(client_id))["etag"])
