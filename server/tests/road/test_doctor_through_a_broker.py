@@ -74,6 +74,7 @@ def test_a_credential_that_the_broker_has_not_been_told_of(
     api: ThalovantControlPlane, server: ServerProcess, broker: MosquittoProcess, examined: Examine
 ) -> None:
     """The broker is away while the client is made."""
+    before = len(server.output)
     broker.kill()
     made = api.create_client_identity(server.ready["hub_id"], name="early")
     assert made.operation is not None and made.operation.status == "requested"
@@ -81,6 +82,7 @@ def test_a_credential_that_the_broker_has_not_been_told_of(
     assert (told["admitted"], told["operation"]["id"]) == (False, made.operation.id)
     broker.start()
     api.wait_for_admission(made.operation, timeout=60, poll_interval=0.2)
+    server.wait_for_line("broker_link_up", 60, after=before)
     assert examined(made.identity).ok
 
 
