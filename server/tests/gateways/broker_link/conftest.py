@@ -160,7 +160,12 @@ class Device:
 
     def begin(self, pinned: bytes | None = None) -> None:
         self.session = session.ClientSession(
-            static_private=self.key, site_id="site", session_id="s", pinned=pinned, psk={NODE: psk_of(self.name)}
+            static_private=self.key,
+            site_id="site",
+            session_id="s",
+            pinned=pinned,
+            psk={NODE: psk_of(self.name)},
+            repeats=True,
         )
 
     async def connect(self, target: BrokerTarget, level: int = 5) -> Device:

@@ -32,4 +32,4 @@ def test_each_wait_is_by_chance_and_within_its_bounds(chances: list[float]) -> N
     backoff = Backoff(0.5, 30.0, chance=lambda: next(drawn))
     for count in range(len(chances)):
         due = min(0.5 * 2**count, 30.0)
-        assert due * 0.5 <= backoff.next() < due * 1.5
+        assert due * 0.5 <= backoff.next() <= due * 1.5
