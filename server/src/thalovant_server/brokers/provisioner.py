@@ -69,7 +69,7 @@ class State:
         wished: accounts that it should have, the hubs' own among them.
         accounts: of those, the ones that it has.
         made, repaired, removed: accounts that were.
-        refused: accounts that it would not take.
+        refused: what it does not do, each an account or a role; tried again at each comparison.
         failures: how often it went away.
         findings: what is open there that is not closed, each the rest of a sentence about the broker.
     """
@@ -205,7 +205,7 @@ class Provisioner:
         """How it stands."""
         return replace(
             self._state, queued=self.queued, wished=len(self._wishes), accounts=len(self._there),
-            findings=(*self._broker.findings, *self._state.findings),
+            refused=len(self._refused), findings=(*self._broker.findings, *self._state.findings),
         )  # fmt: skip
 
     @property
@@ -298,6 +298,7 @@ class Provisioner:
         self._touched |= {job.user, job.role}
         try:
             await self._tell(job)
+            self._refused.pop(job.role, None)
             self._delay = self._patience.first
         except AccountRefusedError as error:
             self._was_refused(job, error.sentence)
@@ -349,7 +350,6 @@ class Provisioner:
         self._tell_outcome(wish, READY)
 
     def _was_refused(self, job: Job, why: str) -> None:
-        self._count("refused")
         wish = self._wishes.by_role(job.role)
         if self._refused.get(job.role) == why:
             return
@@ -437,8 +437,8 @@ class Provisioner:
             return ""
         if step.kind in ("make", "mend") and wish is not None:
             self._there.discard(wish.role)
-            if not self._queue.repair(wish.user, wish.role):
-                return ""
+            if not self._queue.repair(wish.user, wish.role) or wish.role in self._refused:
+                return ""  # is known: said already, when it was put there
         elif step.kind == "remove" and step.user is not None:
             self._queue.remove(step.user, step.role)
             self._hurry.set()
