@@ -96,6 +96,22 @@ def test_when_another_program_may_have_come(loss: Any, asked: bool, up: bool, ri
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("code", "about_key"), [("", True), ("key_mismatch", True), ("paused", False), ("busy", False)]
+)
+def test_only_a_refusal_that_may_be_about_the_key_is_read_so(
+    code: str, about_key: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        link = make(Carrier())
+        monkeypatch.setattr(link_module.time, "monotonic", lambda: 1000.1)
+        link.opened_at, link.ready_at = 999.9, 1000.0
+        link._error_of(Loss("The hub refused.", refused=code != "busy", refusal=code))
+        assert link.refused_at_once is about_key
+
+    asyncio.run(main())
+
+
 def test_what_the_carrier_calls_a_refusal_is_one() -> None:
     async def main() -> None:
         link = make(Carrier())
