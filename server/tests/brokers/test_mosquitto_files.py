@@ -7,6 +7,7 @@ import asyncio
 import datetime
 import json
 import os
+import re
 import socket
 import ssl
 import stat
@@ -20,6 +21,7 @@ from cryptography import x509
 
 from thalovant.protocol.mqtt import packets
 from thalovant.protocol.mqtt.client_events import Arrived, Event, NotTaken, Subscribed
+from thalovant.protocol.mqtt.v311 import V311
 from thalovant_server.broker_socket import BrokerSocket, BrokerTarget, client_context, open_socket
 from thalovant_server.brokers.mosquitto_files import ADMIN_PASSWORD, AUTHORITY, CONFIGURATION, SECURITY, Wanted, write
 from thalovant_server.brokers.mosquitto_texts import ADMINISTRATIVE, KINDS
@@ -163,6 +165,47 @@ def test_a_client_takes_nobody_elses_place_by_its_client_id(broker: MosquittoPro
         assert not second.socket.over and not again.socket.over and not admin.socket.over
 
     run(scenario, broker)
+
+
+def test_a_client_that_does_not_read_makes_the_broker_keep_little(broker: MosquittoProcess) -> None:
+    """It speaks to itself, as any client can on its own `status`; MQTT 3.1.1 has no receive maximum."""
+    topic, payload, messages = b"own/status", os.urandom(250_000), 1_200
+
+    async def scenario(connect: Connect) -> None:
+        kinds = ("publishClientSend", "publishClientReceive", "subscribeLiteral")
+        acls = [{"acltype": kind, "topic": topic.decode(), "allow": True} for kind in kinds]
+        admin, user = await connect(*broker.admin), "does-not-read-its-messages"
+        await admin.command(command="createRole", rolename="own", acls=acls)
+        await admin.command(command="createClient", username=user, password="p", roles=[{"rolename": "own"}])
+        reader, writer = await asyncio.open_connection("localhost", broker.port, ssl=client_context(broker.ca_file))
+        writer.write(V311.encode(packets.Connect("x", username=user, password=b"p")))
+        writer.write(V311.encode(packets.Subscribe(1, ((topic, 1),))))
+        await reader.readexactly(4 + 5)  # CONNACK, SUBACK
+        before = resident(broker.pid)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for number in range(messages):
+            writer.write(V311.encode(packets.Publish(topic, payload, 1, 1 + number)))
+            await writer.drain()
+        await asyncio.to_thread(broker.wait_for_line, f"being dropped for client {user}")
+        assert resident(broker.pid) - before < messages * len(payload) / 2
+        writer.transport.abort()
+
+    run(scenario, broker)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_names_access_keys_is_logged_for_who_takes_them_out_alone(tmp_path: Path) -> None:
+    """That of a client that does not read is a notice."""
+    kinds = {}
+    for says_all in (False, True):
+        folder = tmp_path / str(says_all)
+        write(Wanted(folder, "127.0.0.1", 1, says_all=says_all), Path("plugin.so"))
+        kinds[says_all] = set(re.findall("^log_type (.*)", (folder / CONFIGURATION).read_text(), re.MULTILINE))
+    assert kinds == {False: {"error", "warning"}, True: {"error", "warning", "notice", "information"}}
 
 
 def test_a_renewed_certificate_is_shown_from_sighup_on_and_cuts_off_nobody(tmp_path: Path) -> None:

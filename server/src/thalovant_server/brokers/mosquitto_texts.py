@@ -20,6 +20,10 @@ from thalovant_server.settings import BROKER_USER
 MARK = "# Written by thalovant-server, anew at each `broker init` and each start with --broker mosquitto."
 ITERATIONS = 101  # of PBKDF2: enough for a secret of 256 random bits, and cheap at each login
 PACKET_BYTES = 262_144  # as the embedded endpoint has it (architecture decision 11)
+# Of one client that does not read, on the way to it. The hubs' own link says itself how many messages it takes at once
+# (`broker_link`), and has what neighbours flood it with in these bytes: more of them are dropped, whoever sent them.
+UNDER_WAY_MESSAGES = 64
+UNDER_WAY_BYTES = 64 * 1024 * 1024
 QUEUED_MESSAGES = 1000  # for one client that does not read; newer ones are dropped
 QUEUED_BYTES = 4 * 1024 * 1024
 CONNECTIONS = 20_000  # as one port of the server has it
@@ -70,7 +74,8 @@ use_username_as_clientid true
 # Two small packets in a row would wait 40 ms for each other.
 set_tcp_nodelay true
 max_packet_size {PACKET_BYTES}
-max_inflight_messages 0
+max_inflight_messages {UNDER_WAY_MESSAGES}
+max_inflight_bytes {UNDER_WAY_BYTES}
 max_queued_messages {QUEUED_MESSAGES}
 max_queued_bytes {QUEUED_BYTES}
 persistent_client_expiration 1d
@@ -82,8 +87,7 @@ autosave_interval 300
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 log_type error
 log_type warning
-log_type notice
-{"log_type information" if says_all else "# No `information`: it names the access key of each credential."}
+{_chatter() if says_all else "# No `notice`, no `information`: they name access keys."}
 connection_messages false
 """
 
@@ -91,6 +95,10 @@ connection_messages false
 def _host(listen_host: str) -> str:
     """Mosquitto takes `::` for every address of IPv6 alone, and nothing at all for those of IPv4, too."""
     return "" if listen_host == "::" else f" {listen_host}"
+
+
+def _chatter() -> str:
+    return "log_type notice\nlog_type information"
 
 
 def _user() -> str:

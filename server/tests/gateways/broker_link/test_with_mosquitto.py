@@ -14,7 +14,8 @@ import pytest
 
 from thalovant.protocol.clear import clear_kind
 from thalovant.protocol.mqtt.client_connection import NOTHING_RETAINED, Patience
-from thalovant.protocol.mqtt.packets import Connect
+from thalovant.protocol.mqtt.packets import Connect, Publish
+from thalovant.protocol.mqtt.v311 import V311
 from thalovant_server.broker_socket import open_socket
 from thalovant_server.gateways.broker_link import keeper
 from thalovant_server.testing.mosquitto import MosquittoProcess
@@ -377,3 +378,36 @@ async def watching(rig: SimpleNamespace) -> AsyncIterator[Any]:
         yield said
     finally:
         await socket.close()
+
+
+def test_who_floods_neither_cuts_the_link_nor_has_a_neighbours_frame_dropped(rig: SimpleNamespace) -> None:
+    """One queue at the broker is for all clients, and Mosquitto 2.0 sends more of a full one than we said we take."""
+
+    async def main() -> None:
+        async with rig.opened() as ours:
+            neighbour = await ours.device("a")
+            await neighbour.ready()
+            link = ours.keeper._socket._transport
+            link.pause_reading()  # the hub is busy
+            await flood(rig, 20_000)
+            asking = asyncio.create_task(neighbour.ask("still there?"))
+            await asyncio.sleep(0)
+            link.resume_reading()
+            assert await asking == "still there?"
+            assert ours.keeper.state.standing == "connected" and ours.keeper.state.reconnects == 0
+            await neighbour.close()
+
+    rig.run(main())
+
+
+async def flood(rig: SimpleNamespace, messages: int) -> None:
+    """Publish so many as another client, and return when the broker has them all."""
+    address, context = rig.target().address, rig.target().context
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+    topic = f"{rig.prefix('b')}/in".encode()
+    packets = [Connect("b", username="key-h1-b", password=rig.PASSWORD.encode())]
+    packets += [Publish(topic, b"", 1, 1 + number) for number in range(messages)]
+    writer.write(b"".join(map(V311.encode, packets)))
+    await reader.readexactly(4 + 4 * messages)  # CONNACK, PUBACKs
+    writer.close()
+    await writer.wait_closed()

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger("thalovant.link")
 
 CARRIER = "mqtt"
-RECEIVE_MAXIMUM = 4096
-"""Messages of the broker that may wait for our PUBACK (MQTT 5)."""
+RECEIVE_MAXIMUM = 65_535
+"""Messages of the broker that may wait for our PUBACK (MQTT 5): as many as there can be. What one client sends faster
+than it is dealt with waits here in a queue of its own; at the broker, it and everybody else's would be dropped.
+"""
 
 _SEGMENTS = {b"in": "in", b"c2s": "c2s", b"status": "status"}
 

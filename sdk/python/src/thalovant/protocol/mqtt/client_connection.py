@@ -136,7 +136,6 @@ class ClientConnection:
         self._retains = True
         self._last_request = 0
         self._unsubscribing: set[int] = set()  # identifiers without an UNSUBACK
-        self._unconfirmed = 0  # publishes of the broker whose PUBACK is still in `out`
         self._wrote_at = 0.0
         self._pinged_at: float | None = None
 
@@ -177,7 +176,6 @@ class ClientConnection:
         """What is to be written now; at least one packet must be in `out`."""
         data = self.out[0] if len(self.out) == 1 else b"".join(self.out)
         self.out.clear()
-        self._unconfirmed = 0
         self._wrote_at = now
         return data
 
@@ -283,11 +281,8 @@ class ClientConnection:
         events.append(Arrived(packet.topic, packet.payload, packet.retain, packet.dup, packet.packet_id))
 
     def _confirm(self, packet_id: int) -> None:
-        self._unconfirmed += 1
-        if self._unconfirmed > self._limits.receive_maximum and self._is_5:  # MQTT-3.3.4-9
-            raise ProtocolViolationError(
-                "More PUBLISHes at once than are taken.", reason_code=ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
-            )
+        # Not held against MQTT-3.3.4-9: a flood makes Mosquitto 2.0 send as many more as it had queued, and hanging up
+        # on it would punish everybody else on that connection.
         self.out.append(self.codec.encode(Puback(packet_id)))
 
     def _acknowledged(self, packet: Puback, now: float, events: list[Event]) -> None:
