@@ -350,6 +350,19 @@ def test_a_broker_that_hangs_is_away_and_not_refused(tmp_path: Path, monkeypatch
         run(scenario, process)
 
 
+def test_a_broker_that_hangs_is_not_taken_for_one_where_no_other_server_is(mosquitto: MosquittoProcess) -> None:
+    async def scenario(broker: Mosquitto, namespace: Namespace) -> None:
+        mosquitto.freeze()
+        try:
+            with pytest.raises(BrokerAwayError, match=r"did not answer within 0\.2 s"):
+                await broker.read_retained(namespace.presence, 0.2)
+        finally:
+            mosquitto.thaw()
+        assert await broker.read_retained(namespace.presence, 10) is None
+
+    run(scenario, mosquitto)
+
+
 def test_a_broker_that_hangs_before_its_first_answer_is_not_taken_for_one_without_the_plugin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

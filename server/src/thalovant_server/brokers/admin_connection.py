@@ -118,8 +118,9 @@ class AdminConnection:
                         f"publishClientReceive for {topic}",
                     )
                 await self.ask([fence])
-        except TimeoutError:
-            return came[0] if came else None
+        except TimeoutError:  # nothing came, and nothing says that there is nothing
+            self.abort()
+            raise BrokerAwayError(self._where, f"did not answer within {seconds:g} s") from None
         finally:
             self._retained = None
             if self._socket is not None:

@@ -129,7 +129,7 @@ class Broker(Protocol):
         ...
 
     async def read_retained(self, topic: str, seconds: float) -> bytes | None:
-        """Return the retained message of a topic, None when there is none within that time."""
+        """Return the retained message of a topic, None when there is none. No answer within that time: it is away."""
         ...
 
     async def close(self) -> None:
