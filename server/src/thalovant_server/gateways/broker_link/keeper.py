@@ -41,7 +41,8 @@ GONE_SECONDS = 1.5 * KEEPALIVE + 2  # until its will is there
 SESSION_SECONDS = 60  # for which the broker keeps what is under way while the link is lost
 STEADY_SECONDS = 2.0  # a link that was up for so long is dialled again soon
 COMPLETE_SECONDS = 10.0  # for the answer to our subscriptions
-LIMITS = Limits(packet_bytes=1024 * 1024, receive_maximum=RECEIVE_MAXIMUM, under_way=1024)
+# A client of ours knows as many frames again when they come twice, after a cut (`frames.REMEMBERED`).
+LIMITS = Limits(packet_bytes=1024 * 1024, receive_maximum=RECEIVE_MAXIMUM, under_way=256)
 
 
 @dataclass(frozen=True, slots=True)
