@@ -67,6 +67,18 @@ def test_typed_again_it_says_what_stays(tmp_path: Path) -> None:
         assert "for localhost, nuc.lan, 2001:db8::7;" in said and "--broker-url mqtts://nuc.lan:8884" in said
 
 
+@pytest.mark.parametrize("host", ["::", "127.0.0.1"])
+def test_what_is_not_typed_again_stays(host: str, tmp_path: Path) -> None:
+    folder, configuration = tmp_path / "broker", tmp_path / "broker" / CONFIGURATION
+    typed(*INIT, folder, "--host", host, "--port", 8890, "--public-host", "nuc.lan", "--public-host", "2001:db8::7")
+    before = configuration.read_text()
+    again = typed(*INIT, folder, "--renew")
+    assert configuration.read_text() == before
+    assert "for localhost, nuc.lan, 2001:db8::7;" in again and "--broker-url mqtts://nuc.lan:8890" in again
+    other = typed(*INIT, folder, "--port", 8891, "--public-host", "pi.lan")
+    assert "for localhost, pi.lan;" in other and "--broker-url mqtts://pi.lan:8891" in other
+
+
 def test_it_writes_also_for_another_machine_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise SettingsError("not here")

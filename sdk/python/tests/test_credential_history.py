@@ -36,6 +36,7 @@ def ended(why: str, **more: Any) -> dict[str, Any]:
         ({**LIVE, "hub": {**HUB, "active": False}}, ["mqtt"], "hub_off", "turn it on"),
         ({**LIVE, "hub": {**HUB, "protocols": ["wss"]}}, ["mqtt"], "protocol_off", "`thalovant hubs set demo --mqtt`"),
         (LIVE, ["mqtt"], "broker_login_of_another", "its broker login is another one"),
+        (LIVE, ["mqtt"], "broker_login_of_another", "or the hub's MQTT was moved since"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else None,
 )

@@ -105,6 +105,29 @@ def test_a_port_where_nobody_listens(
 
 
 @pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        ({**LIVE, "broker": {"admitted": True, "operation": None}}, "broker_not_there", "Start the broker"),
+        (LIVE, "port_wrong", "The port in the identity is wrong"),
+    ],
+    ids=["at-a-broker", "at-the-server"],
+)
+def test_a_broker_that_is_stopped_is_no_wrong_port(
+    answer: dict[str, Any], code: str, said: str, hub: Any, api_server: Any, examined: Any, monkeypatch: Any
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    host = urlsplit(api_server.url).hostname
+    identity = hub.identity()
+    moved = replace(identity, mqtt=replace(identity.mqtt, endpoint=f"mqtts://{host}:{free}"))
+    monkeypatch.setattr(hub, "identity", lambda: moved)
+    api_server.will(200, answer)
+    report = examined("mqtt")
+    assert report.finding is not None and report.finding.code == code
+    assert report.summary.startswith(f"Nothing listens at {host}:{free}. ") and said in report.summary
+
+
+@pytest.mark.parametrize(
     ("stands", "code", "said"),
     [(True, "hub_away", "Its server is up"), (False, "server_down", "`thalovant-server up`")],
     ids=["the-server-is-up", "the-server-is-down"],

@@ -42,17 +42,20 @@ def init(
         typer.Option(metavar="NAME", help="Name or address by which it is dialled. May be given several times."),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on; `::` is every one.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="TLS port.")] = BROKER_PORT,
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; `::` is every one. Default: 127.0.0.1."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", min=1, max=65535, help=f"TLS port. Default: {BROKER_PORT}.")
+    ] = None,
     renew: Annotated[
         bool, typer.Option("--renew", help="Make a new certificate, also where there is a good one.")
     ] = False,
 ) -> None:
     """Write a complete configuration of Mosquitto: TLS, nobody let in but whom thalovant-server lets in.
 
-    Typed again it keeps every secret, the authority and what the broker has written, and renews the certificate once
-    two thirds of its life are over.
+    Typed again it keeps every secret, the authority, what the broker has written, and what of address, port and names
+    is not given; it renews the certificate once two thirds of its life are over.
     """
     wanted = _wanted(directory, host, port, tuple(public_host or ()))
     installed = _installed()
@@ -68,7 +71,10 @@ def init(
     typer.echo(_text(kind, wanted, written, installed))
 
 
-def _wanted(directory: Path, host: str, port: int, public_hosts: tuple[str, ...]) -> Wanted:
+def _wanted(directory: Path, host: str | None, port: int | None, public_hosts: tuple[str, ...]) -> Wanted:
+    folder = directory.expanduser().absolute()
+    before = Wanted.before(folder) or Wanted(folder, "127.0.0.1", BROKER_PORT)
+    host, public_hosts = host or before.listen_host, public_hosts or before.public_hosts
     try:
         names = plain_public_hosts(public_hosts)
     except ValueError as error:
@@ -79,7 +85,7 @@ def _wanted(directory: Path, host: str, port: int, public_hosts: tuple[str, ...]
             f"--host {host} is reachable from other machines, and no name is known by which they reach it: add "
             "--public-host NAME (the name or address that clients and thalovant-server use)"
         )
-    return Wanted(directory.expanduser().absolute(), listen, port, names)
+    return Wanted(folder, listen, port or before.port, names)
 
 
 def _installed() -> mosquitto_installed.Installed | None:

@@ -366,3 +366,16 @@ def _names(folder: Path) -> set[str]:
     return set(
         leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
     )
+
+
+def test_where_a_broker_is_placed_is_found_again_in_ours_alone(tmp_path: Path) -> None:
+    assert Wanted.before(tmp_path / "nowhere") is None
+    for wanted in (
+        Wanted(tmp_path / "one", "::", 8884),
+        Wanted(tmp_path / "two", "2001:db8::7", 1, ("nuc.lan", "2001:db8::7")),
+    ):
+        write(wanted, Path("/plugin.so"))
+        assert Wanted.before(wanted.directory) == wanted
+    foreign = tmp_path / "one" / CONFIGURATION
+    foreign.write_text("# mine\n" + foreign.read_text())
+    assert Wanted.before(tmp_path / "one") is None

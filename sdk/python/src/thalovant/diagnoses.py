@@ -133,6 +133,12 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
         "The port in the identity is wrong, or a firewall is in the way, or the server was started with another port "
         "since: take the file as the server gave it, or type `thalovant clients rotate {typed}` for a new one.",
     ),
+    "broker_not_there": (
+        "tcp",
+        "{said} That is the broker at which the hub meets its MQTT clients; the server itself, at {api}, answers.",
+        "Start the broker, or look at its machine and the network between; `thalovant-server health` says whether the "
+        "server reaches it. If the broker moved: `thalovant clients rotate {typed}` gives an identity for there.",
+    ),
     "server_down": (
         "tcp",
         "{said} Nor does the control plane at {api} answer.",
@@ -373,7 +379,8 @@ _CATALOGUE: Final[dict[str, tuple[Step, str, str]]] = {
     "broker_login_of_another": (
         "credential",
         "The server knows this credential, and its broker login is another one than in this file.",
-        "Use the file as the server gave it; if that is lost: `thalovant clients rotate {typed}`.",
+        "Use the file as the server gave it. If that is lost, or the hub's MQTT was moved since: `thalovant clients "
+        "rotate {typed}`.",
     ),
     "broker_login_of_another/link": (
         "credential",

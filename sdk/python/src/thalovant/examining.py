@@ -132,7 +132,7 @@ async def _joined(
     answer, site_id = asked.answer, identity.site_id
     names = names_of(answer or {}, site_id)
     found.append(asked.told)
-    known = _of_server(asked, shown, names)
+    known = _of_server(asked, shown, names, identity.mqtt.endpoint if identity.mqtt else "")
     if answer is None:
         if asked.told.check.code == _UNKNOWN and any(one.code in _CREDENTIAL_CODES for one in shown):
             known.append(diagnose("credential_unknown", **names))
@@ -182,8 +182,11 @@ def _answers(error: ThalovantError) -> bool | None:
     return False if error.diagnosis is not None and error.diagnosis.code in _UNREACHED else None
 
 
-def _of_server(asked: _Asked, shown: Sequence[Diagnosis], names: dict[str, str]) -> list[Diagnosis]:
-    """A hub that cannot be reached on the machine of the control plane: only that port, or the server as a whole."""
+def _of_server(asked: _Asked, shown: Sequence[Diagnosis], names: dict[str, str], mqtt_endpoint: str) -> list[Diagnosis]:
+    """A hub that cannot be reached on the machine of the control plane: only that port, or the server as a whole.
+
+    Where the hub's MQTT is at an outside broker, on whatever machine, it is the broker that is not there.
+    """
     host = urlsplit(asked.api).hostname
     if asked.answers is None or host is None:
         return []
@@ -193,8 +196,11 @@ def _of_server(asked: _Asked, shown: Sequence[Diagnosis], names: dict[str, str])
         return [diagnose(code, said=one.happened, api=asked.api) for one in away]
     code = "port_wrong" if asked.answers else "server_down"
     # The sentence names host and port: "Nothing listens at localhost:1234."
-    there = [one for one in shown if one.code in _UNREACHED and f"{host}:" in one.happened]
-    return [diagnose(code, said=one.happened, api=asked.api, **names) for one in there]
+    unreached = [one for one in shown if one.code in _UNREACHED]
+    broker = urlsplit(mqtt_endpoint).netloc if (asked.answer or {}).get("broker") else ""
+    codes = [(one, "broker_not_there" if broker and broker in one.happened else code) for one in unreached]
+    there = [(one, code) for one, code in codes if code == "broker_not_there" or f"{host}:" in one.happened]
+    return [diagnose(code, said=one.happened, api=asked.api, **names) for one, code in there]
 
 
 async def _looked_up(access_key: str) -> dict[str, Any]:

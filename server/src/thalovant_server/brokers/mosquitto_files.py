@@ -52,6 +52,16 @@ class Wanted:
     public_hosts: tuple[str, ...] = ()
     says_all: bool = False
 
+    @classmethod
+    def before(cls, directory: Path) -> Wanted | None:
+        """What the configuration there says was wanted; None where there is none of ours, or it cannot be read."""
+        try:
+            text = (directory / CONFIGURATION).read_text("utf-8", "replace")
+        except OSError:
+            return None
+        placed = mosquitto_texts.placed(text)
+        return cls(directory, *placed) if placed else None
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -91,11 +101,16 @@ def write(wanted: Wanted, plugin: Path, *, renew: bool = False, at: datetime.dat
     _write_secrets(folder)
     leaf, names, renewed = _certificate(folder, wanted.public_hosts, renew, at or _now(), is_new=is_new)
     files = Files(folder / AUTHORITY, leaf.certificate, leaf.key, plugin, folder / SECURITY, folder / DATA)
-    text = mosquitto_texts.configuration(files, wanted.listen_host, wanted.port, says_all=wanted.says_all)
+    text = _configuration(wanted, files)
     data_files.write_private_text(folder / CONFIGURATION, text)  # the last one: it says that all others are there
     shown, authority = data_files.read_text(leaf.certificate), data_files.read_text(folder / AUTHORITY)
     due = min(map(certificates.due, (shown, authority)))
     return Written(is_new, renewed, names, certificates.ends(shown), due)
+
+
+def _configuration(wanted: Wanted, files: Files) -> str:
+    place = (wanted.listen_host, wanted.port, wanted.public_hosts)
+    return mosquitto_texts.configuration(files, *place, says_all=wanted.says_all)
 
 
 def _open_folder(folder: Path) -> bool:

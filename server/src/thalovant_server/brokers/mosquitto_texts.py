@@ -10,7 +10,9 @@ import base64
 import hashlib
 import json
 import os
+import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from typing import Any
 from thalovant_server.settings import BROKER_USER
 
 MARK = "# Written by thalovant-server, anew at each `broker init` and each start with --broker mosquitto."
+NAMES = "# Dialled as"
+_PLACED = re.compile(rf"^{NAMES}(?P<names>( \S+)*)\nlistener (?P<port>[0-9]{{1,5}})( (?P<host>\S+))?$", re.MULTILINE)
 ITERATIONS = 101  # of PBKDF2: enough for a secret of 256 random bits, and cheap at each login
 PACKET_BYTES = 262_144  # as the embedded endpoint has it (architecture decision 11)
 # Of one client that does not read, on the way to it. The hubs' own link says itself how many messages it takes at once
@@ -44,19 +48,23 @@ class Files:
     data: Path
 
 
-def configuration(files: Files, listen_host: str, port: int, *, says_all: bool = False) -> str:
+def configuration(
+    files: Files, listen_host: str, port: int, names: Sequence[str] = (), *, says_all: bool = False
+) -> str:
     """Return the text of `mosquitto.conf`.
 
     Args:
         files: where they are.
         listen_host: the address to listen on.
         port: to listen on.
+        names: by which it is dialled, for `placed` to find again.
         says_all: log every command of an administrator, too, with the access keys in it, for whoever reads the log
             and keeps those to itself.
     """
     return f"""\
 {MARK}
 # A line of your own would be lost: put it into another file, with this one's lines, and start Mosquitto with that.
+{" ".join([NAMES, *names])}
 listener {port}{_host(listen_host)}
 cafile {files.authority}
 certfile {files.certificate}
@@ -90,6 +98,12 @@ log_type warning
 {_chatter() if says_all else "# No `notice`, no `information`: they name access keys."}
 connection_messages false
 """
+
+
+def placed(text: str) -> tuple[str, int, tuple[str, ...]] | None:
+    """Find the address, the port and the names that a text of `configuration` was made with; None in any other text."""
+    found = _PLACED.search(text) if text.startswith(MARK) else None
+    return (found["host"] or "::", int(found["port"]), tuple(found["names"].split())) if found else None
 
 
 def _host(listen_host: str) -> str:
