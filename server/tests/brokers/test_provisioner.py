@@ -467,6 +467,29 @@ def test_nothing_is_told_while_another_server_may_be_there_nor_after_one_was_fou
     run(scenario, clients=1, look_out=look_out)
 
 
+def test_a_server_that_slept_while_another_took_its_place_removes_none_of_that_ones_accounts() -> None:
+    faults: list[BrokerTakenError] = []
+
+    async def look_out() -> None:
+        if faults:
+            raise faults[0]
+
+    async def scenario(world: World) -> None:
+        await world.settled()
+        faults.append(BrokerTakenError("broker:8883", "is served by another thalovant-server"))
+        world.broker.users["theirs"] = ScriptedUser("x", role(7), frozenset({role(7)}))
+        comparison = asyncio.create_task(world.provisioner.reconcile())
+        while not world.provisioner.state.is_away:
+            await asyncio.sleep(0)
+        assert "theirs" in world.broker.users and "another thalovant-server" in world.provisioner.state.fault
+        faults.clear()
+        await comparison
+        await world.settled()
+        assert "theirs" not in world.broker.users
+
+    run(scenario, clients=1, look_out=look_out)
+
+
 def test_a_fault_of_whoever_is_told_keeps_nobody_from_anything() -> None:
     async def main() -> None:
         def told(credential_id: int, outcome: str) -> None:

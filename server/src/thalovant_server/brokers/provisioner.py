@@ -102,8 +102,8 @@ class Provisioner:
         server_password: of the hubs' own account.
         check_seconds: between two comparisons.
         told: hears what came of an account; must not block.
-        look_out: raises a `BrokerError` while the broker must not be told anything; asked at first, and each time that
-            the broker is back.
+        look_out: raises a `BrokerError` while the broker must not be told anything; asked before each comparison, which
+            would have another server's accounts removed.
         patience: with a broker that is away.
     """
 
@@ -400,7 +400,7 @@ class Provisioner:
         turns, self._turns = self._turns, []
         try:
             await self._broker.check()
-            if self._look_out is not None and not self._reachable.is_set():
+            if self._look_out is not None:
                 await self._look_out()
             self._is_there()
             self._touched = set() if self._under_way is None else {self._under_way.user, self._under_way.role}
