@@ -16,6 +16,7 @@ from thalovant.protocol.clear import clear_kind
 from thalovant.protocol.mqtt.client_connection import NOTHING_RETAINED, Patience
 from thalovant.protocol.mqtt.packets import Connect, Publish
 from thalovant.protocol.mqtt.v311 import V311
+from thalovant_server import broker_socket
 from thalovant_server.broker_socket import open_socket
 from thalovant_server.gateways.broker_link import keeper
 from thalovant_server.testing.mosquitto import MosquittoProcess
@@ -411,3 +412,25 @@ async def flood(rig: SimpleNamespace, messages: int) -> None:
     await reader.readexactly(4 + 4 * messages)  # CONNACK, PUBACKs
     writer.close()
     await writer.wait_closed()
+
+
+def test_a_link_over_3_1_1_ignores_what_is_retained_and_begins_anew_after_a_cut(
+    rig: SimpleNamespace, broker: MosquittoProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        device = await rig.Device("a").connect(rig.target())
+        device.say(b"retained rubbish", retain=True)
+        await device.socket.settle(5)
+        monkeypatch.setattr(broker_socket, "V5", broker_socket.V311)  # as at a broker that knows no newer one
+        with Proxy("localhost", broker.port) as proxy:
+            async with rig.opened(port=proxy.port) as ours:
+                assert ours.keeper._socket.level == 4
+                await device.ready()
+                await asyncio.to_thread(proxy.cut)
+                assert await device.last_word() == "session_lost"
+                await device.ready()
+                assert await device.ask("again") == "again"
+        device.say(b"", retain=True)
+        await device.close()
+
+    rig.run(main())
