@@ -16,11 +16,13 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from thalovant import ThalovantClient, ThalovantControlPlane
+from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantIdentity
 from thalovant.transports.tls import client_context
+from thalovant_server.data_directory import DATABASE
 from thalovant_server.health import check_health
 from thalovant_server.settings import Settings
 from thalovant_server.testing import ServerProcess, mosquitto
+from thalovant_server.testing.canary import Canary
 
 PATIENCE = 15.0
 OPTIONS = ("--broker", "mosquitto", "--broker-port", "0")
@@ -65,7 +67,7 @@ def api(server: ServerProcess) -> Iterator[ThalovantControlPlane]:
             yield plane
 
 
-def test_nothing_of_a_client_is_in_the_log_nor_in_the_numbers(
+def test_nothing_secret_of_a_client_is_in_the_log_in_the_numbers_or_in_a_file(
     server: ServerProcess, api: ThalovantControlPlane
 ) -> None:
     """Mosquitto's own log names the access key with each command about it."""
@@ -76,6 +78,7 @@ def test_nothing_of_a_client_is_in_the_log_nor_in_the_numbers(
     assert identity.mqtt is not None
     for secret in (identity.access_key, identity.password, identity.mqtt.username, identity.mqtt.password):
         assert secret and secret not in "".join(server.output) and secret not in numbers
+    _check_files(server, identity)
     samples = {sample.name: sample for family in text_string_to_metric_families(numbers) for sample in family.samples}
     assert samples["thalovant_broker_up"].value == 1
     assert samples["thalovant_broker_accounts"].value == samples["thalovant_broker_accounts_wished"].value == 2
@@ -137,6 +140,22 @@ def _numbers(server: ServerProcess) -> str:
     with httpx2.Client(base_url=server.ready["api_url"], verify=client_context()) as http:
         token = http.post("/v1/auth/token", json={"email": email, "password": password}).json()["access_token"]
         return http.get("/v1/metrics", headers={"authorization": f"Bearer {token}"}).text
+
+
+def _check_files(server: ServerProcess, identity: ThalovantIdentity) -> None:
+    """A broker has to be told of a password again, so the server keeps it: sealed, and nowhere else."""
+    assert identity.mqtt is not None
+    canary, folder = Canary(), server.data / "broker"
+    canary.plant("the client's password", identity.password)
+    canary.plant("its password at the broker", identity.mqtt.password)
+    named = (DATABASE, f"{DATABASE}-wal", "broker/security.json", "broker/data/mosquitto.db")
+    canary.plant("its access key", identity.access_key, allowed=named)
+    administrator = (folder / "admin-password").read_text().strip()
+    canary.plant("the administrator's password", administrator, allowed=("broker/admin-password",))
+    canary.look_around(server)
+    canary.look("the broker's cmdline", Path(f"/proc/{_broker_of(server)}/cmdline").read_bytes())
+    assert {DATABASE, "broker/security.json", "server cmdline", "server environ"} <= set(canary.places)
+    canary.check()
 
 
 def _broker_of(server: ServerProcess) -> int:
