@@ -530,6 +530,21 @@ def test_a_stranger_with_a_role_of_ours_is_a_finding() -> None:
     run(scenario, clients=1, broker=ScriptedBroker(NAMESPACE, {"bob": bob}))
 
 
+def test_what_a_broker_opens_while_it_is_there_is_said_once_for_as_long_as_it_is_open() -> None:
+    async def scenario(world: World) -> None:
+        await world.settled()
+        for opened in (True, True, False, True):
+            world.broker.findings = ("allows everybody everything",) if opened else ()
+            await world.settled()
+            assert world.provisioner.state.findings == world.broker.findings
+
+    with capture_logs() as logs:
+        run(scenario)
+    assert [each["finding"] for each in logs if each["event"] == "broker_finding"] == 2 * [
+        "allows everybody everything"
+    ]
+
+
 def test_our_own_account_is_made_before_anything_else_and_taken_back() -> None:
     async def main() -> None:
         broker = ScriptedBroker(NAMESPACE)

@@ -205,7 +205,7 @@ class Provisioner:
         """How it stands."""
         return replace(
             self._state, queued=self.queued, wished=len(self._wishes), accounts=len(self._there),
-            refused=len(self._refused), findings=(*self._broker.findings, *self._state.findings),
+            refused=len(self._refused),
         )  # fmt: skip
 
     @property
@@ -449,7 +449,9 @@ class Provisioner:
         return step.kind
 
     def _note_findings(self, names: list[str]) -> None:
-        said = tuple(f"has a user {name} that is not ours and has a role of ours: take it away" for name in names)
+        """Say what is open there, once for as long as it is."""
+        given = (f"has a user {name} that is not ours and has a role of ours: take it away" for name in names)
+        said = (*self._broker.findings, *given)
         for each in said:
             if each not in self._state.findings:
                 log.warning("broker_finding", finding=each)
@@ -460,8 +462,6 @@ class Provisioner:
     def _is_there(self) -> None:
         if not self._reachable.is_set():
             log.info("broker_there")
-            for finding in self._broker.findings:
-                log.warning("broker_finding", finding=finding)
             self._state = replace(self._state, is_away=False, since=now(), fault="")
             self._reachable.set()
 
