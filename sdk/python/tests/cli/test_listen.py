@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -161,12 +162,24 @@ def test_a_hub_that_becomes_another_one_ends_it(with_identity: Typed, hub: Any, 
     assert "shows another key" in ran.err
 
 
-def test_it_goes_on_after_the_connection_dropped(with_identity: Typed, hub: Any, listening: threading.Event) -> None:
+@pytest.fixture
+def is_back() -> Iterator[threading.Event]:
+    """Set once the connection's log says that it is up again: what is sent before that may come before that."""
+    back, log, notice = threading.Event(), logging.getLogger("thalovant.connection"), logging.Handler()
+    notice.emit = lambda record: back.set() if record.getMessage() == "connected again" else None  # type: ignore[method-assign]
+    log.addHandler(notice)
+    yield back
+    log.removeHandler(notice)
+
+
+def test_it_goes_on_after_the_connection_dropped(
+    with_identity: Typed, hub: Any, listening: threading.Event, is_back: threading.Event
+) -> None:
     def drop() -> None:
         assert listening.wait(30)
         hub.hello.get(timeout=30)
         hub.cut()
-        hub.hello.get(timeout=30)
+        assert is_back.wait(30)
         hub.soon(hub.sessions[-1].send, bus("my.event", {"after": 1}, {}))
 
     thread = threading.Thread(target=drop)
