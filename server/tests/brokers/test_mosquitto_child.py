@@ -37,10 +37,12 @@ ACCESS_KEY = "nW3-PqZ_0aT7kLs9bXc2vYd4"
 PARENT = """
 import asyncio, pathlib, sys, uvloop
 from thalovant_server.brokers.mosquitto_child import MosquittoChild
-from thalovant_server.brokers.mosquitto_files import Wanted, find_installed
+from thalovant_server.brokers.mosquitto_files import Wanted
+from thalovant_server.brokers.mosquitto_installed import Installed
 
 async def main():
-    child = MosquittoChild(Wanted(pathlib.Path(sys.argv[1]), "127.0.0.1", 0), find_installed(sys.argv[2]))
+    folder, program, plugin = map(pathlib.Path, sys.argv[1:])
+    child = MosquittoChild(Wanted(folder, "127.0.0.1", 0), Installed(program, plugin))
     await child.start()
     print("pid", child.pid, flush=True)
     await asyncio.Event().wait()
@@ -281,7 +283,19 @@ def test_a_new_certificate_is_shown_when_it_is_looked_at_and_nobody_is_cut_off(t
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path, frozen: bool) -> None:
-    command = [sys.executable, "-c", PARENT, str(tmp_path / "broker"), str(installed().program)]
+    assert _ends_with_its_parent(tmp_path, installed(), frozen=frozen), "Mosquitto still runs"
+
+
+def test_one_that_forgets_the_first_request_to_end_is_asked_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    wait = f"while :; do read -r _ <> {tmp_path}/pipe; done"
+    program = _script(tmp_path, f"trap 'trap - TERM' TERM\necho '{RUNNING}' >&2\n{wait}")
+    assert _ends_with_its_parent(tmp_path, program), "it was asked once"
+
+
+def _ends_with_its_parent(folder: Path, program: Installed, *, frozen: bool = False) -> bool:
+    """Start it in a process of its own, kill that one, and see whether it ends in time."""
+    command = [sys.executable, "-c", PARENT, str(folder / "broker"), str(program.program), str(program.plugin)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = next(int(line.removeprefix("pid ")) for line in process.stdout if line.startswith("pid "))
@@ -291,7 +305,7 @@ def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path: Path, frozen: boo
         process.kill()
         gone, _, _ = select.select([watch], [], [], PATIENCE)
         os.close(watch)
-    assert gone, "Mosquitto still runs"
+    return bool(gone)
 
 
 def test_the_address_is_the_one_it_listens_on_and_stands_in_the_certificate(tmp_path: Path) -> None:

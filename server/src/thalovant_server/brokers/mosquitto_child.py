@@ -49,7 +49,11 @@ _COMMAND = "dynsec: "  # of an administrator, with the access key that it is abo
 _NAME = re.compile(r"(?<![\w./-])[\w-]{16,}(?![\w/-]|\.\w)")  # of a client, which at this broker is its access key
 _IN_USE = "Address already in use"
 # Ends it when the pipe is shut, which is when the server has gone, however it went. A stopped one has to wake first.
-_WATCH = 'read -r _; kill -TERM "$1"; kill -CONT "$1"'
+# It is asked again and again, as `_terminate` does, and at last not asked any more.
+_WATCH = (
+    "read -r _; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do "
+    'kill -TERM "$1" && kill -CONT "$1" || exit 0; sleep 0.2; done; kill -KILL "$1"'
+)
 
 
 @dataclass(frozen=True, slots=True)
