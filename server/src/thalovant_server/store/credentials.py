@@ -7,10 +7,11 @@ A sealed value is bound to its credential by the topic prefix, which no other cr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Column, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -154,14 +155,7 @@ class CredentialKeeper:
 
     async def password(self, credential_id: int) -> str | None:
         """Return the password that waits to be stretched, None when it or the credential is gone."""
-        query = select(credentials.c.topic_prefix, credentials.c.sealed_password).where(
-            credentials.c.id == credential_id
-        )
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).first()
-        if row is None or row.sealed_password is None:
-            return None
-        return self._sealer.open(row.sealed_password, _password_context(row.topic_prefix)).decode()
+        return await self._opened(credential_id, credentials.c.sealed_password, _password_context)
 
     async def mqtt_password(self, credential_id: int) -> str | None:
         """Return the password that an outside broker has to have; None: the credential is gone, or none is kept.
@@ -169,14 +163,15 @@ class CredentialKeeper:
         Raises:
             SealBrokenError: it does not open.
         """
-        query = select(credentials.c.topic_prefix, credentials.c.sealed_mqtt_password).where(
-            credentials.c.id == credential_id
-        )
+        return await self._opened(credential_id, credentials.c.sealed_mqtt_password, _mqtt_password_context)
+
+    async def _opened(self, credential_id: int, sealed: Column[Any], context: Callable[[str], str]) -> str | None:
+        query = select(credentials.c.topic_prefix, sealed.label("sealed")).where(credentials.c.id == credential_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).first()
-        if row is None or row.sealed_mqtt_password is None:
+        if row is None or row.sealed is None:
             return None
-        return self._sealer.open(row.sealed_mqtt_password, _mqtt_password_context(row.topic_prefix)).decode()
+        return self._sealer.open(row.sealed, context(row.topic_prefix)).decode()
 
     async def keep_psk(self, credential_id: int, psk: bytes) -> None:
         """Keep the stretched key, sealed, and forget the password."""
