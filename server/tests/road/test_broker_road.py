@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantIdentity
-from thalovant.errors import ThalovantError
+from thalovant.errors import ThalovantError, ThalovantTimeoutError
 from thalovant_server.brokers import mosquitto_files
 from thalovant_server.testing import ServerProcess
 from thalovant_server.testing.mosquitto import MosquittoProcess
@@ -106,6 +106,9 @@ def test_two_hubs_of_one_server_never_meet(server: ServerProcess, client: Thalov
     with ThalovantClient(identity_of(server, "other", other), protocol="mqtt") as made:
         assert made.ask("one two", timeout=PATIENCE).utterances == ("one", "two")
         assert client.ask("x", timeout=PATIENCE).text == "x"
+        with signed_in(server) as plane:
+            online = {hub: {each.name for each in plane.presence(hub)} for hub in (other, server.ready["hub_id"])}
+        assert online[other] == {"other"} and "other" not in online[server.ready["hub_id"]]
 
 
 def test_a_link_that_is_cut_is_no_business_of_the_clients(
@@ -148,6 +151,16 @@ def test_a_broker_that_is_stopped_and_started(
         until_it_answers(client, "again")
 
 
+def test_a_broker_that_stands_still(broker: MosquittoProcess, client: ThalovantClient) -> None:
+    broker.freeze()
+    try:
+        with pytest.raises(ThalovantTimeoutError):
+            client.ask("into silence", timeout=1.0)
+    finally:
+        broker.thaw()
+    until_it_answers(client, "awake")
+
+
 def test_a_broker_that_is_installed_anew(
     server: ServerProcess, broker: MosquittoProcess, client: ThalovantClient
 ) -> None:
@@ -188,11 +201,13 @@ def test_a_second_server_has_a_root_of_its_own(
 ) -> None:
     options = [*broker.options, "--broker-root", "second/house"]
     with ServerProcess(tmp_path / "data", options=options, strict=True) as second:
+        before = len(server.output)
         identity = identity_of(second, "second")
         assert identity.mqtt is not None and identity.mqtt.topic_prefix.startswith("second/house/hubs/")
         with ThalovantClient(identity, protocol="mqtt") as made:
             assert made.ask("second", timeout=PATIENCE).text == "second"
             assert client.ask("first", timeout=PATIENCE).text == "first"
+        assert (sessions(second), sessions(server, before)) == (1, 0)
 
 
 def test_a_broker_that_is_away_keeps_no_server_from_starting(tmp_path: Path) -> None:
