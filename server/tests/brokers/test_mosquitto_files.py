@@ -24,9 +24,10 @@ from thalovant.protocol.mqtt.client_events import Arrived, Event, NotTaken, Subs
 from thalovant.protocol.mqtt.v311 import V311
 from thalovant_server.broker_socket import BrokerSocket, BrokerTarget, client_context, open_socket
 from thalovant_server.brokers.mosquitto_files import ADMIN_PASSWORD, AUTHORITY, CONFIGURATION, SECURITY, Wanted, write
-from thalovant_server.brokers.mosquitto_texts import ADMINISTRATIVE, KINDS
+from thalovant_server.brokers.mosquitto_texts import ADMINISTRATIVE, KINDS, UNDER_WAY_MESSAGES
 from thalovant_server.brokers.names import BrokerAddress
 from thalovant_server.errors import BrokerRefusedError, DataDamagedError, DataDirectoryError
+from thalovant_server.gateways.broker_link.keeper import LIMITS
 from thalovant_server.testing.mosquitto import MosquittoProcess
 
 PLUGIN = Path("/usr/lib/mosquitto_dynamic_security.so")
@@ -191,6 +192,11 @@ def test_a_client_that_does_not_read_makes_the_broker_keep_little(broker: Mosqui
         writer.transport.abort()
 
     run(scenario, broker)
+
+
+def test_the_hubs_may_have_as_much_under_way_as_they_do() -> None:
+    """What bounds a client that does not read is also what a broker takes at once of one client (MQTT 5, 3.2.2.3.3)."""
+    assert LIMITS.under_way <= UNDER_WAY_MESSAGES
 
 
 def resident(pid: int) -> int:

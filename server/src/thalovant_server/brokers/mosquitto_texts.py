@@ -24,10 +24,11 @@ NAMES = "# Dialled as"
 _PLACED = re.compile(rf"^{NAMES}(?P<names>( \S+)*)\nlistener (?P<port>[0-9]{{1,5}})( (?P<host>\S+))?$", re.MULTILINE)
 ITERATIONS = 101  # of PBKDF2: enough for a secret of 256 random bits, and cheap at each login
 PACKET_BYTES = 262_144  # as the embedded endpoint has it (architecture decision 11)
-# Of one client that does not read, on the way to it. The hubs' own link says itself how many messages it takes at once
+# On the way to one client that does not read. The hubs' own link says itself how many messages it takes at once
 # (`broker_link`), and has what neighbours flood it with in these bytes: more of them are dropped, whoever sent them.
-UNDER_WAY_MESSAGES = 64
-UNDER_WAY_BYTES = 64 * 1024 * 1024
+# The number is also what the broker takes at once of one client, so no less than the hubs have under way (`keeper`).
+UNDER_WAY_MESSAGES = 1024
+UNDER_WAY_BYTES = 32 * 1024 * 1024
 QUEUED_MESSAGES = 1000  # for one client that does not read; newer ones are dropped
 QUEUED_BYTES = 4 * 1024 * 1024
 CONNECTIONS = 20_000  # as one port of the server has it
