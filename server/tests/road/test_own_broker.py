@@ -56,17 +56,6 @@ def test_its_log_is_in_ours_and_holds_no_secret(server: ServerProcess) -> None:
     assert (server.data / "broker/admin-password").read_text().strip() not in said
 
 
-@pytest.fixture(scope="module")
-def api(server: ServerProcess) -> Iterator[ThalovantControlPlane]:
-    """Signed in as the admin."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        with ThalovantControlPlane(server.ready["api_url"]) as plane:
-            plane.login(*server.admin)
-            yield plane
-
-
 def test_nothing_secret_of_a_client_is_in_the_log_in_the_numbers_or_in_a_file(
     server: ServerProcess, api: ThalovantControlPlane
 ) -> None:
