@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import datetime
 import os
-import random
 import re
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from thalovant_server.backoff import Backoff
 from thalovant_server.brokers import mosquitto_files
 from thalovant_server.brokers.mosquitto_files import Wanted, Written
 from thalovant_server.brokers.mosquitto_installed import Installed
@@ -133,15 +133,15 @@ class MosquittoChild:
 
     async def _keep(self) -> None:
         """Start it again whenever it dies, renew its certificate in time; for ever."""
-        loop, tries = asyncio.get_running_loop(), 0
+        loop, backoff = asyncio.get_running_loop(), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             began = loop.time()
             code = await self._ended()
-            tries = 0 if loop.time() - began > STEADY_SECONDS else tries
+            if loop.time() - began > STEADY_SECONDS:
+                backoff.reset()
             self._down(f"Mosquitto ended ({_in_words(code)}) and is started again")
             while not self.state.is_up:
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**tries) * random.uniform(0.5, 1.5)
-                tries += 1
+                pause = backoff.next()
                 log.error("broker_is_down", fault=self.state.fault, again_in=round(pause, 1))
                 await asyncio.sleep(pause)
                 await self._start_again()

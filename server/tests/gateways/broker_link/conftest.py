@@ -26,12 +26,12 @@ from thalovant.protocol.mqtt.v311 import V311
 from thalovant.protocol.noise import generate_private_key
 from thalovant_server import broker_socket
 from thalovant_server.agents.echo import EchoAgent
+from thalovant_server.backoff import Backoff
 from thalovant_server.broker_socket import BrokerSocket, BrokerTarget, client_context, open_socket
 from thalovant_server.brokers.base import Secret
 from thalovant_server.brokers.mosquitto_files import SECURITY
 from thalovant_server.brokers.names import BrokerAddress, Namespace
 from thalovant_server.directory import CARRIERS, CredentialEntry, HubEntry
-from thalovant_server.gateways.broker_link.backoff import Backoff
 from thalovant_server.gateways.broker_link.gateway import BrokerLinkGateway
 from thalovant_server.gateways.broker_link.keeper import LinkKeeper, Preparation
 from thalovant_server.hub.hub import Hub

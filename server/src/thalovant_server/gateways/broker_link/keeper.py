@@ -18,10 +18,10 @@ import structlog
 from thalovant.protocol.mqtt.client_connection import Limits
 from thalovant.protocol.mqtt.packets import Connect, Will
 from thalovant.protocol.mqtt.v5 import V5
+from thalovant_server.backoff import Backoff
 from thalovant_server.broker_socket import PATIENCE as SOCKET_PATIENCE
 from thalovant_server.broker_socket import BrokerSocket, Resumption, in_words, open_socket
 from thalovant_server.errors import BrokerAwayError, BrokerError, BrokerLoginError, BrokerRefusedError, BrokerTakenError
-from thalovant_server.gateways.broker_link.backoff import Backoff
 from thalovant_server.gateways.broker_link.gateway import RECEIVE_MAXIMUM
 from thalovant_server.gateways.broker_link.presence import offline, online
 from thalovant_server.gateways.broker_link.state import LinkState, Standing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long to wait before the broker is dialled again: doubling, and never at the same moment as everybody else."""
+"""How long to wait before something is tried again: doubling, and never at the same moment as everybody else."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Backoff:
         return due * (0.5 + self._chance())
 
     def ease(self) -> None:
-        """The link is up: should it be lost at once, the broker is not away for all that."""
+        """It worked: should it fail at once, it is not gone for all that."""
         self._next = min(self._next, EASED_SECONDS)
 
     def reset(self) -> None:
-        """Begin anew: the link was up for a while."""
+        """Begin anew: it worked for a while."""
         self._next = self._first

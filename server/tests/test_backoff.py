@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the link waits before it dials again."""
+"""How long the link to a broker, and the keeper of our own, wait before they try again."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalovant_server.gateways.broker_link.backoff import EASED_SECONDS, Backoff
+from thalovant_server.backoff import EASED_SECONDS, Backoff
 
 
 def test_waits_double_up_to_the_longest_and_begin_anew() -> None:
@@ -24,6 +24,11 @@ def test_a_link_that_was_up_is_not_waited_for_as_long_as_one_that_is_away() -> N
     backoff.reset()
     backoff.ease()
     assert backoff.next() == 0.5
+
+
+def test_however_often_it_was_in_vain_there_is_a_next_time() -> None:
+    backoff = Backoff(0.5, 30.0, chance=lambda: 0.5)
+    assert {backoff.next() for _ in range(3000)} == {0.5, 1, 2, 4, 8, 16, 30}
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=12))
