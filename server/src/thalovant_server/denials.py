@@ -112,16 +112,22 @@ class Denials:
         self._sink = sink
         self._repeats: Repeats[Denial] = Repeats(clock, self._tell)
         self._strangers = Repeats(clock, self._tell, RepeatWindow[Denial](kinds=KINDS_OF_STRANGERS))
+        self._failures = Repeats[tuple[str, str, str, str]](clock, _log_failure)
 
     def note(self, denial: Denial) -> None:
         """Something was denied. Strangers, who may have any number of addresses, take no room from those we know."""
         known = denial.proven or denial.account_id is not None
         (self._repeats if known else self._strangers).note(denial.kind, denial.source, denial)
 
+    def failed(self, client_id: str, carrier: str, code: str, why: str) -> None:
+        """A session ended over what its client sent, which at a broker costs it no connection: for the log alone."""
+        self._failures.note((client_id, carrier, code), client_id, (client_id, carrier, code, why))
+
     def close(self) -> None:
         """Tell what was not told yet. May be called again, for what came after."""
         self._repeats.close()
         self._strangers.close()
+        self._failures.close()
 
     def _tell(self, line: Line[Denial]) -> None:
         line = replace(line, item=_nameable(line))
@@ -172,3 +178,11 @@ def _log(line: Line[Denial]) -> None:
         log.warning(event, **kept)
     else:
         log.warning(f"{event}_again", **kept, times=line.times)
+
+
+def _log_failure(line: Line[tuple[str, str, str, str]]) -> None:
+    client_id, carrier, code, why = line.item
+    if line.told is Told.ONCE:
+        log.info("session_failed", client_id=client_id, carrier=carrier, code=code, why=why)
+    else:
+        log.info("session_failed_again", client_id=client_id, carrier=carrier, code=code, times=line.times)

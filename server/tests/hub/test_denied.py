@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from thalovant_server.denials import LONGEST_WHAT, Denial, Denials
 from thalovant_server.directory import CredentialEntry
@@ -44,7 +45,25 @@ def noted() -> tuple[HubDenials, list[Denial]]:
 
 
 def connection(why: Refusal | None, *, ready: bool = False) -> Any:
-    return SimpleNamespace(refusal=why, credential=KNOWN, carrier="wss", remote="192.0.2.1", ready=ready)
+    return SimpleNamespace(
+        refusal=why,
+        failure=("decrypt", "A sentence."),
+        credential=KNOWN,
+        carrier="wss",
+        remote="192.0.2.1",
+        ready=ready,
+    )
+
+
+def test_why_sessions_fail_is_in_the_log_once_and_then_as_a_number() -> None:
+    """A client behind a broker begins the next one with its next message."""
+    denials, _ = noted()
+    with capture_logs() as logs:
+        for _ in range(1_000):
+            denials.ended(connection(refusal.PROTOCOL_ERROR))
+        denials.close()
+    told = [(each["event"], each.get("why"), each.get("times")) for each in logs if "session_failed" in each["event"]]
+    assert told == [("session_failed", "A sentence.", None), ("session_failed_again", None, 999)]
 
 
 def test_a_known_key_names_its_client_but_proves_nothing() -> None:

@@ -130,6 +130,7 @@ class Connection:
         "_user_agent",
         "closed",
         "credential",
+        "failure",
         "heard",
         "hears_denials",
         "number",
@@ -160,6 +161,8 @@ class Connection:
         self.ready = False
         self.closed = False
         self.refusal: Refusal | None = None
+        self.failure: tuple[str, str] | None = None
+        """What was wrong with what came: a word for it, and a sentence. Told by whoever notes the end."""
         self.why = ""
         self.pattern = ""
         self.streams = self.hears_denials = False
@@ -310,9 +313,7 @@ class Connection:
             case Malformed():
                 self._host.received_malformed(self)
             case Failed(code=code, reason=reason):
-                log.info(
-                    "session_failed", client_id=self.credential.client_id, carrier=self.carrier, code=code, why=reason
-                )
+                self.failure = code, reason
                 self.end(FAILURES.get(code, refusal.PROTOCOL_ERROR))
 
     def _account(self) -> bool:

@@ -65,6 +65,8 @@ class HubDenials:
     def ended(self, connection: Connection) -> None:
         """A session is over; it is noted when that was for something its client tried."""
         why = connection.refusal
+        if connection.failure is not None:
+            self._denials.failed(connection.credential.client_id, connection.carrier, *connection.failure)
         if why is not None and why.code in ATTEMPTS:
             key = connection.credential.access_key
             self.refused(why, connection.carrier, connection.remote, key, proven=connection.ready)
