@@ -260,6 +260,42 @@ def test_what_one_read_brought_is_told_and_then_that_it_was_all(at: Any) -> None
     at(script, main)
 
 
+def test_an_answer_that_takes_no_time_leaves_in_one_write_with_what_it_answers(at: Any) -> None:
+    """Two small writes are two more system calls and two more packets for the broker to read, on every ask."""
+    reads: list[int] = []
+
+    async def script(session: Session) -> None:
+        await session.next()
+        session.send(Connack(False, 0))
+        assert await session.next() == Publish(b"here", b"", 1, 17)
+        session.send(Puback(17), Publish(b"ask", b"?", 1, 1))
+        while await session.next() is not None:
+            reads.append(len(session.waiting))
+
+    async def main(target: BrokerTarget) -> None:
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+        async def answer() -> None:
+            socket.publish(b"answer", b"!")
+            socket.publish(b"answer", b".")
+            asked.set()
+
+        def settled() -> None:
+            if heard:
+                heard.clear()
+                work.append(loop.create_task(answer()))
+
+        heard: list[Any] = []
+        work: list[asyncio.Task[None]] = []
+        socket = await open_socket(target, LOGIN, heard.append, on_settled=settled)
+        socket.publish(b"here", b"")
+        await asked.wait()
+        await socket.close()
+
+    at(script, main)
+    assert reads[0] == 2  # the PUBACK came with both
+
+
 def test_a_broker_that_takes_nothing_has_no_room_and_is_given_up(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_socket, "LOOK_SECONDS", 0.05)
 

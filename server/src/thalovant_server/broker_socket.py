@@ -186,8 +186,9 @@ class BrokerSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the broker."""
-        self._happened(self.connection.receive(data, self._loop.time()))
-        self._on_settled()
+        self._tell(self.connection.receive(data, self._loop.time()))
+        self._on_settled()  # before our PUBACK is due: what an answer begins with leaves in the same write
+        self._flush_soon()
         if self._moved is not None and not self._moved.done():
             self._moved.set_result(None)
 
@@ -218,6 +219,16 @@ class BrokerSocket(asyncio.Protocol):
     # Inside
 
     def _happened(self, events: Sequence[Event]) -> None:
+        self._tell(events)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Write at the end of this turn of the loop, all at once."""
+        if self.connection.out and not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def _tell(self, events: Sequence[Event]) -> None:
         for event in events:
             if type(event) is Arrived:  # nearly all there are
                 self._on_event(event)
@@ -229,9 +240,6 @@ class BrokerSocket(asyncio.Protocol):
                 self._on_event(event)
             else:
                 self._ended(event)
-        if self.connection.out and not self._flush_is_due:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
 
     def _ended(self, ending: Ending) -> None:
         self._ending = self._ending or ending
