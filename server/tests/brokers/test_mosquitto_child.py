@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,24 @@ def test_what_keeps_it_from_starting_again_is_told_until_it_is_mended(tmp_path: 
             kept.rename(key)
             await until(child, lambda: child.state.is_up)
             assert child.state.restarts == 1
+
+    run(scenario)
+
+
+def test_a_program_that_is_gone_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    """As while it is being upgraded."""
+    program = tmp_path / "mosquitto"
+    program.symlink_to(installed().program)
+
+    async def scenario() -> None:
+        child = MosquittoChild(Wanted(tmp_path / "broker", "127.0.0.1", 0), replace(installed(), program=program))
+        await child.start()
+        program.unlink()
+        os.kill(child.pid or 0, signal.SIGKILL)
+        await until(child, lambda: "cannot be run: No such file" in child.state.fault)
+        program.symlink_to(installed().program)
+        await until(child, lambda: child.state.is_up)
+        await child.stop()
 
     run(scenario)
 

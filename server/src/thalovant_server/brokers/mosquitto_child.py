@@ -212,24 +212,35 @@ class MosquittoChild:
         """Start the program and its watcher; return once it accepts."""
         self._last_words.clear()
         self._is_running.clear()
-        command = [str(self._installed.program), "-c", str(self._wanted.directory / mosquitto_files.CONFIGURATION)]
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        # In a session of its own: Ctrl-C is for the server, which ends it once the hubs have said goodbye.
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=environment, start_new_session=True
-        )
-        self._watcher = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", _WATCH, "sh", str(self._process.pid),
-            stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, env={}, start_new_session=True,
-        )  # fmt: skip
-        self._reader = asyncio.create_task(self._read(self._process), name="mosquitto-log")
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            raise SettingsError(
+                f"Mosquitto ({self._installed.program}) cannot be run: {error.strerror or error}. See that it is still "
+                "installed, and that this machine has room for one more process"
+            ) from error
+        self._reader = asyncio.create_task(self._read(process), name="mosquitto-log")
         running = asyncio.ensure_future(self._is_running.wait())
         await asyncio.wait([running, self._reader], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         running.cancel()
         if not self._is_running.is_set():
             raise self._fault()
         self.state = replace(self.state, is_up=True, since=now(), fault="")
-        log.info("broker_is_up", port=self._wanted.port, pid=self._process.pid)
+        log.info("broker_is_up", port=self._wanted.port, pid=process.pid)
+
+    async def _spawn(self) -> Process:
+        """Start both; of the two the watcher may be what there is no room for."""
+        command = [str(self._installed.program), "-c", str(self._wanted.directory / mosquitto_files.CONFIGURATION)]
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        # In a session of its own: Ctrl-C is for the server, which ends it once the hubs have said goodbye.
+        process = self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=environment, start_new_session=True
+        )
+        self._watcher = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", _WATCH, "sh", str(process.pid),
+            stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, env={}, start_new_session=True,
+        )  # fmt: skip
+        return process
 
     async def _read(self, process: Process) -> None:
         """Fold its log into ours, until it ends."""
