@@ -254,6 +254,18 @@ def test_the_administrator_is_known_again_after_the_broker_was_wiped(tmp_path: P
         assert broker.admin == password and "forgotten" not in run(scenario, broker)
 
 
+@pytest.mark.parametrize("left", ["", '{"clients": [', "[]", "\x00" * 100])
+def test_the_administrator_is_known_again_after_the_disk_was_full(tmp_path: Path, left: str) -> None:
+    """Mosquitto 2.0 leaves half a file then, and lets in nobody from its next start on."""
+    wanted = Wanted(tmp_path / "broker", "127.0.0.1", 1)
+    write(wanted, Path("plugin.so"))
+    security = tmp_path / "broker" / SECURITY
+    security.write_text(left)
+    write(wanted, Path("plugin.so"))
+    assert [each["username"] for each in json.loads(security.read_text())["clients"]] == ["thalovant-admin"]
+    assert stat.S_IMODE(security.stat().st_mode) == 0o600
+
+
 def test_what_is_secret_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "anew"
     before = os.umask(0)

@@ -8,6 +8,7 @@ itself. A directory that holds anything else is refused.
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,8 +154,18 @@ def _write_secrets(folder: Path) -> None:
     secret = data_files.read_text(password).strip()
     if not secret:
         raise DataDamagedError(password, "it is empty")
-    if not security.exists():  # also where somebody wiped what the broker knew: it keeps its administrator
+    if not _is_whole(security):  # also where somebody wiped what the broker knew: it keeps its administrator
         data_files.write_private_text(security, mosquitto_texts.security(secret))
+
+
+def _is_whole(security: Path) -> bool:
+    """Whether the plugin can read its file. On a full disk Mosquitto 2.0 leaves half of it, and then lets in nobody."""
+    try:
+        return isinstance(json.loads(security.read_bytes()), dict)
+    except (FileNotFoundError, ValueError):
+        return False
+    except OSError as error:
+        raise DataDirectoryError(security, f"it cannot be read: {error.strerror}") from error
 
 
 def _certificate(
