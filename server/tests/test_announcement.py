@@ -43,3 +43,10 @@ def test_the_broker_is_named_where_there_is_one(
 ) -> None:
     text = announcement.text(Settings(data=Path("/data"), **options), {**READY, **ready})
     assert [each for each in text.splitlines() if each.startswith("  broker")] == ([line] if line else [])
+
+
+def test_a_broker_that_is_not_reached_is_not_called_joined() -> None:
+    ready = {**READY, "broker_endpoint": "mqtts://broker.exmaple:8883"}
+    said = announcement.text(Settings(data=Path("/data"), **JOINED), ready, "cannot be reached: Name not known")
+    assert "mqtts://broker.exmaple:8883, NOT JOINED: cannot be reached: Name not known, topics below" in said
+    assert ", joined" not in said

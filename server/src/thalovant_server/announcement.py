@@ -13,13 +13,13 @@ import typer
 from thalovant_server.settings import Settings
 
 
-def say(settings: Settings, ready: Mapping[str, str]) -> None:
+def say(settings: Settings, ready: Mapping[str, str], broker_fault: str = "") -> None:
     """Print it to standard output; holds no secret."""
-    typer.echo(text(settings, ready))
+    typer.echo(text(settings, ready, broker_fault))
 
 
-def text(settings: Settings, ready: Mapping[str, str]) -> str:
-    """Return the announcement as text."""
+def text(settings: Settings, ready: Mapping[str, str], broker_fault: str = "") -> str:
+    """Return the announcement as text; `broker_fault` is why the hubs are not at their broker, "" when they are."""
     trust = ["--ca", ready["ca_file"]] if "ca_file" in ready else []
     who = ["--email", ready["admin_email"], "--password-file", ready["admin_password_file"]]
     hub = ready.get("hub_slug", "HUB")
@@ -30,7 +30,7 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
             f"  API, WSS, HTTPS  {ready['api_url']}",
             f"  MQTT             {ready['mqtt_endpoint']}",
             f"  MQTT in browsers {ready['mqtt_websocket_endpoint']}",
-            *_broker(settings, ready),
+            *_broker(settings, ready, broker_fault),
             f"  authority        {ready.get('ca_file', 'none of ours: clients trust the certificate anyway')}",
             f"  admin            {ready['admin_email']}, password in {ready['admin_password_file']}",
             "",
@@ -47,11 +47,12 @@ def text(settings: Settings, ready: Mapping[str, str]) -> str:
     )
 
 
-def _broker(settings: Settings, ready: Mapping[str, str]) -> list[str]:
+def _broker(settings: Settings, ready: Mapping[str, str], fault: str) -> list[str]:
     """Where hubs meet their clients that do so at an outside broker, and whose that is."""
     if "broker_endpoint" not in ready:
         return []
     whose = f"its files in {ready['broker_folder']}" if "broker_folder" in ready else "joined"
+    whose = f"NOT JOINED: {fault}" if fault else whose
     root = f", topics below {settings.broker_root}" if settings.broker_root else ""
     return [f"  broker           {ready['broker_endpoint']}, {whose}{root}"]
 

@@ -92,7 +92,7 @@ async def _serve(settings: Settings) -> None:
         ready = await server.start()
         shutdown.at_end("ready file", lambda _: asyncio.to_thread(ready_file.withdraw))
         ready_file.publish(ready)
-        announcement.say(settings, ready)
+        announcement.say(settings, ready, server.broker_fault)
         say_ready = partial(manager.ready, f"Serving {ready['api_url']}")
 
         def hang_up() -> None:
@@ -135,6 +135,7 @@ class Server:
         self._clock = clock
         self._limits = limits
         self._child: MosquittoChild | None = None
+        self._outside: OutsideBroker | None = None
 
     async def start(self) -> dict[str, str]:
         """Start everything; return how the server is reached, as the ready file has it."""
@@ -194,9 +195,9 @@ class Server:
             hub.proven(access_key, address)
         services.start()
         self._shutdown.at_end("control plane", lambda _: services.stop())
-        outside = None if site is None else await self._join_broker(site, hub, directory, services)
+        self._outside = None if site is None else await self._join_broker(site, hub, directory, services)
         tls = ServerTls(served.table)
-        await self._open_ports(hub, directory, services, tls, outside)
+        await self._open_ports(hub, directory, services, tls, self._outside)
         data.finish_first_start()
 
         def use(served: Served) -> None:
@@ -210,6 +211,11 @@ class Server:
         self._keep("certificate keeper", self._keeper.run())
         self._keep("memory keeper", MemoryKeeper().run())
         return _ready(self._settings, data, directory, services.endpoints)
+
+    @property
+    def broker_fault(self) -> str:
+        """Why the hubs are not at the outside broker just now, as the rest of a sentence about it; "" when they are."""
+        return "" if self._outside is None else self._outside.link.state.fault
 
     def reload(self, done: Callable[[], None]) -> None:
         """Read the certificates again; `done` is called when that is over, well or not. Only after `start`."""
