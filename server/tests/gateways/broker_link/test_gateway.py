@@ -175,6 +175,24 @@ def test_a_hello_begins_a_session_and_idle_clients_are_forgotten(run: Any) -> No
     run(main)
 
 
+def test_a_fault_of_ours_ends_one_session_and_no_other(run: Any) -> None:
+    def fail(data: bytes) -> None:
+        raise RuntimeError("a mistake")
+
+    def main(bench: Bench) -> None:
+        bench.ready("a")
+        bench.ready("b")
+        broken, whole = bench.hub.sessions
+        broken.receive_sealed = fail  # type: ignore[method-assign]
+        for client in ("a", "b"):
+            bench.link.happened(Arrived(f"hubs/h1/clients/{client}/in".encode(), b"sealed"))
+        bench.link.settled()
+        assert (broken.over, whole.over, whole.got[-1]) == ("internal", "", b"sealed")
+        assert list(bench.link._clients) == [b"hubs/h1/clients/b"]
+
+    run(main)
+
+
 def test_topics_of_nobody_and_of_no_meaning_are_passed_over(run: Any) -> None:
     def main(bench: Bench) -> None:
         bench.say("nobody", HELLO)

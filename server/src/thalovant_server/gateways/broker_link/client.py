@@ -12,6 +12,8 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import structlog
+
 from thalovant.protocol.clear import refusal_frame
 from thalovant.protocol.topics import SPELLINGS, STATUS
 from thalovant_server.gateways.broker_link.outbound import FRAME_COST, Outbound, OutQueue
@@ -19,7 +21,7 @@ from thalovant_server.gateways.dialogue import Dialogue
 from thalovant_server.gateways.lane import SLICE_SECONDS
 from thalovant_server.gateways.share import Share
 from thalovant_server.hub.presence import CREDENTIAL_ENDED
-from thalovant_server.hub.refusal import BUSY
+from thalovant_server.hub.refusal import BUSY, INTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from thalovant_server.hub.budget import Account
     from thalovant_server.hub.limits import Limits
     from thalovant_server.hub.refusal import Refusal
+
+log = structlog.get_logger("thalovant.link")
 
 
 class LinkClient:
@@ -134,10 +138,14 @@ class LinkClient:
     def _one(self) -> None:
         segment, payload = self._inbox.popleft()
         self._inbox_bytes -= len(payload) + FRAME_COST
-        if segment == STATUS:
-            self.dialogue.said(payload)
-        else:
-            self.dialogue.receive(segment, payload)
+        try:
+            if segment == STATUS:
+                self.dialogue.said(payload)
+            else:
+                self.dialogue.receive(segment, payload)
+        except Exception:  # a fault of ours is the end of this session, and none of the others' on the link
+            log.exception("message_failed", broker=self.remote, segment=segment)
+            self.dialogue.end(INTERNAL)
 
     def _count(self) -> bool:
         """Hold what waits against the client's share; False when that is too much."""
