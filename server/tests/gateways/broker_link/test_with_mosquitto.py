@@ -220,6 +220,25 @@ def test_a_session_of_an_earlier_server_is_over_and_its_client_told(rig: SimpleN
     rig.run(main())
 
 
+def test_a_fault_of_ours_while_a_link_ends_is_not_the_end_of_all_links(
+    rig: SimpleNamespace, broker: MosquittoProcess
+) -> None:
+    async def main() -> None:
+        with Proxy("localhost", broker.port) as proxy:
+            async with rig.opened(port=proxy.port) as ours:
+                disconnected = ours.link.disconnected
+
+                def fail() -> None:
+                    ours.link.disconnected = disconnected
+                    raise RuntimeError("a mistake")
+
+                ours.link.disconnected = fail
+                await asyncio.to_thread(proxy.cut)
+                await ours.until(lambda: ours.keeper.state.reconnects == 1)
+
+    rig.run(main())
+
+
 def test_a_link_that_is_cut_goes_on_where_it_was(rig: SimpleNamespace, broker: MosquittoProcess) -> None:
     """Asks are under way in both directions; each is answered once, in the session that it was asked in."""
 

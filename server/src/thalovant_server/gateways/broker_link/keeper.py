@@ -149,10 +149,10 @@ class LinkKeeper:
 
     async def _keep(self) -> None:
         while True:
-            if self._socket is not None:
-                await self._stay(self._socket)
-            await asyncio.sleep(self._backoff.next())
             try:
+                if self._socket is not None:
+                    await self._stay(self._socket)
+                await asyncio.sleep(self._backoff.next())
                 await self._connect()
             except BrokerAwayError as error:
                 self._fell("away", error.fault)
