@@ -10,20 +10,21 @@ import base64
 import contextlib
 import ssl
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import httpx2
 import pytest
-from raw_mqtt import Client, Dialect, Login
+from raw_mqtt import HELLO, Client, Dialect, Login, is_sealed
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_websocket
 
 from thalovant import ThalovantControlPlane, ThalovantIdentity
 from thalovant.addresses import authorization_query, https_base, mqtt_address, wss_request
-from thalovant.protocol.frames import CHUNK_SIZE
+from thalovant.protocol.frames import CHUNK_SIZE, FrameWriter
 from thalovant.protocol.messages import bus
-from thalovant.protocol.noise import generate_private_key
-from thalovant.protocol.session import ClientSession, NeedPsk, Received, SendClear, SendSealed
+from thalovant.protocol.noise import SUITES, CipherState, generate_private_key
+from thalovant.protocol.session import ClientSession, Failed, NeedPsk, Received, SendClear, SendSealed
 from thalovant_server.testing.directory import cheap_stretch
 from thalovant_server.testing.in_process import InProcessServer
 
@@ -113,7 +114,7 @@ class Mqtt:
         self._client = Client(Dialect(5), (address.host, address.port), tls)
         assert self._client.ask(self._client.write_as.connect(login)).code == 0
         self._client.hear(login.topic("s2c"), 0)
-        self.send(False, b'{"msg_type": "hello", "payload": {"pubkey": ""}, "metadata": {}, "route": []}')
+        self.send(False, HELLO)
 
     def send(self, sealed: bool, data: bytes) -> None:
         try:
@@ -125,7 +126,7 @@ class Mqtt:
         said = self._client.receive()
         if said is None or said.kind == "DISCONNECT":
             raise EndedError("closed" if said is None else f"0x{said.code:02x}")
-        return not said.payload.startswith(b"{"), said.payload
+        return is_sealed(said.payload), said.payload
 
     def close(self) -> None:
         self._client.close()
@@ -196,6 +197,8 @@ class Device:
                     self._act(self._session.provide_psk(cheap_stretch(self._password, node_id)))
                 case Received(message=message) if message.payload.get("type") == "speak":
                     self._heard.append(message.payload["data"]["utterance"])
+                case Failed(text=text):
+                    raise AssertionError(f"What the hub said is not taken here: {text}")
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +323,27 @@ def _ended(device: Device, *frames: bytes) -> str:
     except EndedError as ended:
         return str(ended)
     return device.reason()
+
+
+def test_a_sealed_frame_that_begins_as_json_does_is_sealed() -> None:
+    """One in 256 does. A device that took it for a clear one would wait for an answer that was there."""
+    writer = FrameWriter(CipherState(bytes(32), SUITES[0]))
+    frames = [writer.seal(b"{}")[0] for _ in range(2_000)]
+    assert any(frame.startswith(b"{") for frame in frames)
+    assert all(map(is_sealed, frames))
+    assert not is_sealed(HELLO)
+
+
+def test_a_device_that_cannot_take_what_it_is_told_says_so() -> None:
+    """It never waits for more."""
+
+    class Babble:
+        def send(self, sealed: bool, data: bytes) -> None: ...
+        def receive(self) -> tuple[bool, bytes]:
+            return True, bytes(40)
+
+        def close(self) -> None: ...
+
+    nobody: Any = SimpleNamespace(password="unused")
+    with pytest.raises(AssertionError, match="before the handshake was done"):
+        Device(Babble(), nobody, generate_private_key())

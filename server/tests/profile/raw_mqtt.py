@@ -7,6 +7,7 @@ one version, also those that nobody may send.
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -58,6 +59,18 @@ def packet(first: int, *fields: bytes) -> bytes:
     """A packet of this first byte and these fields."""
     body = b"".join(fields)
     return bytes([first]) + variable(len(body)) + body
+
+
+def is_sealed(payload: bytes) -> bool:
+    """Whether a hub said this inside a session: what it says in the clear is JSON.
+
+    The first byte alone does not tell: one sealed frame of 256 begins with `{` too.
+    """
+    try:
+        json.loads(payload)
+    except ValueError:
+        return True
+    return False
 
 
 @dataclass(frozen=True)

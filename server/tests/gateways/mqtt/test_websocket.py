@@ -14,6 +14,7 @@ import structlog
 import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raw_mqtt import is_sealed
 from websockets.asyncio.client import connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, NegotiationError
@@ -114,7 +115,7 @@ def test_an_ask_and_its_answer(run_port):
                 packet = await browser.receive()
                 assert packet.topic == topic("s2c")
                 await browser.send(mqtt.Puback(packet.packet_id))
-                device.take(packet.payload[:1] != b"{", packet.payload)
+                device.take(is_sealed(packet.payload), packet.payload)
                 if device.ready and not asked:
                     asked = True
                     device.ask("hello")
