@@ -11,7 +11,10 @@ import uvloop
 from thalovant.protocol import noise, session
 from thalovant.protocol.messages import HiveMessage, bus
 from thalovant.protocol.mqtt import packets as mqtt
+from thalovant.protocol.mqtt.framing import PacketReader
+from thalovant.protocol.mqtt.v311 import V311
 from thalovant_server.agents.echo import EchoAgent
+from thalovant_server.gateways.mqtt.connection import MqttConnection
 from thalovant_server.gateways.mqtt.endpoint import MqttGateway
 from thalovant_server.hub.hub import Hub
 from thalovant_server.hub.limits import Limits
@@ -119,6 +122,45 @@ def test_an_ask_is_answered(rig: SimpleNamespace, spelling: str, level: int) -> 
         assert await one.ask("again") == "again"
 
     run(rig, test, level=level)
+
+
+class Counted:
+    """A transport of which it is known what each write held."""
+
+    def __init__(self, transport: Any, writes: list[bytes]) -> None:
+        self._transport, self._writes = transport, writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(data)
+        self._transport.write(data)
+
+
+def test_an_answer_that_takes_no_time_leaves_in_one_write_with_the_puback(
+    rig: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two small writes are two system calls and two packets, on every ask."""
+    writes: list[bytes] = []
+    made = MqttConnection.connection_made
+    monkeypatch.setattr(
+        MqttConnection, "connection_made", lambda self, transport: made(self, Counted(transport, writes))
+    )
+
+    async def test(endpoint: Any, speaker: Any) -> None:
+        one = await speaker()
+        await one.ready()
+        assert await one.ask("warm") == "warm"
+        writes.clear()
+        asked = one.session.send(bus("recognizer_loop:utterance", {"utterances": ["hello"], "lang": "en"}, {}))
+        await one.client.send(*(mqtt.Publish(one.into, output.frame, 1, 7) for output in asked))
+        assert await one.client.receive() == mqtt.Puback(7)
+        assert await one.next() and await one.next()
+        kinds = [type(packet) for packet in PacketReader(1 << 20, V311).feed(writes[0])]
+        assert kinds == [mqtt.Puback, mqtt.Publish, mqtt.Publish] and len(writes) == 1
+
+    run(rig, test)
 
 
 def test_in_mqtt_5_the_client_is_told_why_the_hub_ended_it(rig: SimpleNamespace) -> None:

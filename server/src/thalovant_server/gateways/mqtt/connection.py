@@ -63,6 +63,7 @@ class MqttConnection(asyncio.Protocol):
     """Made by `MqttGateway.protocol` for every accepted socket. `place` is set while it is logged in."""
 
     __slots__ = (
+        "_acting",
         "_gateway",
         "_heard",
         "_intake",
@@ -109,6 +110,7 @@ class MqttConnection(asyncio.Protocol):
         self._inward = Share(gateway.strangers)  # a packet that is not whole yet
         # Told once the client has taken what is before it, with the flag that it was published with.
         self._status_due: tuple[bytes, bool] | None = None
+        self._acting = False  # on packets that came together
         self._scheduled = False
         self._paused = False
         self._reading = True
@@ -254,11 +256,13 @@ class MqttConnection(asyncio.Protocol):
         except MqttError as error:
             self._act(self._session.fail(error))
             return 1, False
-        done = 0
+        done, self._acting = 0, True
         for packet in packets:
             done += work_of(packet)
             if not self._over:
                 self._act(self._session.receive(packet))
+        self._acting = False
+        self._flush_soon()  # now and not at our PUBACK: what an answer begins with leaves in the same write
         return done, reader.error is not None or (len(packets) == most and reader.buffered > 0)
 
     def _settle(self) -> None:
@@ -298,7 +302,12 @@ class MqttConnection(asyncio.Protocol):
             return
         self._out.append(data)
         self._out_bytes += len(data) + PACKET_COST
-        if not self._scheduled and not self._paused:
+        if not self._acting:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Write at the end of this turn of the loop, all at once."""
+        if self._out and not self._scheduled and not self._paused:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
