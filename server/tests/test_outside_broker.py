@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import uvloop
 
 from thalovant_server import certificates, outside_broker
 from thalovant_server.agents.echo import EchoAgent
+from thalovant_server.backoff import Backoff
 from thalovant_server.brokers.mosquitto_files import CONFIGURATION, SECURITY
 from thalovant_server.brokers.names import BrokerAddress, Namespace
+from thalovant_server.brokers.provisioner import Patience, Provisioner
 from thalovant_server.brokers.site import BrokerSite
 from thalovant_server.directory import CARRIERS, HubEntry
 from thalovant_server.errors import BrokerRefusedError, BrokerTakenError, SettingsError
@@ -216,5 +218,43 @@ def test_an_account_that_may_not_hear_the_clients_is_taken_back(broker: Mosquitt
             with pytest.raises(BrokerRefusedError, match="topics"):
                 await outside.start()
         assert "thalovant.deaf:server" not in users(broker)
+
+    run(main())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def slow_defaults() -> dict[str, Any]:
+    """The defaults of a provisioner that hardly ever tries again."""
+    return {**(Provisioner.__init__.__kwdefaults__ or {}), "patience": Patience(first=1000.0, longest=1000.0)}
+
+
+@pytest.mark.parametrize("first", ["the link", "the accounts"])
+def test_whoever_finds_the_broker_back_tells_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Each of them alone would try again after minutes only."""
+    if first == "the accounts":
+        monkeypatch.setattr(Backoff, "next", lambda self: 1000.0)
+    else:
+        monkeypatch.setattr(Provisioner.__init__, "__kwdefaults__", slow_defaults())
+
+    async def main() -> None:
+        with MosquittoProcess(tmp_path / "broker") as broker:
+            async with opened(site_of(broker)) as outside:
+                await outside.start()
+                await outside.accounts.reconcile()
+                await asyncio.to_thread(broker.kill)
+                await until(lambda: outside.link.state.standing == "away")
+                asking = asyncio.ensure_future(outside.accounts.reconcile())
+                await until(lambda: outside.accounts.state.is_away)
+                await asyncio.to_thread(broker.start)
+                await until(lambda: outside.link.state.standing == "connected")
+                await asking
+                assert not outside.accounts.state.is_away
 
     run(main())

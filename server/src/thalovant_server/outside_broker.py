@@ -72,6 +72,8 @@ class OutsideBroker:
                 look, self.accounts.ensure_server_account, self.accounts.withdraw_server_account
             ),
         )  # fmt: skip
+        # Whichever of the two finds the broker back tells the other one, which may be far along in its pauses.
+        self.link.on_up, self.accounts.on_there = self.accounts.look, self.link.dial_now
         self._broker = broker
 
     @classmethod

@@ -128,6 +128,8 @@ class Provisioner:
         self._check_seconds = check_seconds
         self._told = told
         self._look_out = look_out
+        self.on_there: Callable[[], None] = _nothing
+        """Called when the broker is back."""
         self._patience = patience
         self._state = State()
         self._wishes = Wishes()
@@ -229,6 +231,10 @@ class Provisioner:
             return False
         finally:
             waiting.discard(future)
+
+    def look(self) -> None:
+        """Be told that the broker may have changed, or is back: a comparison is due."""
+        self._asked.set()
 
     async def reconcile(self) -> None:
         """Ask for a comparison now; return when one that began after this has been made."""
@@ -464,6 +470,7 @@ class Provisioner:
             log.info("broker_there")
             self._state = replace(self._state, is_away=False, since=now(), fault="")
             self._reachable.set()
+            self.on_there()
 
     def _went_away(self, error: BrokerError) -> None:
         self._asked.set()
@@ -488,3 +495,7 @@ async def _within(something: Awaitable[object], seconds: float) -> None:
 def _settle(future: asyncio.Future[_T], value: _T) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _nothing() -> None:
+    pass

@@ -8,6 +8,7 @@ broker keeps it; with MQTT 3.1.1, which has no end for one that nobody comes bac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -106,6 +107,9 @@ class LinkKeeper:
         self._complete: asyncio.Future[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._hint = asyncio.Event()
+        self.on_up: Callable[[], None] = _nothing
+        """Called whenever the link is up."""
         self._links = 0
         link.on_complete, link.on_denied = self._completed, self._denied
 
@@ -130,6 +134,10 @@ class LinkKeeper:
             raise
         self._task = asyncio.create_task(self._keep(), name="broker-link")
 
+    def dial_now(self) -> None:
+        """Be told that the broker is back: the next attempt is due."""
+        self._hint.set()
+
     async def stop(self, seconds: float) -> None:
         """Say that the server is gone, and go. What was published before is given so many seconds to arrive."""
         if self._task is not None:
@@ -152,7 +160,7 @@ class LinkKeeper:
             try:
                 if self._socket is not None:
                     await self._stay(self._socket)
-                await asyncio.sleep(self._backoff.next())
+                await self._pause()
                 await self._connect()
             except BrokerAwayError as error:
                 self._fell("away", error.fault)
@@ -163,6 +171,12 @@ class LinkKeeper:
             except Exception:
                 log.exception("broker_link_failed", broker=self._state.where)
                 self._fell("away", "could not be dialled: the server failed")
+
+    async def _pause(self) -> None:
+        """Wait before the next attempt, less when somebody knows that the broker is back."""
+        self._hint.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hint.wait(), self._backoff.next())
 
     async def _stay(self, socket: BrokerSocket) -> None:
         """Wait for the end of a connection."""
@@ -257,6 +271,7 @@ class LinkKeeper:
         self._links += 1
         self._backoff.ease()
         self._state = LinkState("connected", self._clock(), "", self._links - 1, 0, self._state.where)
+        self.on_up()
         log.info("broker_link_up", broker=self._state.where, mqtt=socket.level, session_present=socket.session_present)
 
     # -- what the link tells ----------------------------------------------------------------------------------
@@ -298,3 +313,7 @@ class LinkKeeper:
     @property
     def _presence(self) -> bytes:
         return self._namespace.presence.encode()
+
+
+def _nothing() -> None:
+    pass
