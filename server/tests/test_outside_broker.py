@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -13,11 +14,15 @@ from typing import Any
 
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from thalovant_server import certificates, outside_broker
 from thalovant_server.agents.echo import EchoAgent
 from thalovant_server.backoff import Backoff
-from thalovant_server.brokers.mosquitto_files import CONFIGURATION, SECURITY
+from thalovant_server.brokers.mosquitto_files import AUTHORITY_KEY, CONFIGURATION, SECURITY
 from thalovant_server.brokers.names import BrokerAddress, Namespace
 from thalovant_server.brokers.provisioner import Patience, Provisioner
 from thalovant_server.brokers.site import BrokerSite
@@ -256,5 +261,43 @@ def test_whoever_finds_the_broker_back_tells_the_other(
                 await until(lambda: outside.link.state.standing == "connected")
                 await asking
                 assert not outside.accounts.state.is_away
+
+    run(main())
+
+
+def client_certificate(broker: MosquittoProcess, folder: Path) -> tuple[Path, Path]:
+    """A certificate for somebody who logs in, signed by the broker's own authority, and its key."""
+    issuer = x509.load_pem_x509_certificate(broker.ca_file.read_bytes())
+    issuer_key = serialization.load_pem_private_key((broker.folder / AUTHORITY_KEY).read_bytes(), None)
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hubs")]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(issuer_key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    certificate, key_file = folder / "hubs.crt", folder / "hubs.key"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    return certificate, key_file
+
+
+def test_a_broker_that_wants_a_certificate_gets_ours_and_without_one_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        with MosquittoProcess(tmp_path / "broker", adjust="require_certificate true") as broker:
+            certificate, key = client_certificate(broker, tmp_path)
+            async with opened(replace(site_of(broker), certificate=certificate, certificate_key=key)) as outside:
+                await outside.start()
+                assert outside.link.state.standing == "connected"
+            async with opened(site_of(broker)) as without:
+                with pytest.raises(BrokerRefusedError) as caught:
+                    await without.start()
+                assert "--broker-certificate" in caught.value.sentence
 
     run(main())
