@@ -156,7 +156,9 @@ def test_it_is_cut_while_its_client_is_paused_and_when_it_is_removed(
         began = monotonic()
         with pytest.raises(PublishedError) as caught:
             published("ask", key="c", text="still here?", timeout=60.0)
-        assert "ThalovantConnectionError" in caught.value.kinds and monotonic() - began < 20
+        # Which of its own errors it is depends on whether it hears of the end before it has sent, or after that.
+        assert {"ThalovantConnectionError", "ThalovantTimeoutError"} & set(caught.value.kinds)
+        assert monotonic() - began < 20
         if change == api.pause_client:
             api.resume_client(client)
     published("close", key="c")

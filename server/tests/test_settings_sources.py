@@ -84,7 +84,30 @@ def test_the_environment_may_say_everything() -> None:
     assert said.settings.public_host == ("hub.example", "192.0.2.7")
     assert said.settings.agent == ("default=python:answers:reply", "b=python:c:d")
     assert (said.settings.data, said.settings.api_port, said.settings.drain_seconds) == (Path("store"), 9443, 2.5)
-    assert set(said.origins.values()) == {variable_name(name) for name in Settings.model_fields}
+    of_a_broker = {variable_name(name) for name in Settings.model_fields if name.startswith("broker")}
+    assert set(said.origins.values()) == {variable_name(name) for name in Settings.model_fields} - of_a_broker | {
+        "default"
+    }
+
+
+def test_the_environment_may_say_everything_of_a_broker_that_is_joined() -> None:
+    variables = {
+        "THALOVANT_SERVER_BROKER_URL": "mqtts://broker.example",
+        "THALOVANT_SERVER_BROKER_PUBLIC_URL": "mqtts://broker.example.org:8884",
+        "THALOVANT_SERVER_BROKER_CA": "ca.pem",
+        "THALOVANT_SERVER_BROKER_CERTIFICATE": "hub.crt",
+        "THALOVANT_SERVER_BROKER_CERTIFICATE_KEY": "hub.key",
+        "THALOVANT_SERVER_BROKER_USER": "hubs",
+        "THALOVANT_SERVER_BROKER_PASSWORD_FILE": "admin-password",
+        "THALOVANT_SERVER_BROKER_ROOT": "home/hubs",
+        "THALOVANT_SERVER_BROKER_CHECK_SECONDS": "5",
+        "THALOVANT_SERVER_BROKER_PORT": "9884",
+    }
+    said = read({"data": "d"}, environ=variables)
+    assert said.settings.broker_url == "mqtts://broker.example:8883" and said.settings.broker_check_seconds == 5
+    assert set(variables) <= set(said.origins.values())
+    own = read({"data": "d"}, environ={"THALOVANT_SERVER_BROKER": "mosquitto"})
+    assert (own.settings.broker, own.origins["broker"]) == ("mosquitto", "THALOVANT_SERVER_BROKER")
 
 
 def test_each_source_gives_way_to_the_one_before_it(file: Path) -> None:

@@ -77,6 +77,7 @@ def test_which_close_is_a_refusal(close: Any, monkeypatch: pytest.MonkeyPatch) -
     ("loss", "asked", "up", "rival"),
     [
         ({"hung_up": True, "has_words": True}, True, True, True),
+        ({"hung_up": True, "has_words": True, "says_takeover": True}, True, True, False),
         ({"hung_up": True}, False, True, True),
         ({"hung_up": True}, True, True, False),  # MQTT 3.1.1: it may be about what was asked
         ({"hung_up": True, "has_words": True}, False, False, False),  # in the handshake

@@ -296,7 +296,9 @@ class Link:
         A hub that has words for that uses them; in MQTT 3.1.1 it has none.
         """
         about_us = loss.hung_up and not loss.has_words and self._users
-        return self.ready_at is not None and (loss.taken_over or (loss.hung_up and not about_us))
+        return self.ready_at is not None and (
+            loss.taken_over or (loss.hung_up and not loss.says_takeover and not about_us)
+        )
 
     def _is_young(self, *, polled: bool) -> bool:
         """Whether the hub may still be judging the handshake: nothing of it has authenticated, and little time passed.

@@ -220,7 +220,6 @@ def test_the_broker_names_the_keep_alive(play: Any, monkeypatch: Any) -> None:
         ([Publish(b"", b"x", properties=Properties(topic_alias=1))], 0x94, "topic alias"),
         ([Auth(0x19, Properties(authentication_method="m"))], 0x82, "AUTH"),
         ([b"\x30\xff\xff\x7f"], 0x95, "1048576"),
-        ([Publish(OUT, b"x", 1, 1 + number) for number in range(257)], 0x93, "at once"),
         ([b"\x30\x02\x00\x00"], 0x81, "not MQTT 5"),
         ([packets.Connect("id", level=5), packets.Connect("id", level=5)], 0x82, "CONNECT"),
         ([b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"], 0x82, "level 4"),
@@ -378,3 +377,17 @@ def test_a_broker_that_leaves_because_of_a_long_packet(play: Any) -> None:
         assert (error.size, error.limit) == (None, None)
 
     play(scene)
+
+
+@pytest.mark.parametrize(("wildcards", "says"), [(None, False), (1, False), (0, True)])
+def test_a_hub_s_own_endpoint_would_say_who_took_the_connection_s_place(
+    play: Any, wildcards: int | None, says: bool
+) -> None:
+    """It offers no wildcards, which brokers do."""
+
+    async def scene(broker: Any, transport: Any, watcher: Any) -> None:
+        broker.writer.close()
+        loss = await watcher.loss()
+        assert (loss.hung_up, loss.says_takeover) == (True, says)
+
+    play(scene, Properties(wildcard_subscription_available=wildcards))

@@ -50,8 +50,9 @@ class Loss:
     `close_code` is the WebSocket close code, if there was one; whether it means a refusal depends on the session
     (contract 10.1). `refused` is True when the carrier itself was told that the credentials are not accepted, `hung_up`
     when the other side closed it in good order and did not say why, `has_words` where it could have, `taken_over` when
-    a newer connection of the same client took its place. `error` is what a call is to raise, where the carrier knows it
-    exactly. `refusal` is the hub's own code, where it gave one (`thalovant.last_word`).
+    a newer connection of the same client took its place, `says_takeover` where that would have been said. `error` is
+    what a call is to raise, where the carrier knows it exactly. `refusal` is the hub's own code, where it gave one
+    (`thalovant.last_word`).
     """
 
     text: str
@@ -60,6 +61,7 @@ class Loss:
     hung_up: bool = False
     has_words: bool = False
     taken_over: bool = False
+    says_takeover: bool = False
     error: ThalovantConnectionError | None = None
     refusal: str = ""
 

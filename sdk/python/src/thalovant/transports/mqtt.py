@@ -270,7 +270,10 @@ class _Connection(asyncio.Protocol):
         if not session.heard and session.codec.level == V5.level:
             self._ended(VersionRefused())  # hung up on the CONNECT without a word: it may know only 3.1.1
         text = "The broker closed the connection." if exc is None else f"The connection broke: {reason_of(exc)}."
-        self._lost(Loss(text, hung_up=exc is None, has_words=session.codec.level == V5.level))
+        has_words = session.codec.level == V5.level
+        # A hub's own endpoint, which offers no wildcards, says so when another connection takes this one's place.
+        says_takeover = not session.offers_wildcards
+        self._lost(Loss(text, hung_up=exc is None, has_words=has_words, says_takeover=says_takeover))
         if not self._closed.done():
             self._closed.set_result(None)
 

@@ -134,6 +134,8 @@ class ClientConnection:
         self._largest: int | None = None  # bytes of a packet that the broker takes
         self._most_qos = 1
         self._retains = True
+        self.offers_wildcards = True
+        """Whether it is a broker as most are; what serves its own clients alone offers none (MQTT 5, 3.2.2.3.11)."""
         self._last_request = 0
         self._unsubscribing: set[int] = set()  # identifiers without an UNSUBACK
         self._wrote_at = 0.0
@@ -256,6 +258,7 @@ class ClientConnection:
         self.window.most = min(most, terms.receive_maximum or most)
         self._largest = terms.maximum_packet_size
         self._retains = terms.retain_available != 0
+        self.offers_wildcards = terms.wildcard_subscription_available != 0
         if terms.maximum_qos is not None:
             self._most_qos = min(1, terms.maximum_qos)
         self.client_id = terms.assigned_client_identifier or self.client_id
