@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV = $$(cat .cache/uv-path)
 READY := $(VENV)/.ready
-JOBS ?= 3
+JOBS ?= 4
 # Programs start in a third of the time when Python may keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv-packages

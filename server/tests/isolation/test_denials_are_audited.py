@@ -19,6 +19,7 @@ from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantError, Th
 from thalovant_server.isolation.moves import moves
 from thalovant_server.isolation.proof import prove
 from thalovant_server.isolation.throwaway import Throwaway, scene_of
+from thalovant_server.testing.certificates import for_two_threads
 from thalovant_server.testing.in_process import InProcessServer
 
 PLANTED = "planted-access-key-that-nobody-has-000000"
@@ -41,7 +42,7 @@ def identify(plane: ThalovantControlPlane, running: InProcessServer) -> Identify
 @pytest.fixture
 def tls(running: InProcessServer) -> ssl.SSLContext:
     """Trusts the server."""
-    return ssl.create_default_context(cafile=running.ready["ca_bundle"])
+    return for_two_threads(ssl.create_default_context(cafile=running.ready["ca_bundle"]))
 
 
 def denied(plane: ThalovantControlPlane, **filters: str) -> list[Entry]:

@@ -25,6 +25,7 @@ from thalovant.protocol.frames import CHUNK_SIZE, FrameWriter
 from thalovant.protocol.messages import bus
 from thalovant.protocol.noise import SUITES, CipherState, generate_private_key
 from thalovant.protocol.session import ClientSession, Failed, NeedPsk, Received, SendClear, SendSealed
+from thalovant_server.testing.certificates import for_two_threads
 from thalovant_server.testing.directory import cheap_stretch
 from thalovant_server.testing.in_process import InProcessServer
 
@@ -213,7 +214,7 @@ def big_hub(plane: ThalovantControlPlane) -> str:
 def enter(plane: ThalovantControlPlane, running: InProcessServer) -> Iterator[Callable[..., Device]]:
     """`enter(carrier, whom=None, hub=None)`: a device that is ready; `whom` is an identity and its key."""
     roads: list[Road] = []
-    tls = ssl.create_default_context(cafile=running.ready["ca_file"])
+    tls = for_two_threads(ssl.create_default_context(cafile=running.ready["ca_file"]))
 
     def bring(carrier: str, whom: tuple[ThalovantIdentity, bytes] | None = None, hub: str | None = None) -> Device:
         identity, key = whom or make(hub)

@@ -22,6 +22,7 @@ from thalovant_server.isolation.moves import Move, Party, Scene, stale
 from thalovant_server.isolation.packets import Wire
 from thalovant_server.isolation.throwaway import Throwaway, scene_of
 from thalovant_server.isolation.verdicts import Verdict, judge
+from thalovant_server.testing.certificates import for_two_threads
 from thalovant_server.testing.in_process import InProcessServer
 
 AGENT = "isolation/1"
@@ -105,7 +106,7 @@ def knock(http: httpx2.Client, identity: ThalovantIdentity, hub_id: str | None =
         parts = urlsplit(wss)
         wss = parts._replace(path=f"/hubs/{hub_id}").geturl()
     status = ask(http, identity, "connect", base).status_code
-    tls = ssl.create_default_context(cadata=identity.ca_pem)
+    tls = for_two_threads(ssl.create_default_context(cadata=identity.ca_pem))
     with connect(wss, ssl=tls, proxy=None) as socket, pytest.raises(ConnectionClosed) as ended:
         while True:
             socket.recv(timeout=20)

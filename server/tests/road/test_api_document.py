@@ -18,7 +18,7 @@ from thalovant_server.testing import ServerProcess
 LEFT_OUT = "positive_data_acceptance"
 # A stream of events ends with its reader only.
 ENDLESS = "watch_presence"
-EXAMPLES = 10
+EXAMPLES = 6
 CONFIGURATION = """
 [headers]
 Authorization = "Bearer ${THALOVANT_TEST_TOKEN}"

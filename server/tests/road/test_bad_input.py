@@ -20,13 +20,14 @@ from websockets.sync.client import connect
 
 from thalovant import ThalovantClient, ThalovantControlPlane, ThalovantIdentity
 from thalovant_server.testing import ServerProcess
+from thalovant_server.testing.certificates import for_two_threads
 
 BIG = b"x" * (2 << 20)
 
 
 @pytest.fixture
 def tls(server: ServerProcess) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=server.ready["ca_file"])
+    return for_two_threads(ssl.create_default_context(cafile=server.ready["ca_file"]))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from thalovant import AsyncThalovantClient, ThalovantConnectionError, ThalovantC
 from thalovant.bootstrap import BootstrapIdentityResult
 from thalovant.errors import ThalovantAPIError
 from thalovant.protocol import noise
+from thalovant_server.testing.certificates import for_two_threads
 from thalovant_server.testing.directory import cheap_stretch
 from thalovant_server.testing.in_process import InProcessServer, MovedClock
 
@@ -60,7 +61,7 @@ class Raw:
         assert identity.mqtt is not None and identity.mqtt.topic_prefix is not None
         self._mqtt_address = running.ready["mqtt_endpoint"].removeprefix("mqtts://").rsplit(":", 1)
         self._login = Login(identity.mqtt.username, identity.mqtt.password, identity.mqtt.topic_prefix)
-        self._tls = ssl.create_default_context(cafile=running.ready["ca_file"])
+        self._tls = for_two_threads(ssl.create_default_context(cafile=running.ready["ca_file"]))
         key = base64.b64encode(f"raw/1:{identity.access_key}".encode()).decode()
         self._wss = f"{identity.data_plane_endpoints.wss}?authorization={quote(key, safe='')}"
         self._https = identity.data_plane_endpoints.https

@@ -39,6 +39,7 @@ from thalovant_server.store.database import Database
 from thalovant_server.store.sealing import Sealer
 from thalovant_server.testing import ServerProcess
 from thalovant_server.testing.canary import Canary
+from thalovant_server.testing.certificates import for_two_threads
 
 CARRIERS = ("wss", "https", "mqtt")
 IN_DATABASE = (DATABASE, f"{DATABASE}-wal")
@@ -50,7 +51,7 @@ class Planter:
 
     def __init__(self, server: ServerProcess, api: ThalovantControlPlane) -> None:
         self.server, self.api, self.canary = server, api, Canary()
-        self.tls = ssl.create_default_context(cafile=server.ready["ca_bundle"])
+        self.tls = for_two_threads(ssl.create_default_context(cafile=server.ready["ca_bundle"]))
         self.http = httpx2.Client(base_url=server.ready["api_url"], verify=self.tls)
         self.tokens: list[str] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,3 +98,13 @@ def _name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def for_two_threads(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Make a client's context good for a library that reads in one thread and writes in another (`websockets.sync`).
+
+    Python takes no lock around an SSL object. In TLS 1.3 a server sends session tickets after the handshake, and where
+    the one thread reads those while the other one writes its first request, that may never leave.
+    """
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
