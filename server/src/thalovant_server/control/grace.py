@@ -8,12 +8,12 @@ sessions are cut, and the audit log says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 import structlog
 
 from thalovant_server.control.auditing import Target, own_entry
+from thalovant_server.control.directory_task import DirectoryTask
 from thalovant_server.directory import Change, Directory
 from thalovant_server.errors import ThalovantServerError
 from thalovant_server.store import audit, client_credentials, former_credentials
@@ -42,21 +42,15 @@ class GraceKeeper:
         self._database, self._directory, self._clock = database, directory, clock
         self._due: int | None = None
         self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._task = DirectoryTask(directory, self._changed)
 
     def start(self) -> None:
         """Begin; call on the running loop."""
-        self._unsubscribe = self._directory.subscribe(self._changed)
-        self._task = asyncio.create_task(self._run(), name="grace-keeper")
+        self._task.begin(self._run(), "grace-keeper")
 
     async def stop(self) -> None:
         """End; what is over by then is ended at the next start."""
-        self._unsubscribe()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await self._task.end()
 
     async def end_expired(self) -> None:
         """End every credential whose grace is over.

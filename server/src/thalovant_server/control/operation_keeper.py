@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from thalovant_server.control.directory_task import DirectoryTask
 from thalovant_server.directory import Change, Directory
 from thalovant_server.errors import ThalovantServerError
 from thalovant_server.store import operations
@@ -49,21 +50,15 @@ class OperationKeeper:
         self._outcomes: dict[int, str] = {}
         self._news: dict[int, None] = {}  # credentials to look at now, in order
         self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._task = DirectoryTask(directory, self._changed)
 
     def start(self) -> None:
         """Begin; call on the running loop."""
-        self._unsubscribe = self._directory.subscribe(self._changed)
-        self._task = asyncio.create_task(self._run(), name="operation-keeper")
+        self._task.begin(self._run(), "operation-keeper")
 
     async def stop(self) -> None:
         """End; what goes on is taken up at the next start."""
-        self._unsubscribe()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await self._task.end()
 
     def watch(self, operation: OperationRecord) -> None:
         """Take in an operation that was committed just now."""
