@@ -20,7 +20,7 @@ from thalovant_server.control.answers import check_etag
 from thalovant_server.control.auditing import changes, client_target, record
 from thalovant_server.control.callers import Caller
 from thalovant_server.control.client_resource import read_whole, shown
-from thalovant_server.control.hubs import owner_of_new, visible_hub
+from thalovant_server.control.hubs import owner_of_new, owns_client_or_hub, visible_hub
 from thalovant_server.control.new_credential import Secrets
 from thalovant_server.control.replay import Made, Repeatable, once
 from thalovant_server.control.schemas import ClientChange, NewClient
@@ -119,10 +119,7 @@ async def visible_client(connection: AsyncConnection, caller: Caller, client_id:
         ApiError: 404.
     """
     client = await clients.by_id(connection, client_id)
-    if client is not None and not caller.owns(client.owner_id, client.hub_id):
-        hub = await hubs.by_id(connection, client.hub_id)
-        client = client if hub is not None and caller.owns(hub.owner_id, hub.id) else None
-    if client is None:
+    if client is None or not await owns_client_or_hub(connection, caller, client.owner_id, client.hub_id):
         raise ApiError(404, "Client not found", "client_not_found")
     return client
 

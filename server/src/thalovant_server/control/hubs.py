@@ -114,6 +114,14 @@ async def referred_hub(connection: AsyncConnection, reference: str, visible: Cal
     raise not_found()
 
 
+async def owns_client_or_hub(connection: AsyncConnection, caller: Caller, owner_id: str, hub_id: str) -> bool:
+    """Tell whether the caller may see what belongs to a client of that owner: as it, or as the owner of its hub."""
+    if caller.owns(owner_id, hub_id):
+        return True
+    hub = await hubs.by_id(connection, hub_id)
+    return hub is not None and caller.owns(hub.owner_id, hub.id)
+
+
 async def visible_hub(connection: AsyncConnection, caller: Caller, hub_id: str) -> HubRecord:
     """Return a hub that the caller may see.
 

@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from thalovant_server.control.answers import time_text
 from thalovant_server.control.callers import Caller
+from thalovant_server.control.hubs import owns_client_or_hub
 from thalovant_server.control.operation_keeper import ALLOWED_MICROSECONDS
 from thalovant_server.control.services import Services
 from thalovant_server.errors import ApiError
 from thalovant_server.identifiers import new_id
-from thalovant_server.store import hubs, operations
+from thalovant_server.store import operations
 from thalovant_server.store.clients import ClientRecord
 from thalovant_server.store.database import Transaction
 from thalovant_server.store.operations import OperationRecord
@@ -82,10 +83,7 @@ async def visible(connection: AsyncConnection, caller: Caller, operation_id: str
         ApiError: 404.
     """
     found = await operations.by_id(connection, operation_id)
-    if found is not None and not caller.owns(found.owner_id, found.hub_id):
-        hub = await hubs.by_id(connection, found.hub_id)
-        found = found if hub is not None and caller.owns(hub.owner_id, hub.id) else None
-    if found is None:
+    if found is None or not await owns_client_or_hub(connection, caller, found.owner_id, found.hub_id):
         raise ApiError(404, "Operation not found", "operation_not_found")
     return found
 
